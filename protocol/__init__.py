@@ -1,0 +1,1 @@
+"""The wire format and the domain types that both sides share; stdlib and msgspec only."""

@@ -1,0 +1,50 @@
+"""An agent's own account of itself: slots, load, issues. The agent is the truth about its slots."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from protocol.jsonrpc import CallId
+
+MAX_ISSUES = 64
+MAX_SLOTS = 4096
+
+
+class Issue(Struct, frozen=True, kw_only=True):
+    """Something an operator should know, with what to do about it."""
+
+    code: Annotated[str, Meta(max_length=64)]
+    message: Annotated[str, Meta(max_length=2000)]
+    severity: Literal["warning", "error"] = "error"
+
+
+class Hardware(Struct, frozen=True, kw_only=True):
+    """The host as the agent sees it."""
+
+    hostname: Annotated[str, Meta(max_length=253)] = ""
+    cpu: Annotated[str, Meta(max_length=200)] = ""
+    cores: int = 0
+    memory_bytes: int = 0
+
+
+class AgentStatus(Struct, frozen=True, kw_only=True):
+    """A status: versions order it, counts are exact.
+
+    `seq` grows by one a status message of a link, so older ones are recognised.
+    `capacity_version` grows only when the agent could accept more than before.
+    `engine_steps` counts decode steps; `has_work` says whether one could run now.
+    """
+
+    seq: Annotated[int, Meta(ge=0)]
+    capacity_version: Annotated[int, Meta(ge=0)]
+    slots_total: Annotated[int, Meta(ge=0, le=MAX_SLOTS)]
+    running: Annotated[tuple[CallId, ...], Meta(max_length=MAX_SLOTS)] = ()
+    waiting: Annotated[tuple[CallId, ...], Meta(max_length=MAX_SLOTS)] = ()
+    paused: Annotated[tuple[CallId, ...], Meta(max_length=MAX_SLOTS)] = ()
+    engine_steps: int = 0
+    has_work: bool = False
+    kv_cells_used: int = 0
+    kv_cells_total: int = 0
+    issues: Annotated[tuple[Issue, ...], Meta(max_length=MAX_ISSUES)] = ()

@@ -1,0 +1,130 @@
+"""Messages that the balancer receives from an agent, with the result of `register`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from protocol.agent_status import AgentStatus, Hardware, Issue
+from protocol.generation import FinishReason, StepDelta, Timings, TokenLogprob, Usage
+from protocol.jsonrpc import CallId, ErrorObject
+from protocol.models import ServedModel
+
+PROTOCOL_VERSION = 1
+OLDEST_PROTOCOL_VERSION = 1
+
+AgentName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+Label = Annotated[str, Meta(max_length=128)]
+
+
+class Register(Struct, frozen=True, kw_only=True):
+    """The first message of a link. `epoch` is drawn when the agent's process starts.
+
+    Agents with equal `resume_key` can take over each other's generations; the balancer only
+    compares. `status.slots_total` is 0 while no model is loaded.
+    """
+
+    name: AgentName
+    epoch: Annotated[str, Meta(min_length=1, max_length=64)]
+    protocol_min: Annotated[int, Meta(ge=1)]
+    protocol_max: Annotated[int, Meta(ge=1)]
+    version: Annotated[str, Meta(max_length=64)] = ""
+    llama_cpp_version: Annotated[str, Meta(max_length=64)] = ""
+    labels: Annotated[dict[Label, Label], Meta(max_length=64)] = {}
+    hardware: Hardware = Hardware()
+    model: ServedModel | None = None
+    resume_key: Annotated[str, Meta(max_length=128)] = ""
+    status: AgentStatus
+
+
+class Welcome(Struct, frozen=True, kw_only=True):
+    """The result of `register`: the protocol version chosen and the heartbeat's rhythm."""
+
+    protocol_version: int
+    heartbeat_interval_ms: int
+    heartbeat_misses: int
+
+
+class Heartbeat(Struct, frozen=True, kw_only=True):
+    """A full status; sent at the agreed interval and at once when slots or the model change."""
+
+    status: AgentStatus
+    model: ServedModel | None = None
+    resume_key: Annotated[str, Meta(max_length=128)] = ""
+
+
+class PrefillProgress(Struct, frozen=True, array_like=True):
+    """How far a call's prompt is: tokens done of all."""
+
+    call: CallId
+    done: int
+    total: int
+
+
+class Tokens(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One engine step: parallel arrays over the calls that got tokens in it.
+
+    `logprobs` is empty unless a call of the step asked for them; then it is parallel too.
+    """
+
+    calls: tuple[CallId, ...]
+    token_ids: tuple[tuple[int, ...], ...]
+    deltas: tuple[StepDelta, ...]
+    logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()
+    prefill: tuple[PrefillProgress, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.calls) == len(self.token_ids) == len(self.deltas):
+            raise ValueError("`calls`, `token_ids` and `deltas` must have equal length")
+        if self.logprobs and len(self.logprobs) != len(self.calls):
+            raise ValueError("`logprobs` must be empty or as long as `calls`")
+
+
+class Finished(Struct, frozen=True, kw_only=True):
+    """A call's end; its slot is free."""
+
+    call: CallId
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings = Timings()
+    stop_sequence: str | None = None
+
+
+class Failed(Struct, frozen=True, kw_only=True):
+    """A committed call's bad end; its slot is free."""
+
+    call: CallId
+    error: ErrorObject
+
+
+class IssueRaised(Struct, frozen=True, kw_only=True):
+    """Something is wrong with the agent; the same code replaces the earlier text."""
+
+    issue: Issue
+
+
+class IssueCleared(Struct, frozen=True, kw_only=True):
+    """What was wrong is well again."""
+
+    code: Annotated[str, Meta(max_length=64)]
+
+
+class Goodbye(Struct, frozen=True, kw_only=True):
+    """The agent leaves on purpose: nothing new please, the socket closes when calls ended."""
+
+    reason: Annotated[str, Meta(max_length=256)] = ""
+
+
+METHODS: dict[str, type[Struct]] = {
+    "register": Register,
+    "heartbeat": Heartbeat,
+    "tokens": Tokens,
+    "finished": Finished,
+    "failed": Failed,
+    "issue_raised": IssueRaised,
+    "issue_cleared": IssueCleared,
+    "goodbye": Goodbye,
+}
+
+REQUESTS = frozenset({"register"})

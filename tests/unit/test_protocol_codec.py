@@ -1,0 +1,472 @@
+"""The agent link's wire format: golden messages, round trips, and what garbage does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from protocol import codec, to_agent, to_balancer
+from protocol.agent_status import AgentStatus, Hardware, Issue
+from protocol.chat import (
+    FunctionCall,
+    FunctionDefinition,
+    Message,
+    TextPart,
+    Tool,
+    ToolCall,
+)
+from protocol.errors import (
+    DuplicateId,
+    FrameTooDeep,
+    FrameTooLarge,
+    InvalidParams,
+    MalformedFrame,
+    ProtocolError,
+    UnknownMethod,
+)
+from protocol.generation import (
+    ContentDelta,
+    GenerationRequest,
+    ReasoningDelta,
+    Resume,
+    Timings,
+    TokenLogprob,
+    ToolCallDelta,
+    TopLogprob,
+    Usage,
+)
+from protocol.jsonrpc import ErrorObject, ErrorResponse, Notification, Request, Response, RpcCode
+from protocol.models import ServedModel
+
+GOLDEN = Path(__file__).parent / "golden" / "protocol"
+
+STATUS = AgentStatus(
+    seq=7,
+    capacity_version=3,
+    slots_total=4,
+    running=(1, 2),
+    paused=(2,),
+    engine_steps=1234,
+    has_work=True,
+    kv_cells_used=96,
+    kv_cells_total=8192,
+    issues=(Issue(code="engine_died", message="The engine was killed (SIGKILL); restarting."),),
+)
+MODEL = ServedModel(
+    name="demo",
+    aliases=("tiny",),
+    context_tokens=2048,
+    trained_context_tokens=2048,
+    size_bytes=9_500_000,
+    parameters=2_370_000,
+    architecture="llama",
+)
+
+TO_AGENT: dict[str, Struct] = {
+    "generate_tokens": to_agent.GenerateTokens(
+        model="demo",
+        messages=(
+            Message(role="system", content="Be brief."),
+            Message(role="user", content=(TextPart(text="Which port?"),)),
+            Message(
+                role="assistant",
+                tool_calls=(
+                    ToolCall(id="call_1", function=FunctionCall(name="port", arguments="{}")),
+                ),
+            ),
+            Message(role="tool", content="8080", tool_call_id="call_1"),
+        ),
+        tools=(Tool(function=FunctionDefinition(name="port", parameters={"type": "object"})),),
+        enable_thinking=True,
+        max_tokens=64,
+        temperature=0.7,
+        seed=42,
+        stop=("\n\n",),
+        logit_bias=((5, -100.0),),
+        top_logprobs=2,
+        created=1_700_000_000,
+        deadline_ms=60_000,
+        trace_id="req_1",
+        resume=Resume(token_ids=(11, 12), emitted_chars=5),
+    ),
+    "cancel": to_agent.Cancel(call=1),
+    "pause": to_agent.Pause(call=1),
+    "continue": to_agent.Continue(call="request-123"),
+    "snapshot": to_agent.Snapshot(),
+}
+TO_BALANCER: dict[str, Struct] = {
+    "register": to_balancer.Register(
+        name="gpu-1:demo:0",
+        epoch="5f2a",
+        protocol_min=1,
+        protocol_max=1,
+        version="0.1.0",
+        llama_cpp_version="0.3.36",
+        labels={"room": "b"},
+        hardware=Hardware(hostname="gpu-1", cpu="EPYC", cores=2, memory_bytes=2**34),
+        model=MODEL,
+        resume_key="ab12",
+        status=STATUS,
+    ),
+    "heartbeat": to_balancer.Heartbeat(status=STATUS, model=MODEL, resume_key="ab12"),
+    "tokens": to_balancer.Tokens(
+        calls=(1, 2),
+        token_ids=((100,), (200, 201)),
+        deltas=(
+            "Hel",
+            (
+                ReasoningDelta("hm"),
+                ContentDelta("so"),
+                ToolCallDelta(index=0, id="call_1", name="port", arguments="{"),
+            ),
+        ),
+        logprobs=((TokenLogprob(100, "Hel", -0.1, (TopLogprob(101, "He", -2.5),)),), ()),
+        prefill=(to_balancer.PrefillProgress(call=3, done=128, total=900),),
+    ),
+    "finished": to_balancer.Finished(
+        call=1,
+        finish_reason="stop",
+        usage=Usage(prompt_tokens=9, completion_tokens=5, cached_tokens=2, reasoning_tokens=1),
+        timings=Timings(template_ms=0.5, prefill_ms=3.25, decode_ms=12.5),
+        stop_sequence="\n\n",
+    ),
+    "failed": to_balancer.Failed(
+        call=1, error=ErrorObject(code=-32006, message="SIGKILL", data={"signal": "SIGKILL"})
+    ),
+    "issue_raised": to_balancer.IssueRaised(issue=Issue(code="slow", message="Step took 9 s.")),
+    "issue_cleared": to_balancer.IssueCleared(code="slow"),
+    "goodbye": to_balancer.Goodbye(reason="SIGTERM"),
+}
+RESULTS: dict[str, Struct] = {
+    "generate_tokens": to_agent.Committed(prompt_tokens=12, max_tokens=64),
+    "register": to_balancer.Welcome(
+        protocol_version=1, heartbeat_interval_ms=5000, heartbeat_misses=3
+    ),
+    "snapshot": STATUS,
+}
+
+
+def _encode(params: Struct, method: str) -> bytes:
+    if method in to_agent.REQUESTS | to_balancer.REQUESTS:
+        return codec.encode_request(1, params)
+    return codec.encode_notification(params)
+
+
+def _codec_for(method: str) -> codec.Codec:
+    return codec.AGENT_RECEIVES if method in to_agent.METHODS else codec.BALANCER_RECEIVES
+
+
+def _golden(name: str) -> bytes:
+    return (GOLDEN / f"{name}.json").read_bytes()
+
+
+def test_every_method_has_a_golden_example() -> None:
+    assert set(TO_AGENT) == set(to_agent.METHODS)
+    assert set(TO_BALANCER) == set(to_balancer.METHODS)
+    assert set(RESULTS) == to_agent.REQUESTS | to_balancer.REQUESTS
+
+
+@pytest.mark.parametrize("method", [*TO_AGENT, *TO_BALANCER])
+def test_a_message_is_written_as_its_golden_file_says(method: str) -> None:
+    params = {**TO_AGENT, **TO_BALANCER}[method]
+    assert json.loads(_encode(params, method)) == json.loads(_golden(method))
+
+
+@pytest.mark.parametrize("method", [*TO_AGENT, *TO_BALANCER])
+def test_a_golden_file_is_read_as_its_message(method: str) -> None:
+    params = {**TO_AGENT, **TO_BALANCER}[method]
+    (message,) = _codec_for(method).decode(_golden(method))
+    assert isinstance(message, Request | Notification)
+    assert message.method == method
+    assert message.params == params
+
+
+@pytest.mark.parametrize("method", sorted(RESULTS))
+def test_a_result_is_written_and_read_as_its_golden_file_says(method: str) -> None:
+    golden = _golden(f"{method}.result")
+    assert json.loads(codec.encode_result(1, RESULTS[method])) == json.loads(golden)
+    (message,) = codec.BALANCER_RECEIVES.decode(golden)
+    assert isinstance(message, Response)
+    assert codec.decode_result(message.result, type(RESULTS[method])) == RESULTS[method]
+
+
+def test_the_documented_generate_tokens_call_decodes_as_it_stands() -> None:
+    (message,) = codec.AGENT_RECEIVES.decode(_golden("generate_tokens.documented"))
+    assert isinstance(message, Request)
+    assert message.id == "request-123"
+    assert isinstance(message.params, to_agent.GenerateTokens)
+    assert message.params.prompt == "Hello, world!"
+    assert (message.params.max_tokens, message.params.temperature) == (100, 0.7)
+
+
+def test_an_error_answer_is_written_and_read_as_its_golden_file_says() -> None:
+    error = ErrorObject(code=-32000, message="4 of 4 slots are busy", data={"slots": 4})
+    golden = _golden("error")
+    assert json.loads(codec.encode_error(1, error)) == json.loads(golden)
+    assert codec.BALANCER_RECEIVES.decode(golden) == [ErrorResponse(id=1, error=error)]
+
+
+def test_a_call_is_made_from_a_canonical_request_without_losing_a_field() -> None:
+    whole = TO_AGENT["generate_tokens"]
+    assert isinstance(whole, to_agent.GenerateTokens)
+    fields = {name: getattr(whole, name) for name in GenerationRequest.__struct_fields__}
+    again = to_agent.generate_tokens_call(
+        GenerationRequest(**fields),
+        created=whole.created,
+        deadline_ms=whole.deadline_ms,
+        trace_id=whole.trace_id,
+        resume=whole.resume,
+    )
+    assert again == whole
+
+
+def test_an_error_without_a_readable_id_has_none() -> None:
+    error = ErrorObject(code=-32700, message="not JSON")
+    frame = codec.encode_error(None, error)
+    assert codec.AGENT_RECEIVES.decode(frame) == [ErrorResponse(id=None, error=error)]
+    without = b'{"jsonrpc":"2.0","error":{"code":1,"message":"m"}}'
+    assert codec.AGENT_RECEIVES.decode(without) == [
+        ErrorResponse(id=None, error=ErrorObject(code=1, message="m"))
+    ]
+
+
+def test_messages_of_a_batch_are_judged_one_by_one() -> None:
+    good = codec.encode_notification(to_agent.Cancel(call=1))
+    frame = b"[" + good + b',{"jsonrpc":"2.0","method":"nonsense","id":5},3,' + good + b"]"
+    first, unknown, scalar, last = codec.AGENT_RECEIVES.decode(frame)
+    assert isinstance(first, Notification)
+    assert isinstance(last, Notification)
+    assert isinstance(unknown, UnknownMethod)
+    assert unknown.call_id == 5
+    assert isinstance(scalar, MalformedFrame)
+
+
+def test_a_second_call_with_the_same_id_in_a_batch_is_refused_and_the_first_kept() -> None:
+    call = codec.encode_request(9, to_agent.GenerateTokens(prompt="a"))
+    first, second = codec.AGENT_RECEIVES.decode(b"[" + call + b"," + call + b"]")
+    assert isinstance(first, Request)
+    assert isinstance(second, DuplicateId)
+    assert second.call_id == 9
+
+
+def test_calls_with_different_ids_in_a_batch_are_both_kept() -> None:
+    messages = [codec.encode_request(n, to_agent.GenerateTokens(prompt="a")) for n in (1, 2)]
+    (frame,) = codec.frames(messages)
+    decoded = codec.AGENT_RECEIVES.decode(frame)
+    assert [message.id for message in decoded if isinstance(message, Request)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("frame", "error", "says"),
+    [
+        (b"", MalformedFrame, "truncated"),
+        (b"{", MalformedFrame, "truncated"),
+        (b'"text"', MalformedFrame, "object"),
+        (b"\xff\xfe", MalformedFrame, ""),
+        (b"[]", MalformedFrame, "1..4096"),
+        (b"[" + b"0," * 5000 + b"0]", MalformedFrame, "1..4096"),
+        (b"[1,", MalformedFrame, "truncated"),
+        ("\ud800", MalformedFrame, "Unicode"),
+        (b"{}", MalformedFrame, "jsonrpc"),
+        (b'{"jsonrpc":"1.0","method":"cancel"}', MalformedFrame, "jsonrpc"),
+        (b'{"jsonrpc":"2.0"}', MalformedFrame, "`method`, `result` or `error`"),
+        (b'{"jsonrpc":"2.0","result":1}', MalformedFrame, "`id`"),
+        (b'{"jsonrpc":"2.0","result":1,"id":null}', MalformedFrame, "`id`"),
+        (b'{"jsonrpc":"2.0","result":1,"id":[1]}', MalformedFrame, "id"),
+        (b'{"jsonrpc":"2.0","result":1,"id":"' + b"x" * 200 + b'"}', MalformedFrame, "128"),
+        (b'{"jsonrpc":"2.0","method":"nonsense"}', UnknownMethod, "nonsense"),
+        (b'{"jsonrpc":"2.0","method":"cancel","params":{}}', InvalidParams, "call"),
+        (b'{"jsonrpc":"2.0","method":"cancel"}', InvalidParams, "call"),
+        (b'{"jsonrpc":"2.0","method":"cancel","params":[1]}', InvalidParams, "object"),
+        (b'{"jsonrpc":"2.0","method":"cancel","params":{"call":1},"id":1}', MalformedFrame, "no"),
+        (b'{"jsonrpc":"2.0","method":"snapshot","params":{}}', MalformedFrame, "needs"),
+        (
+            b'{"jsonrpc":"2.0","method":"generate_tokens","id":1,"params":{"temperature":9}}',
+            InvalidParams,
+            "temperature",
+        ),
+        (b"[" * 200, FrameTooDeep, "64"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, FrameTooDeep, "64"),
+        (b" " * (codec.MAX_FRAME_BYTES + 1), FrameTooLarge, "1048576"),
+    ],
+)
+def test_garbage_becomes_a_typed_error_that_names_what_is_wrong(
+    frame: bytes | str, error: type[ProtocolError], says: str
+) -> None:
+    problem = _only_problem(codec.AGENT_RECEIVES, frame)
+    assert type(problem) is error
+    assert says in str(problem)
+    assert problem.to_error_object().code == int(error.code)
+
+
+def _only_problem(receiver: codec.Codec, frame: bytes | str) -> ProtocolError:
+    try:
+        (item,) = receiver.decode(frame)
+    except ProtocolError as error:
+        return error
+    assert isinstance(item, ProtocolError)
+    return item
+
+
+def test_arrays_of_a_step_must_be_parallel() -> None:
+    short = b'{"calls":[1],"token_ids":[],"deltas":["a"]}'
+    uneven = b'{"calls":[1],"token_ids":[[1]],"deltas":["a"],"logprobs":[[],[]]}'
+    for params in (short, uneven):
+        frame = b'{"jsonrpc":"2.0","method":"tokens","params":' + params + b"}"
+        problem = _only_problem(codec.BALANCER_RECEIVES, frame)
+        assert isinstance(problem, InvalidParams)
+        assert "logprobs" in str(problem) or "equal length" in str(problem)
+
+
+def test_a_result_of_the_wrong_shape_is_a_typed_error() -> None:
+    with pytest.raises(InvalidParams, match="prompt_tokens"):
+        codec.decode_result(b"{}", to_agent.Committed)
+
+
+def test_messages_are_packed_in_order_into_frames_that_fit() -> None:
+    cancels = [codec.encode_notification(to_agent.Cancel(call="x" * 100)) for _ in range(9000)]
+    packed = list(codec.frames(cancels))
+    assert all(len(frame) <= codec.MAX_TEXT_FRAME_BYTES + 2 for frame in packed)
+    assert sum(len(codec.AGENT_RECEIVES.decode(frame)) for frame in packed) == 9000
+    assert list(codec.frames([])) == []
+
+
+def test_a_message_too_big_for_any_frame_is_refused_by_the_sender() -> None:
+    with pytest.raises(FrameTooLarge, match="no text frame"):
+        list(codec.frames([b"x" * (codec.MAX_TEXT_FRAME_BYTES + 1)]))
+
+
+_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+def _json_strategy() -> st.SearchStrategy[Any]:
+    scalars = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | _text
+    return st.recursive(
+        scalars,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_text, inner, max_size=4),
+        max_leaves=12,
+    )
+
+
+_calls = st.integers(0, 2**31) | st.text("abc-123", min_size=1, max_size=20)
+_ids = st.lists(st.integers(0, 2**31 - 1), max_size=6).map(tuple)
+_usages = st.builds(Usage, prompt_tokens=st.integers(0), completion_tokens=st.integers(0))
+_messages = st.builds(
+    Message,
+    role=st.sampled_from(["system", "user", "assistant", "tool"]),
+    content=st.none() | _text | st.lists(st.builds(TextPart, text=_text), max_size=3).map(tuple),
+)
+_deltas = _text | st.lists(
+    st.one_of(
+        st.builds(ContentDelta, _text),
+        st.builds(ReasoningDelta, _text),
+        st.builds(ToolCallDelta, st.integers(0, 9), _text, _text, _text),
+    ),
+    max_size=3,
+).map(tuple)
+
+
+@st.composite
+def _tokens(draw: st.DrawFn) -> to_balancer.Tokens:
+    count = draw(st.integers(0, 4))
+
+    def parallel(values: st.SearchStrategy[Any]) -> tuple[Any, ...]:
+        return tuple(draw(values) for _ in range(count))
+
+    return to_balancer.Tokens(
+        calls=parallel(_calls), token_ids=parallel(_ids), deltas=parallel(_deltas)
+    )
+
+
+_any_params: st.SearchStrategy[Struct] = st.one_of(
+    st.builds(
+        to_agent.GenerateTokens,
+        messages=st.none() | st.lists(_messages, max_size=4).map(tuple),
+        prompt=st.none() | _text | _ids,
+        template_arguments=st.dictionaries(_text, _json_strategy(), max_size=3),
+        temperature=st.floats(0, 2, allow_nan=False),
+        seed=st.integers(0, 2**63 - 1),
+        resume=st.none() | st.builds(Resume, token_ids=_ids, emitted_chars=st.integers(0, 99)),
+    ),
+    st.builds(to_agent.Cancel, call=_calls),
+    st.builds(to_agent.Pause, call=_calls),
+    st.builds(to_agent.Continue, call=_calls),
+    st.builds(
+        to_balancer.Finished,
+        call=_calls,
+        finish_reason=st.sampled_from(["stop", "length", "tool_calls", "cancelled"]),
+        usage=_usages,
+        stop_sequence=st.none() | _text,
+    ),
+    st.builds(
+        to_balancer.Failed,
+        call=_calls,
+        error=st.builds(
+            ErrorObject,
+            code=st.integers(-32768, -32000),
+            message=_text,
+            data=st.dictionaries(_text, _json_strategy(), max_size=3),
+        ),
+    ),
+    st.builds(to_balancer.Goodbye, reason=_text),
+    _tokens(),
+)
+
+
+@given(_any_params)
+def test_any_message_survives_encoding_and_decoding(params: Struct) -> None:
+    method = next(
+        name
+        for name, type_ in {**to_agent.METHODS, **to_balancer.METHODS}.items()
+        if type_ is type(params)
+    )
+    (message,) = _codec_for(method).decode(_encode(params, method))
+    assert isinstance(message, Request | Notification), message
+    assert message.params == params
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_raise_anything_but_a_protocol_error(data: bytes) -> None:
+    _decode_whatever_comes(data)
+
+
+@given(_json_strategy(), st.sampled_from([*to_agent.METHODS, *to_balancer.METHODS, "x"]))
+@settings(max_examples=300)
+def test_no_json_raises_anything_but_a_protocol_error(params: Any, method: str) -> None:
+    envelope = {"jsonrpc": "2.0", "method": method, "params": params, "id": 1}
+    _decode_whatever_comes(json.dumps(envelope).encode())
+    _decode_whatever_comes(json.dumps([envelope, params]).encode())
+
+
+@given(st.sampled_from(sorted(GOLDEN.glob("*.json"))), st.data())
+def test_no_damaged_message_raises_anything_but_a_protocol_error(
+    path: Path, data: st.DataObject
+) -> None:
+    whole = bytearray(path.read_bytes())
+    cut = data.draw(st.integers(0, len(whole)))
+    where = data.draw(st.integers(0, len(whole) - 1))
+    whole[where] = data.draw(st.integers(0, 255))
+    _decode_whatever_comes(bytes(whole[:cut]))
+    _decode_whatever_comes(bytes(whole))
+
+
+def _decode_whatever_comes(data: bytes) -> None:
+    for receiver in (codec.AGENT_RECEIVES, codec.BALANCER_RECEIVES):
+        try:
+            items = receiver.decode(data)
+        except ProtocolError:
+            continue
+        for item in items:
+            assert isinstance(
+                item, Request | Notification | Response | ErrorResponse | ProtocolError
+            )
+
+
+def test_codes_are_json_rpc_s_own() -> None:
+    assert [code.value for code in RpcCode] == [-32700, -32600, -32601, -32602, -32603]
