@@ -1,0 +1,66 @@
+# `make demo` and `make test` set everything up by themselves; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LLAMA := llama-cpp-python==0.3.36
+# pip needs no cache of ours, and must not ask questions
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+.PHONY: help demo test check bench soak chaos fuzz format clean clean-llama setup-check setup
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: apt-get install python3 python3-venv, or PYTHON=/path/to/python make …" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V). Set PYTHON=/path/to/python3.11 and run make again." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing: apt-get install python3-venv" >&2; exit 1; }
+	@echo "[setup] creating $(VENV)" >&2
+	@$(PYTHON) -m venv $(VENV)
+
+# everything but llama.cpp: enough for `make check` and the balancer
+$(VENV)/.tools: $(BIN)/python pyproject.toml
+	@echo "[setup] installing Python packages" >&2
+	@$(PIP) install --quiet --editable '.[balancer,dev]' jinja2 numpy websockets
+	@touch $@
+
+$(VENV)/.llama: $(VENV)/.tools deploy/setup/llama_wheel.py
+	@wheel=$$($(BIN)/python deploy/setup/llama_wheel.py '$(LLAMA)') && $(PIP) install --quiet "$$wheel"
+	@$(PIP) install --quiet --editable '.[agent,balancer,dev]'
+	@touch $@
+
+setup-check: $(VENV)/.tools
+
+setup: $(VENV)/.llama ## virtual environment with everything, llama.cpp built from source
+
+demo: setup ## start everything with the shipped model and ask it a question (ONCE=1: then exit)
+	@$(BIN)/paddler-py demo $(if $(ONCE),--once)
+
+test: setup ## all tests: unit, integration, end to end
+	@deploy/setup/test_packages.sh
+	@$(BIN)/python -m pytest tests/unit tests/integration tests/end_to_end --cov --cov-report=term:skip-covered --cov-report=json:out/coverage.json
+	@$(BIN)/python deploy/setup/coverage_floors.py out/coverage.json
+
+check: setup-check ## ruff, mypy strict, import contracts (llama.cpp not needed)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: setup ## the long measurements, bounded to minutes
+	@$(BIN)/python -m tests.benchmarks
+
+format: setup-check ## let ruff mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove the virtual environment and everything generated; the llama.cpp wheel stays
+	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-llama: ## forget the llama.cpp builds kept in the user's cache folder
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/paddler-py/wheels"

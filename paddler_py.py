@@ -1,0 +1,73 @@
+"""The `paddler-py` command: a lazy click group. Importing it imports neither side."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+VERSION = "0.1.0"
+
+# command -> (module, attribute, the extra that brings its dependencies, one line of help)
+COMMANDS: dict[str, tuple[str, str, str, str]] = {
+    "demo": (
+        "balancer.terminal.demo",
+        "demo",
+        "balancer,agent",
+        "Start a balancer and an agent with the shipped model, and ask it something.",
+    ),
+    "balancer": (
+        "balancer.cli",
+        "balancer",
+        "balancer",
+        "Serve the inference and management APIs; agents dial in.",
+    ),
+    "agent": ("agent.cli", "agent", "agent", "Serve a GGUF model for a balancer from this host."),
+    "chat": (
+        "balancer.terminal.chat",
+        "chat",
+        "balancer",
+        "Chat in the terminal with any OpenAI-compatible server.",
+    ),
+}
+
+
+class LazyGroup(click.Group):
+    """Lists commands from the table and imports one only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """The commands in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command, imported now; a missing extra ends with how to install it."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, extra, _ = COMMANDS[cmd_name]
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name and error.name.partition(".")[0] in {"balancer", "agent", "protocol"}:
+                raise
+            raise click.ClickException(
+                f"`paddler-py {cmd_name}` needs the package {error.name!r}: "
+                f"pip install 'paddler-py[{extra}]'"
+            ) from error
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The list in `--help`, from the table, so that help imports nothing."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, row[3]) for name, row in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="paddler-py")
+def main() -> None:
+    """Serve open models on your own machines."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
