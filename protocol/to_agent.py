@@ -8,6 +8,7 @@ from msgspec import Meta, Struct, structs
 
 from protocol.generation import GenerationRequest, Resume
 from protocol.jsonrpc import CallId
+from protocol.transfer_messages import AbortTransfer, Credit
 
 
 class GenerateTokens(GenerationRequest, frozen=True, kw_only=True, omit_defaults=True):
@@ -59,6 +60,8 @@ METHODS: dict[str, type[Struct]] = {
     "pause": Pause,
     "continue": Continue,
     "snapshot": Snapshot,
+    "credit": Credit,
+    "abort_transfer": AbortTransfer,
 }
 
 REQUESTS = frozenset({"generate_tokens", "snapshot"})

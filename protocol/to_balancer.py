@@ -10,6 +10,7 @@ from protocol.agent_status import AgentStatus, Hardware, Issue
 from protocol.generation import FinishReason, StepDelta, Timings, TokenLogprob, Usage
 from protocol.jsonrpc import CallId, ErrorObject
 from protocol.models import ServedModel
+from protocol.transfer_messages import AbortTransfer, Credit
 
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 1
@@ -125,6 +126,8 @@ METHODS: dict[str, type[Struct]] = {
     "issue_raised": IssueRaised,
     "issue_cleared": IssueCleared,
     "goodbye": Goodbye,
+    "credit": Credit,
+    "abort_transfer": AbortTransfer,
 }
 
 REQUESTS = frozenset({"register"})

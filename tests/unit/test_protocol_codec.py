@@ -43,6 +43,7 @@ from protocol.generation import (
 )
 from protocol.jsonrpc import ErrorObject, ErrorResponse, Notification, Request, Response, RpcCode
 from protocol.models import ServedModel
+from protocol.transfer_messages import AbortTransfer, Credit
 
 GOLDEN = Path(__file__).parent / "golden" / "protocol"
 
@@ -99,6 +100,8 @@ TO_AGENT: dict[str, Struct] = {
     "pause": to_agent.Pause(call=1),
     "continue": to_agent.Continue(call="request-123"),
     "snapshot": to_agent.Snapshot(),
+    "credit": Credit(transfer=1, bytes_taken=131072),
+    "abort_transfer": AbortTransfer(transfer=1),
 }
 TO_BALANCER: dict[str, Struct] = {
     "register": to_balancer.Register(
@@ -142,6 +145,8 @@ TO_BALANCER: dict[str, Struct] = {
     "issue_raised": to_balancer.IssueRaised(issue=Issue(code="slow", message="Step took 9 s.")),
     "issue_cleared": to_balancer.IssueCleared(code="slow"),
     "goodbye": to_balancer.Goodbye(reason="SIGTERM"),
+    "credit": Credit(transfer=1, bytes_taken=131072),
+    "abort_transfer": AbortTransfer(transfer=1),
 }
 RESULTS: dict[str, Struct] = {
     "generate_tokens": to_agent.Committed(prompt_tokens=12, max_tokens=64),

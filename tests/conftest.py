@@ -1,0 +1,38 @@
+"""Fixtures for every kind of test; what they hand out ends with the test, whatever happens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import PROJECT, Cluster
+
+_failed = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+    call: pytest.CallInfo[None],  # noqa: ARG001 (pytest's signature)
+) -> Iterator[None]:
+    """Remember on the item whether a phase failed, for fixtures that keep logs."""
+    report = yield
+    if report.failed:
+        item.stash[_failed] = True
+    return report  # type: ignore[return-value]  # pluggy passes it on
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster without processes yet; a failed test's logs stay in out/test-logs/."""
+    cluster = Cluster(tmp_path / "logs")
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+        if request.node.stash.get(_failed, False):
+            name = re.sub(r"[^A-Za-z0-9_.-]+", "-", request.node.name)
+            cluster.keep_logs(PROJECT / "out" / "test-logs" / name)

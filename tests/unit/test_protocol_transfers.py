@@ -1,0 +1,146 @@
+"""Big messages in pieces: whole again, in order with others, bounded on both sides."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol import codec
+from protocol.errors import FrameTooLarge, MalformedFrame, ProtocolError
+from protocol.jsonrpc import Notification
+from protocol.to_agent import Cancel
+from protocol.transfer_messages import AbortTransfer, Credit
+from protocol.transfers import (
+    MAX_OPEN_TRANSFERS,
+    MAX_TRANSFER_BYTES,
+    PIECE_BYTES,
+    WINDOW_BYTES,
+    Inbox,
+    Outbox,
+)
+
+BIG = bytes(range(256)) * 4096 * 3
+
+
+def _deliver_replies(inbox: Inbox, outbox: Outbox) -> None:
+    while inbox.replies:
+        (message,) = codec.BALANCER_RECEIVES.decode(inbox.replies.popleft())
+        assert isinstance(message, Notification)
+        match message.params:
+            case Credit() as credit:
+                outbox.on_credit(credit)
+            case AbortTransfer() as abort:
+                outbox.on_abort(abort)
+
+
+def _carry(outbox: Outbox, inbox: Inbox) -> list[bytes]:
+    """Everything the outbox sends until it has no more, given every credit."""
+    whole = []
+    while pieces := outbox.take_binary():
+        for piece in pieces:
+            message = inbox.feed(piece)
+            if message is not None:
+                whole.append(message)
+        _deliver_replies(inbox, outbox)
+    return whole
+
+
+def test_a_message_of_three_mebibytes_arrives_whole() -> None:
+    outbox, inbox = Outbox(), Inbox()
+    outbox.put(BIG)
+    assert _carry(outbox, inbox) == [BIG]
+    assert outbox.unsent_bytes == 0
+
+
+def test_small_messages_go_first_and_share_a_text_frame() -> None:
+    outbox = Outbox()
+    outbox.put(BIG)
+    cancels = [codec.encode_notification(Cancel(call=n)) for n in range(3)]
+    for cancel in cancels:
+        outbox.put(cancel)
+    (frame,) = outbox.take_text()
+    assert len(codec.AGENT_RECEIVES.decode(frame)) == 3
+    assert outbox.take_text() == []
+    assert outbox.unsent_bytes == len(BIG)
+
+
+def test_without_credit_a_sender_stops_after_its_window() -> None:
+    outbox = Outbox()
+    outbox.put(BIG)
+    first = outbox.take_binary()
+    assert sum(map(len, first)) - len(first) * 17 == WINDOW_BYTES
+    assert all(len(piece) <= PIECE_BYTES + 17 for piece in first)
+    assert outbox.take_binary() == []
+    outbox.on_credit(Credit(transfer=1, bytes_taken=10))
+    (more,) = outbox.take_binary()
+    assert len(more) == 10 + 17
+
+
+def test_two_big_messages_travel_side_by_side() -> None:
+    outbox, inbox = Outbox(), Inbox()
+    other = BIG[::-1]
+    outbox.put(BIG)
+    outbox.put(other)
+    assert sorted(_carry(outbox, inbox)) == sorted([BIG, other])
+
+
+@given(st.binary(max_size=64), st.integers(0, 5))
+def test_damaged_pieces_raise_nothing_but_protocol_errors(data: bytes, times: int) -> None:
+    inbox = Inbox()
+    for _ in range(times):
+        try:
+            inbox.feed(data)
+        except ProtocolError:
+            continue
+
+
+def test_a_piece_out_of_place_ends_its_transfer_on_both_sides() -> None:
+    outbox, inbox = Outbox(), Inbox()
+    outbox.put(BIG)
+    pieces = outbox.take_binary()
+    inbox.feed(pieces[0])
+    inbox.replies.clear()
+    with pytest.raises(MalformedFrame, match="a piece at"):
+        inbox.feed(pieces[2])
+    _deliver_replies(inbox, outbox)
+    assert outbox.unsent_bytes == 0
+    assert outbox.take_binary() == []
+    with pytest.raises(MalformedFrame, match="not open"):
+        inbox.feed(pieces[3])
+
+
+def test_too_many_transfers_at_once_are_refused_on_both_sides() -> None:
+    outbox, inbox = Outbox(), Inbox()
+    for _ in range(MAX_OPEN_TRANSFERS):
+        outbox.put(BIG)
+    with pytest.raises(FrameTooLarge, match="under way"):
+        outbox.put(BIG)
+    for piece in outbox.take_binary():
+        inbox.feed(piece)
+    other = Outbox()
+    other._next_transfer = 99
+    other.put(BIG)
+    with pytest.raises(FrameTooLarge, match="at once"):
+        inbox.feed(other.take_binary()[0])
+
+
+def test_a_message_over_the_bound_is_refused_on_both_sides() -> None:
+    with pytest.raises(FrameTooLarge, match="can be sent"):
+        Outbox().put(b"x" * (MAX_TRANSFER_BYTES + 1))
+    inbox = Inbox()
+    with pytest.raises(FrameTooLarge, match="more than"):
+        inbox.feed(b"\x01" + bytes(16) + bytes(MAX_TRANSFER_BYTES + 1))
+
+
+def test_a_late_credit_or_abort_changes_nothing() -> None:
+    outbox = Outbox()
+    outbox.on_credit(Credit(transfer=7, bytes_taken=1))
+    outbox.on_abort(AbortTransfer(transfer=7))
+    assert outbox.take_binary() == []
+
+
+def test_credits_are_bounded_by_their_type() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"transfer": 1, "bytes_taken": 2**40}, Credit)
