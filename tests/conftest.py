@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +17,12 @@ _failed = pytest.StashKey[bool]()
 def pytest_runtest_makereport(
     item: pytest.Item,
     call: pytest.CallInfo[None],  # noqa: ARG001 (pytest's signature)
-) -> Iterator[None]:
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Remember on the item whether a phase failed, for fixtures that keep logs."""
     report = yield
     if report.failed:
         item.stash[_failed] = True
-    return report  # type: ignore[return-value]  # pluggy passes it on
+    return report
 
 
 @pytest.fixture
