@@ -10,7 +10,7 @@ LLAMA := llama-cpp-python==0.3.36
 # pip needs no cache of ours, and must not ask questions
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help demo test check bench soak chaos fuzz format clean clean-llama setup-check setup
+.PHONY: help demo test check bench format clean clean-llama setup-check setup
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -171,7 +171,7 @@ def test_eight_chats_on_four_slots_are_all_right_and_none_mixed_up(
     def watch() -> None:
         nonlocal most_running
         while not done.is_set():
-            most_running = max(most_running, serving.agents()["one"]["slots_used"])
+            most_running = max(most_running, serving.agents()["one"]["slots"]["used"])
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -204,8 +204,8 @@ def test_waiting_chats_start_in_the_order_in_which_they_came(
         return text
 
     def admitted(count: int) -> bool:
-        in_slots = serving.agents()["one"]["slots_used"]
-        return in_slots + serving.metric("paddler_waiting_requests") >= count or (
+        in_slots = serving.agents()["one"]["slots"]["used"]
+        return in_slots + serving.metric("paddler_requests_waiting") >= count or (
             len(started) >= count
         )
 

@@ -63,7 +63,7 @@ def _last_event(text: str) -> Any:
 
 def _running(cluster: Cluster, name: str = "one") -> int:
     row = cluster.agents().get(name)
-    return row["slots_used"] if row else 0
+    return row["slots"]["used"] if row else 0
 
 
 def _lives(process: psutil.Process) -> bool:
@@ -81,7 +81,7 @@ def test_a_killed_agent_s_requests_end_with_agent_lost_and_waiting_ones_wait_for
     whole = Chat(cluster, pool, stream=False)
     wait_until(lambda: _running(cluster) == 2, what="both run")
     waiting = Chat(cluster, pool, stream=True)
-    wait_until(lambda: cluster.metric("paddler_waiting_requests") == 1, what="the third waits")
+    wait_until(lambda: cluster.metric("paddler_requests_waiting") == 1, what="the third waits")
 
     agent.send(signal.SIGKILL)
 
@@ -116,7 +116,7 @@ def test_only_the_engine_killed_leaves_the_agent_connected_and_serving_again(
     assert _last_event(text)["error"]["code"] == "upstream_failed"
     assert agent.exit_code is None
     wait_until(
-        lambda: cluster.agents()["one"]["slots_total"] == 2 and agent.engine().pid != before.pid,
+        lambda: cluster.agents()["one"]["slots"]["total"] == 2 and agent.engine().pid != before.pid,
         what="a new engine serves",
     )
     again = Chat(cluster, pool, stream=True)
@@ -181,7 +181,7 @@ def test_a_terminated_agent_leaves_no_engine_behind(cluster: Cluster) -> None:
     wait_until(lambda: not _lives(engine), what="the engine is gone")
 
 
-@pytest.mark.parametrize(("content", "says"), [(None, "does not exist"), (b"not a model", "GGUF")])
+@pytest.mark.parametrize(("content", "says"), [(None, "no such file"), (b"not a model", "GGUF")])
 def test_an_agent_with_a_wrong_model_file_says_so_in_one_line(
     cluster: Cluster, content: bytes | None, says: str
 ) -> None:

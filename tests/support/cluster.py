@@ -226,7 +226,7 @@ class Cluster:
     def _serves(self, program: Program, name: str) -> bool:
         assert program.exit_code is None, f"{program.name} ended:\n{program.log()}"
         row = self.agents().get(name)
-        return row is not None and row["slots_total"] > 0
+        return row is not None and row["slots"]["total"] > 0
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -1,0 +1,115 @@
+"""Hundreds of clients that leave at random moments cost nothing that stays.
+
+Real balancer, real agent, real sockets; only the engine is a fake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from agent.settings import BalancerAddress
+from tests.support.fake_engine import FakeEngine, Pace, words
+from tests.support.leaving_clients import leave_at_random
+from tests.support.running_agent import running_agent
+from tests.support.running_balancer import RunningBalancer, eventually, running_balancer
+
+SLOTS = 4
+FIRST_CLIENTS = 200
+ALL_CLIENTS = 2000
+AT_ONCE = 40
+BODY = {"model": "fake", "messages": [{"role": "user", "content": "Tell me a long story."}]}
+HEAP_GROWTH = 1.10
+
+
+@pytest.fixture
+async def engine() -> FakeEngine:
+    return FakeEngine(words(3000), slots=SLOTS, pace="tick")
+
+
+@pytest.fixture
+async def balancer(engine: FakeEngine) -> AsyncIterator[RunningBalancer]:
+    async with AsyncExitStack() as stack:
+        balancer = await stack.enter_async_context(running_balancer())
+        address = BalancerAddress("127.0.0.1", balancer.management_port)
+        await stack.enter_async_context(running_agent(address, engine, aliases=("fake",)))
+        roster = balancer.app.wiring.roster
+        await eventually(lambda: any(agent.slots_free for agent in roster.agents()), "the agent")
+        yield balancer
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def _heap_objects() -> int:
+    gc.collect()
+    return len(gc.get_objects())
+
+
+async def _crowd(balancer: RunningBalancer, count: int, dice: random.Random) -> None:
+    """So many clients, at most `AT_ONCE` of them at a time."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def client() -> None:
+        async with room:
+            await leave_at_random(balancer.inference_port, BODY, dice)
+
+    async with asyncio.timeout(150):
+        await asyncio.gather(*(client() for _ in range(count)))
+
+
+async def _at_rest(balancer: RunningBalancer, engine: FakeEngine) -> None:
+    await eventually(lambda: balancer.is_at_rest, "every slot is free and nobody waits")
+    await eventually(lambda: engine.running == 0, "the engine is idle")
+
+
+async def _everything_is_given_back(
+    balancer: RunningBalancer, engine: FakeEngine, *, tasks: int, descriptors: int
+) -> None:
+    await _at_rest(balancer, engine)
+    await eventually(lambda: len(asyncio.all_tasks()) <= tasks, "tasks are at their baseline")
+    await eventually(lambda: _descriptors() <= descriptors, "descriptors are at their baseline")
+    assert balancer.metric("paddler_requests_waiting") == 0
+    assert balancer.metric("paddler_generations_in_flight") == 0
+    assert balancer.metric("paddler_cancel_to_free_slot_seconds_count") > 0
+    assert engine.most_running <= SLOTS
+
+
+@pytest.mark.parametrize("pace", ["tick", "held"])
+async def test_clients_that_leave_at_random_moments_leave_nothing_behind(
+    balancer: RunningBalancer, engine: FakeEngine, pace: Pace
+) -> None:
+    """`held`: no token ever comes, so whoever runs is in prefill and the others wait."""
+    engine.pace = pace
+    dice = random.Random(7)
+    await _crowd(balancer, 20, dice)  # what is allocated once, is allocated now
+    await _at_rest(balancer, engine)
+    tasks, descriptors = len(asyncio.all_tasks()), _descriptors()
+
+    await _crowd(balancer, FIRST_CLIENTS, dice)
+
+    await _everything_is_given_back(balancer, engine, tasks=tasks, descriptors=descriptors)
+    engine.pace = "fast"
+    answer = await balancer.chat(model="fake", max_tokens=5)
+    assert answer.status == 200
+
+
+async def test_two_thousand_clients_that_leave_grow_the_heap_no_more_than_two_hundred(
+    balancer: RunningBalancer, engine: FakeEngine
+) -> None:
+    dice = random.Random(11)
+    await _crowd(balancer, FIRST_CLIENTS, dice)
+    await _at_rest(balancer, engine)
+    heap = _heap_objects()
+
+    await _crowd(balancer, ALL_CLIENTS - FIRST_CLIENTS, dice)
+
+    await _at_rest(balancer, engine)
+    assert _heap_objects() <= heap * HEAP_GROWTH
