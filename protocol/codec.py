@@ -67,12 +67,15 @@ class Codec:
         self._decoders = {name: msgspec.json.Decoder(type_) for name, type_ in methods.items()}
         self._requests = requests
 
-    def decode(self, frame: bytes | str) -> list[Message | ProtocolError]:
+    def decode(
+        self, frame: bytes | str, *, max_bytes: int = MAX_FRAME_BYTES
+    ) -> list[Message | ProtocolError]:
         """The messages of a frame, bad ones as errors in their place.
 
-        Raises `ProtocolError` when the frame as a whole is unusable.
+        A message that came in pieces (`protocol.transfers`) may be bigger than a frame: its
+        receiver says so with `max_bytes`. Raises `ProtocolError` when the whole is unusable.
         """
-        data = _checked(frame)
+        data = _checked(frame, max_bytes)
         if data.lstrip()[:1] != b"[":
             return [self._message_or_error(data)]
         items = _decode(_batch_decoder, data)
@@ -183,13 +186,13 @@ def _joined(batch: list[bytes]) -> bytes:
     return batch[0] if len(batch) == 1 else b"[" + b",".join(batch) + b"]"
 
 
-def _checked(frame: bytes | str) -> bytes:
+def _checked(frame: bytes | str, max_bytes: int) -> bytes:
     try:
         data = frame.encode() if isinstance(frame, str) else frame
     except UnicodeEncodeError as error:
         raise MalformedFrame("not valid Unicode") from error
-    if len(data) > MAX_FRAME_BYTES:
-        raise FrameTooLarge(f"{len(data)} bytes, at most {MAX_FRAME_BYTES} are allowed")
+    if len(data) > max_bytes:
+        raise FrameTooLarge(f"{len(data)} bytes, at most {max_bytes} are allowed")
     if is_too_deep(data, MAX_DEPTH):
         raise FrameTooDeep(f"nested deeper than {MAX_DEPTH} levels")
     return data

@@ -89,6 +89,16 @@ StepDelta = str | tuple[TypedDelta, ...]
 """One call's output of one step: plain content as a string, anything else as typed deltas."""
 
 
+def emitted_chars(delta: StepDelta) -> int:
+    """The characters of a delta as `Resume.emitted_chars` sums them: all text but the call ids."""
+    if isinstance(delta, str):
+        return len(delta)
+    return sum(
+        len(part.name) + len(part.arguments) if isinstance(part, ToolCallDelta) else len(part.text)
+        for part in delta
+    )
+
+
 class TopLogprob(Struct, frozen=True, array_like=True):
     """A candidate token: id, its bytes as latin-1 text (a char a byte), natural-log probability."""
 

@@ -473,5 +473,13 @@ def _decode_whatever_comes(data: bytes) -> None:
             )
 
 
+def test_a_message_that_came_in_pieces_may_be_bigger_than_a_frame() -> None:
+    call = codec.encode_request(1, to_agent.GenerateTokens(prompt="a" * codec.MAX_FRAME_BYTES))
+    with pytest.raises(FrameTooLarge):
+        codec.AGENT_RECEIVES.decode(call)
+    (message,) = codec.AGENT_RECEIVES.decode(call, max_bytes=2 * codec.MAX_FRAME_BYTES)
+    assert isinstance(message, Request)
+
+
 def test_codes_are_json_rpc_s_own() -> None:
     assert [code.value for code in RpcCode] == [-32700, -32600, -32601, -32602, -32603]
