@@ -1,0 +1,1 @@
+"""The engine process and the agent's side of it."""

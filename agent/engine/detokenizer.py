@@ -1,0 +1,28 @@
+"""Token ids to text, one call at a time, never half a character. Pure.
+
+Pieces are bytes; a character may be spread over several tokens. Control tokens have empty pieces,
+user-defined ones their text. Bytes that are not UTF-8 become U+FFFD, as in Python's decoder.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+_new_decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class Detokenizer:
+    """The text of one call. `pieces` is the model's table, shared by all calls."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self._pieces = pieces
+        self._decoder = _new_decoder("replace")
+
+    def feed(self, token_id: int) -> str:
+        """The characters that this token completes, maybe none."""
+        return self._decoder.decode(self._pieces[token_id])
+
+    def flush(self) -> str:
+        """The end: a character that stayed incomplete becomes U+FFFD."""
+        return self._decoder.decode(b"", final=True)

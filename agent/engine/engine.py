@@ -1,0 +1,237 @@
+"""The agent's side of the engine process: spawn it, talk to it, restart it, end it.
+
+The process is exec'd, never forked, and must be spawned from the main thread: the kernel ends it
+when the thread that spawned it ends (PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+import agent
+from agent.engine.death import EngineDeath, Phase, explain
+from agent.engine.engine_link import EngineLink
+from agent.engine.frames import (
+    CancelCall,
+    ContinueCall,
+    EngineFacts,
+    EngineOptions,
+    Event,
+    Loaded,
+    LoadFailed,
+    PauseCall,
+    Ready,
+    Shutdown,
+    Start,
+    Step,
+    Submit,
+)
+from agent.engine.last_words import LastWords
+
+__all__ = ["CallCommand", "Engine", "EngineDeath", "EngineDoor", "EngineListener"]
+
+log = structlog.get_logger()
+
+FIRST_BACKOFF_S = 0.2
+LONGEST_BACKOFF_S = 5.0
+SERVED_LONG_ENOUGH_S = 10.0
+SHUTDOWN_GRACE_S = 2.0
+TERMINATE_GRACE_S = 1.0
+
+CallCommand = Submit | CancelCall | PauseCall | ContinueCall
+
+
+class EngineListener(Protocol):
+    """Who hears from the engine. Called synchronously on the event loop; must not raise."""
+
+    def on_ready(self, facts: EngineFacts) -> None:
+        """The model is loaded; calls may be sent."""
+
+    def on_step(self, step: Step) -> None:
+        """One decode step's news of all calls."""
+
+    def on_died(self, death: EngineDeath) -> None:
+        """All running calls are lost; a restart follows by itself."""
+
+
+class EngineDoor(Protocol):
+    """What the agent knows of its engine."""
+
+    @property
+    def facts(self) -> EngineFacts | None:
+        """The model's facts while it is ready, else None."""
+
+    async def run(self, listener: EngineListener) -> None:
+        """Keep an engine alive until cancelled; then end it within a bound."""
+
+    def send(self, command: CallCommand) -> None:
+        """Hand over a command; dropped while no engine is ready."""
+
+
+class Engine:
+    """One engine process at a time, restarted when it dies.
+
+    A process that dies soon is restarted after 0.2 s, doubling to 5 s; one that served for
+    10 s starts the count anew.
+    """
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._life: _Life | None = None
+
+    @property
+    def facts(self) -> EngineFacts | None:
+        """The model's facts while it is ready, else None."""
+        return self._life.facts if self._life else None
+
+    @property
+    def pid(self) -> int | None:
+        """The engine's process id, if one runs."""
+        return self._life.pid if self._life else None
+
+    def send(self, command: CallCommand) -> None:
+        """Hand over a command; dropped while no engine is ready."""
+        if self._life and self._life.facts:
+            self._life.link.send(command)
+
+    async def run(self, listener: EngineListener) -> None:
+        """Spawn, supervise and restart until cancelled; the process is gone when this returns."""
+        clock = asyncio.get_running_loop().time
+        backoff_s = FIRST_BACKOFF_S
+        while True:
+            started = clock()
+            death = await self._live_once(listener)
+            log.error("engine died", **{k: getattr(death, k) for k in death.__struct_fields__})
+            listener.on_died(death)
+            if death.phase == "serving" and clock() - started > SERVED_LONG_ENOUGH_S:
+                backoff_s = FIRST_BACKOFF_S
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
+
+    async def _live_once(self, listener: EngineListener) -> EngineDeath:
+        life = self._life = _Life(listener)
+        try:
+            return await life.run(self._options)
+        except OSError as error:
+            message = f"The engine process could not be started: {error}."
+            return explain(error.errno or 1, "loading", 0, load_failure=message)
+        finally:
+            self._life = None
+
+
+class _Life:
+    """One engine process from spawn to death."""
+
+    def __init__(self, listener: EngineListener) -> None:
+        self._listener = listener
+        self._process: asyncio.subprocess.Process | None = None
+        self._phase: Phase = "loading"
+        self._step = 0
+        self._load_failure = ""
+        self._last_words = LastWords()
+        self.facts: EngineFacts | None = None
+        self.link = EngineLink(self._on_event, self._kill)
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    async def run(self, options: EngineOptions) -> EngineDeath:
+        """Spawn and wait for the end. Cancelled: end the process within a bound, then re-raise."""
+        process = await self._spawn()
+        self.link.send(Start(options=options))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._last_words.read(process.stderr))
+                return_code = await self._ended(process)
+                await self.link.drained()
+        finally:
+            self.facts = None
+            await self._end(process)
+            self.link.close()
+        return explain(
+            return_code,
+            self._phase,
+            self._step,
+            load_failure=self._load_failure,
+            last_words=self._last_words.text,
+        )
+
+    async def _ended(self, process: asyncio.subprocess.Process) -> int:
+        """Wait for the process; on cancellation end it first, so that its pipes close."""
+        try:
+            return await process.wait()
+        except asyncio.CancelledError:
+            await self._end(process)
+            raise
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        """Ask (one that still loads would not hear it), press, kill; returns when it is gone."""
+        self.link.send(Shutdown())
+        asked_s = SHUTDOWN_GRACE_S if self._phase == "serving" else 0.0
+        for grace_s, press in ((asked_s, process.terminate), (TERMINATE_GRACE_S, process.kill)):
+            try:
+                async with asyncio.timeout(grace_s):
+                    await process.wait()
+                    return
+            except TimeoutError:
+                press()
+        await process.wait()
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        ours, theirs = socket.socketpair()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "agent.engine.worker"),
+                *(str(theirs.fileno()), str(os.getpid())),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+                env=_environment(),
+            )
+            await self.link.open(ours)
+        except BaseException:
+            ours.close()
+            self._kill()
+            raise
+        finally:
+            theirs.close()
+        log.info("engine started", pid=self._process.pid)
+        return self._process
+
+    def _kill(self) -> None:
+        if self._process and self._process.returncode is None:
+            self._process.kill()
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case Step():
+                self._step = event.number
+                self._listener.on_step(event)
+            case Loaded():
+                self._phase = "starting_decode"
+            case Ready():
+                self._phase = "serving"
+                self.facts = event.facts
+                self._listener.on_ready(event.facts)
+            case LoadFailed():
+                self._load_failure = event.message
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with this very package in front; ggml's own debugger call after an abort is off."""
+    root = str(Path(agent.__file__).resolve().parent.parent)
+    path = os.environ.get("PYTHONPATH")
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root,
+        "GGML_NO_BACKTRACE": "1",
+    }

@@ -1,0 +1,98 @@
+"""One call from its first token to its last: text, stop, count, end. Knows no slot, no batch.
+
+After token k the text let out is a function of tokens 1..k alone, and the draw at position p of
+(seed, p) alone. So a generation that began elsewhere goes on here by replaying its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from agent.engine.detokenizer import Detokenizer
+from agent.engine.frames import CallTokens, Submit
+from agent.engine.llama import Floats
+from agent.engine.sampling import Sampler, logprobs_of
+from agent.engine.stopping import StopMatcher
+from protocol.generation import FinishReason, TokenLogprob
+
+
+class ResumeMismatch(Exception):
+    """The tokens to resume after do not give what was emitted elsewhere."""
+
+
+class Generation:
+    """The state of one call. `finish_reason` is None until it is over."""
+
+    def __init__(
+        self,
+        submit: Submit,
+        *,
+        max_tokens: int,
+        sampler: Sampler,
+        pieces: list[bytes],
+        shown_pieces: list[bytes],
+        ends: Container[int],
+    ) -> None:
+        self.call = submit.call
+        self.tokens_generated = 0
+        self.finish_reason: FinishReason | None = None
+        self.sampler = sampler
+        self._max_tokens = max_tokens
+        self._min_tokens = submit.min_tokens
+        self._top_logprobs = submit.sampling.top_logprobs
+        self._detokenizer = Detokenizer(pieces)
+        self._stops = StopMatcher(submit.stop)
+        self._shown_pieces = shown_pieces
+        self._ends = ends
+
+    @property
+    def stop_sequence(self) -> str | None:
+        """The stop string that ended the text, if one did."""
+        return self._stops.matched
+
+    def replay(self, token_ids: tuple[int, ...], emitted_chars: int | None) -> tuple[str, ...]:
+        """Take tokens that were generated elsewhere; what each of them emits.
+
+        Raises `ResumeMismatch`; `emitted_chars` of None is not compared.
+        """
+        texts: list[str] = []
+        for token in token_ids:
+            if self.finish_reason is not None:
+                raise ResumeMismatch("the generation was over before its last token")
+            texts.append(self._accept(token))
+        chars = sum(map(len, texts))
+        if emitted_chars not in (None, chars):
+            raise ResumeMismatch(
+                f"{len(token_ids)} tokens give {chars} characters, {emitted_chars} were emitted"
+            )
+        return tuple(texts)
+
+    def next_token(self, row: Floats) -> tuple[int, CallTokens]:
+        """Sample the next token from the model's logits and take it."""
+        position = self.tokens_generated
+        token = self.sampler.choose(row, position, may_end=position >= self._min_tokens)
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if self._top_logprobs is not None and token not in self._ends:
+            logprobs = (logprobs_of(row, token, self._top_logprobs, self._shown_pieces),)
+        return token, CallTokens(self.call, (token,), self._accept(token), logprobs)
+
+    def _accept(self, token: int) -> str:
+        """Count a token; the text that is certain with it, at the end all that was held back."""
+        self.sampler.accept(token)
+        self.tokens_generated += 1
+        if token in self._ends:
+            return self._finish("stop")
+        text = self._stops.feed(self._detokenizer.feed(token))
+        if self._stops.matched is not None:
+            self.finish_reason = "stop"
+        elif self.tokens_generated >= self._max_tokens:
+            text += self._finish("length")
+        return text
+
+    def _finish(self, reason: FinishReason) -> str:
+        self.finish_reason = reason
+        text = self._stops.feed(self._detokenizer.flush())
+        if self._stops.matched is not None:
+            self.finish_reason = "stop"
+            return text
+        return text + self._stops.flush()

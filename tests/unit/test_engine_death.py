@@ -1,0 +1,48 @@
+"""What the agent says about an engine that died."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from agent.engine.death import EngineDeath, Phase, explain
+
+
+@pytest.mark.parametrize("phase", ["loading", "starting_decode"])
+@pytest.mark.parametrize("number", [signal.SIGILL, signal.SIGSEGV])
+def test_a_bad_instruction_before_serving_says_which_build_to_make(
+    phase: Phase, number: signal.Signals
+) -> None:
+    death = explain(-number, phase, 0)
+    assert death.signal == number.name
+    assert death.exit_code is None
+    assert "make clean-llama" in death.message
+    assert "CMAKE_ARGS" in death.message
+
+
+def test_a_crash_while_serving_names_signal_and_step_and_no_build() -> None:
+    death = explain(-signal.SIGSEGV, "serving", 17)
+    assert "SIGSEGV" in death.message
+    assert "step 17" in death.message
+    assert "make clean-llama" not in death.message
+
+
+def test_a_kill_points_at_memory() -> None:
+    assert "memory" in explain(-signal.SIGKILL, "serving", 3).message
+
+
+def test_an_assertion_brings_its_last_words() -> None:
+    death = explain(-signal.SIGABRT, "serving", 3, last_words="GGML_ASSERT(a == b) failed")
+    assert "GGML_ASSERT(a == b) failed" in death.message
+
+
+def test_what_the_engine_said_itself_is_all_there_is_to_say() -> None:
+    death = explain(3, "loading", 0, load_failure="no such file")
+    assert death == EngineDeath(
+        signal="", exit_code=3, phase="loading", step=0, message="no such file"
+    )
+
+
+def test_signals_without_a_name_have_their_number() -> None:
+    assert explain(-99, "serving", 0).signal == "signal 99"
