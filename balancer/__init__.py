@@ -1,0 +1,1 @@
+"""The balancer: one process in front of many agents."""

@@ -1,0 +1,1 @@
+"""The conductor: finds a slot for each generation, relays it, and cleans up after it."""

@@ -1,0 +1,147 @@
+"""Whether a generation is taken in, and what its client is told where it is not.
+
+Only what needs no slot is decided here; the decisions read the roster and the waiting room and
+change neither.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from balancer.errors import (
+    BalancerError,
+    DrainingError,
+    GenerationTimeout,
+    InvalidRequest,
+    ModelNotFound,
+    ModelUnavailable,
+    NoAgents,
+    QueueFull,
+    QueueTimeout,
+)
+from balancer.fleet.roster import Roster
+from balancer.policy.eta import retry_after_s, smoothed_service_s
+from balancer.settings import Settings
+
+ANY_MODEL = ""
+"""What a request without `model` asks for: the only model that is served."""
+_SHOWN_MODELS = 20
+
+
+class Queues(Protocol):
+    """What admission reads of the waiting room."""
+
+    def length_of(self, queue: str) -> int: ...
+
+    def has_room(self, body_bytes: int) -> bool: ...
+
+
+class Admission:
+    """Answers for one dispatcher; remembers only how long requests hold a slot."""
+
+    def __init__(self, *, roster: Roster, settings: Settings, queues: Queues) -> None:
+        self._roster = roster
+        self._settings = settings
+        self._queues = queues
+        self._service_s: float | None = None
+
+    def on_slot_held(self, seconds: float) -> None:
+        """What estimates of waiting times are made from."""
+        self._service_s = smoothed_service_s(self._service_s, seconds)
+
+    def resolved(self, model: str) -> str | None:
+        """The name that an agent knows; None while a request without a name has to wait for it."""
+        if model != ANY_MODEL:
+            return model
+        names = self._served_names()
+        return names[0] if len(names) == 1 else None
+
+    def reason_to_refuse(self, model: str) -> BalancerError | None:
+        """Why the request could never be served, however long it waited."""
+        if model == ANY_MODEL:
+            names = self._served_names()
+            return ambiguous_model(names) if len(names) > 1 else None
+        if not self._roster.had_agents or self._roster.is_remembered(model):
+            return None
+        return ModelNotFound(
+            f"there is no model {model!r} here; {_served_text(self._served_names())}",
+            param="model",
+            details={"model": model, "served": self._served_names()[:_SHOWN_MODELS]},
+        )
+
+    def reason_not_to_wait(self, model: str, body_bytes: int) -> BalancerError | None:
+        """Why a request that finds no slot is not let into the waiting room."""
+        retry_s = self.retry_after_s(model)
+        if self._settings.queue_timeout_s > 0:
+            if self._queues.has_room(body_bytes):
+                return None
+            return QueueFull("too many requests wait; send fewer at once", retry_after_s=retry_s)
+        if not self._roster.has_agents:
+            return NoAgents("no agent is connected; start one", retry_after_s=retry_s)
+        if self._slots_of(model) == 0:
+            return ModelUnavailable("no agent can serve the model now", retry_after_s=retry_s)
+        return QueueFull(
+            "every slot is taken, and waiting is switched off (`queue_timeout_s` is 0)",
+            retry_after_s=retry_s,
+        )
+
+    def queue_timeout(self, model: str) -> BalancerError:
+        """The request waited for as long as it may."""
+        waited_s = self._settings.queue_timeout_s
+        if self._slots_of(model) == 0:
+            why = "no agent that serves the model came"
+        else:
+            why = "no slot became free for it"
+        return QueueTimeout(
+            f"the request waited for {waited_s:g} s and {why}; try again later, or add agents",
+            details={"queue_timeout_s": waited_s},
+            retry_after_s=self.retry_after_s(model),
+        )
+
+    def generation_timeout(self, model: str, timeout_s: float | None) -> BalancerError:
+        """The whole generation took longer than the request's own `timeout`."""
+        return GenerationTimeout(
+            f"the generation was not over after its `timeout` of {timeout_s} s; allow it more time "
+            "or ask for fewer tokens",
+            param="timeout",
+            retry_after_s=self.retry_after_s(model),
+        )
+
+    def draining(self) -> BalancerError:
+        """The balancer is about to stop."""
+        return DrainingError(
+            "the balancer is stopping; send the request again when it is back",
+            retry_after_s=self.retry_after_s(ANY_MODEL),
+        )
+
+    def retry_after_s(self, model: str) -> int:
+        """When a request for this model should find a slot, in whole seconds."""
+        return retry_after_s(
+            ahead=self._queues.length_of(model),
+            slots=self._slots_of(model),
+            service_s=self._service_s,
+        )
+
+    def _slots_of(self, model: str) -> int:
+        agents = self._roster.agents() if model == ANY_MODEL else self._roster.candidates(model)
+        return sum(agent.slots_total for agent in agents)
+
+    def _served_names(self) -> list[str]:
+        return [model.name for model in self._roster.served_models()]
+
+
+def ambiguous_model(names: list[str]) -> BalancerError:
+    """A request without `model`, and more than one model to choose from."""
+    return InvalidRequest(
+        f"the request names no `model`, and more than one is served; {_served_text(names)}",
+        code="missing_required_parameter",
+        param="model",
+        details={"parameter": "model", "served": names[:_SHOWN_MODELS]},
+    )
+
+
+def _served_text(names: list[str]) -> str:
+    if not names:
+        return "none is served at present"
+    more = ", …" if len(names) > _SHOWN_MODELS else ""
+    return "served are: " + ", ".join(names[:_SHOWN_MODELS]) + more

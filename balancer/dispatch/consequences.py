@@ -1,0 +1,53 @@
+"""What an agent's refusal or failure means to the client: the protocol's table, as our errors."""
+
+from __future__ import annotations
+
+from balancer.errors import (
+    BalancerError,
+    InvalidRequest,
+    LimitExceeded,
+    ModelUnavailable,
+    UpstreamFailed,
+)
+from protocol.jsonrpc import ErrorObject
+from protocol.refusals import RefusalCode, consequence_of
+
+_PARAMS: dict[int, str] = {
+    RefusalCode.CONTEXT_TOO_LONG: "messages",
+    RefusalCode.INVALID_TEMPLATE: "messages",
+    RefusalCode.INVALID_GRAMMAR: "grammar",
+}
+_SHOWN_CHARS = 2000
+
+
+def error_for(error: ErrorObject, *, agent: str, retry_after_s: int) -> BalancerError:
+    """The client's error. Its text is the agent's where the client is to blame; its details are
+    the agent's facts, a `param` among them names the parameter. `retry_after_s` is used where
+    trying again is of use."""
+    row = consequence_of(error.code)
+    facts = dict(error.data) if isinstance(error.data, dict) else {}
+    message = error.message[:_SHOWN_CHARS]
+    param = facts.pop("param", None)
+    if not isinstance(param, str):
+        param = _PARAMS.get(error.code)
+    match row.status:
+        case 400:
+            return InvalidRequest(message, code=row.client_code, param=param, details=facts)
+        case 429:
+            return LimitExceeded(
+                message,
+                code=row.client_code,
+                param=param,
+                details=facts,
+                retry_after_s=retry_after_s,
+            )
+        case 503:
+            return ModelUnavailable(
+                message, code=row.client_code, details=facts, retry_after_s=retry_after_s
+            )
+        case _:
+            return UpstreamFailed(
+                f"the agent {agent!r} failed the request ({row.name}: {message}); "
+                "send it again, and look at the agent's log if it happens again",
+                details={**facts, "agent": agent, "reason": row.name},
+            )

@@ -1,0 +1,83 @@
+"""One registered agent: what it said of itself, and what is claimed of it."""
+
+from __future__ import annotations
+
+from balancer.fleet.agent_link import AgentLink
+from protocol.agent_status import AgentStatus, Issue
+from protocol.models import ServedModel
+from protocol.to_balancer import Heartbeat, Register
+
+
+class Agent:
+    """Read by everyone, changed by the roster alone. Satisfies routing's `Candidate`.
+
+    Free slots are the agent's total less what this balancer claims and less what the agent says
+    others hold (calls of an earlier link that are not over yet). A status therefore never
+    overwrites a claim of ours.
+    """
+
+    def __init__(self, link: AgentLink, register: Register, *, connected_s: float) -> None:
+        self.link = link
+        self.name = register.name
+        self.epoch = register.epoch
+        self.register = register
+        self.connected_s = connected_s
+        self.model: ServedModel | None = register.model
+        self.resume_key = register.resume_key
+        self.status: AgentStatus = register.status
+        self.is_draining = False
+        self.issues: dict[str, Issue] = {issue.code: issue for issue in register.status.issues}
+        self.noticed: dict[str, Issue] = {}
+        """Issues that the balancer itself has with the agent."""
+        self.names: frozenset[str] = _names_of(register.model)
+        self._refused_at_version: int | None = None
+        self._held_by_others = self._count_held_by_others()
+
+    @property
+    def slots_total(self) -> int:
+        """Slots that the agent has, free or not."""
+        return self.status.slots_total
+
+    @property
+    def slots_used(self) -> int:
+        """Slots claimed by this balancer or held by calls that it does not know."""
+        return self.link.claimed_slots + self._held_by_others
+
+    @property
+    def slots_free(self) -> int:
+        """Slots that could be claimed now; 0 between a refusal and news of more capacity."""
+        if self._refused_at_version is not None:
+            return 0
+        return max(0, self.status.slots_total - self.slots_used)
+
+    def serves(self, model: str) -> bool:
+        """Whether this is one of the served model's names."""
+        return model in self.names
+
+    def take_heartbeat(self, heartbeat: Heartbeat) -> bool:
+        """Take a newer status; False for one that was overtaken, then nothing changed."""
+        status = heartbeat.status
+        if status.seq <= self.status.seq:
+            return False
+        self.status = status
+        self.issues = {issue.code: issue for issue in status.issues}
+        self.model = heartbeat.model
+        self.names = _names_of(heartbeat.model)
+        self.resume_key = heartbeat.resume_key
+        if self._refused_at_version != status.capacity_version:
+            self._refused_at_version = None
+        self._held_by_others = self._count_held_by_others()
+        return True
+
+    def note_refusal(self) -> None:
+        """The agent had no room although it seemed to: believe it until its capacity grows."""
+        self._refused_at_version = self.status.capacity_version
+
+    def _count_held_by_others(self) -> int:
+        status = self.status
+        held = {*status.running, *status.waiting, *status.paused}
+        return sum(not self.link.has_ever_called(call_id) for call_id in held)
+
+
+def _names_of(model: ServedModel | None) -> frozenset[str]:
+    return frozenset() if model is None else frozenset((model.name, *model.aliases))

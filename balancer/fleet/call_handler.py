@@ -1,0 +1,55 @@
+"""How an agent link tells what becomes of a call."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from protocol.generation import StepDelta, TokenLogprob
+from protocol.jsonrpc import ErrorObject
+from protocol.to_agent import Committed
+from protocol.to_balancer import Finished
+
+
+class CallHandler(Protocol):
+    """What becomes of one call. All synchronous; exactly one of the last four comes, once."""
+
+    def on_committed(self, committed: Committed) -> None: ...
+
+    def on_tokens(
+        self,
+        token_ids: tuple[int, ...],
+        delta: StepDelta,
+        logprobs: tuple[TokenLogprob, ...],
+    ) -> None: ...
+
+    def on_refused(self, error: ErrorObject) -> None: ...
+
+    def on_finished(self, finished: Finished) -> None: ...
+
+    def on_failed(self, error: ErrorObject) -> None: ...
+
+    def on_link_lost(self) -> None: ...
+
+
+class DroppedHandler:
+    """Stands in for a handler that raised; its call keeps its slot until the agent confirms."""
+
+    def on_committed(self, committed: Committed) -> None: ...
+
+    def on_tokens(
+        self,
+        token_ids: tuple[int, ...],
+        delta: StepDelta,
+        logprobs: tuple[TokenLogprob, ...],
+    ) -> None: ...
+
+    def on_refused(self, error: ErrorObject) -> None: ...
+
+    def on_finished(self, finished: Finished) -> None: ...
+
+    def on_failed(self, error: ErrorObject) -> None: ...
+
+    def on_link_lost(self) -> None: ...
+
+
+DROPPED = DroppedHandler()

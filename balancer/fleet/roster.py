@@ -1,0 +1,298 @@
+"""The one owner of connected agents: who they are, what they serve, how many slots they have.
+
+Everyone else gets snapshots, or read-only views for routing. `version` grows with every change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+
+import structlog
+
+from balancer.errors import LinkRefused
+from balancer.fleet.agent import Agent
+from balancer.fleet.agent_link import AgentLink
+from balancer.fleet.known_models import KnownModels
+from balancer.fleet.snapshot import AgentSnapshot, snapshot_of
+from balancer.observability.metrics import AgentSlots, Metrics
+from balancer.settings import Settings
+from protocol.agent_status import Issue
+from protocol.models import ServedModel
+from protocol.to_balancer import (
+    OLDEST_PROTOCOL_VERSION,
+    PROTOCOL_VERSION,
+    Heartbeat,
+    Register,
+    Welcome,
+)
+from protocol.transfer_messages import AbortTransfer, Credit
+
+log = structlog.get_logger(__name__)
+
+CapacityListener = Callable[[Agent], None]
+CONFIRMATION_S = 2.0
+SLOW_CONFIRMATION = "slow_confirmation"
+MAX_ISSUES = 64
+
+
+def _ignore_transfer(_message: Credit | AbortTransfer) -> None:
+    """For links whose messages all fit a text frame."""
+
+
+class Roster:
+    """Agents by name. Implements the links' `LinkOwner`."""
+
+    def __init__(self, *, settings: Settings, metrics: Metrics, now: Callable[[], float]) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._now = now
+        self._call_ids = count(1)
+        self._links: set[AgentLink] = set()
+        self._agents: dict[str, Agent] = {}
+        self._serving: dict[str, list[Agent]] = {}
+        self._listeners: list[CapacityListener] = []
+        self.known_models = KnownModels(memory_s=settings.model_memory_s)
+        self.version = 0
+        metrics.watch_slots(self._slots_by_agent)
+
+    # --- for whoever holds a socket ---
+
+    def open_link(
+        self,
+        *,
+        send: Callable[[bytes], None],
+        close: Callable[[str], None],
+        on_transfer: Callable[[Credit | AbortTransfer], None] = _ignore_transfer,
+    ) -> AgentLink:
+        """A link for a fresh socket; `AgentLink` says what the callbacks must do. The socket feeds
+        `link.receive(frame)` and ends with `link.closed(reason)`."""
+        link = AgentLink(
+            send=send,
+            close=close,
+            owner=self,
+            call_ids=self._call_ids,
+            metrics=self._metrics,
+            now=self._now,
+            on_transfer=on_transfer,
+        )
+        self._links.add(link)
+        return link
+
+    # --- for dispatch ---
+
+    def listen(self, listener: CapacityListener) -> None:
+        """Have `listener(agent)` called whenever the agent may have more room than before."""
+        self._listeners.append(listener)
+
+    def candidates(self, model: str) -> Sequence[Agent]:
+        """Agents that serve the model, full or not, in the order of their coming."""
+        return self._serving.get(model, ())
+
+    def served_models(self) -> list[ServedModel]:
+        """The models served now, by name."""
+        by_name = {agent.model.name: agent.model for agent in self._agents.values() if agent.model}
+        return [by_name[name] for name in sorted(by_name)]
+
+    def is_remembered(self, model: str) -> bool:
+        """Whether the name is served, or was until lately."""
+        return model in self._serving or self.known_models.remembers(model, now=self._now())
+
+    @property
+    def has_agents(self) -> bool:
+        """Whether any agent is registered now."""
+        return bool(self._agents)
+
+    @property
+    def had_agents(self) -> bool:
+        """Whether an agent with a model ever came."""
+        return self.known_models.knows_any or bool(self._serving)
+
+    def note_refusal(self, agent: Agent) -> None:
+        """The agent refused for want of capacity: pass it over until that grows."""
+        agent.note_refusal()
+        self.version += 1
+
+    # --- for the management API and the services ---
+
+    def agents(self) -> Iterable[Agent]:
+        """Every registered agent."""
+        return self._agents.values()
+
+    def snapshot(self) -> list[AgentSnapshot]:
+        """Every registered agent, by name."""
+        now = self._now()
+        return [snapshot_of(self._agents[name], now=now) for name in sorted(self._agents)]
+
+    def set_draining(self, name: str, *, draining: bool) -> bool:
+        """Give an agent no new calls, or give it calls again; False if there is no such agent."""
+        agent = self._agents.get(name)
+        if agent is None:
+            return False
+        agent.is_draining = draining
+        self._changed(agent)
+        return True
+
+    def silent_links(self) -> list[AgentLink]:
+        """Links that were not heard of for as many heartbeats as may be missed, and those whose
+        agent never introduced itself within that time."""
+        settings = self._settings
+        longest_s = settings.heartbeat_interval_s * settings.heartbeat_misses
+        now = self._now()
+        return [
+            link
+            for link in self._links
+            if now - (link.last_received_s if link.is_registered else link.opened_s) > longest_s
+        ]
+
+    def notice_slow_confirmations(self) -> None:
+        """Raise an issue on agents that leave a call or a cancel unanswered, clear it after."""
+        now = self._now()
+        for agent in self._agents.values():
+            since = agent.link.oldest_unconfirmed_s()
+            longest_s = CONFIRMATION_S + 2 * agent.link.longest_step_s
+            if since is None or now - since <= longest_s:
+                agent.noticed.pop(SLOW_CONFIRMATION, None)
+            elif SLOW_CONFIRMATION not in agent.noticed:
+                agent.noticed[SLOW_CONFIRMATION] = Issue(
+                    code=SLOW_CONFIRMATION,
+                    message=f"no answer to a call for {longest_s:.1f} s; is the host overloaded?",
+                    severity="warning",
+                )
+                log.warning("agent slow to confirm", agent=agent.name, waited_s=longest_s)
+
+    # --- LinkOwner ---
+
+    def on_register(self, link: AgentLink, register: Register) -> Welcome:
+        """Take the agent in. Raises `LinkRefused` with the remedy."""
+        version = _common_version(register)
+        self._make_room_for(register)
+        agent = Agent(link, register, connected_s=self._now())
+        self._agents[agent.name] = agent
+        self._metrics.agents_connected.set(len(self._agents))
+        self._index_models()
+        settings = self._settings
+        return Welcome(
+            protocol_version=version,
+            heartbeat_interval_ms=round(settings.heartbeat_interval_s * 1000),
+            heartbeat_misses=settings.heartbeat_misses,
+        )
+
+    def on_registered(self, link: AgentLink) -> None:
+        """Waiting requests may use the newcomer from now on."""
+        agent = self._agents[link.agent_name]
+        log.info(
+            "agent registered",
+            agent=agent.name,
+            model=agent.model.name if agent.model else None,
+            slots=agent.slots_total,
+            version=agent.register.version,
+        )
+        self._changed(agent)
+
+    def on_heartbeat(self, link: AgentLink, heartbeat: Heartbeat) -> None:
+        """Take the status if it is newer than the last one."""
+        agent = self._agent_of(link)
+        if agent is None:
+            return
+        names_before = agent.names
+        if not agent.take_heartbeat(heartbeat):
+            return
+        if agent.names != names_before:
+            self._index_models()
+        self._changed(agent)
+
+    def on_issue_raised(self, link: AgentLink, issue: Issue) -> None:
+        """Keep the issue until it is cleared or a status comes without it."""
+        agent = self._agent_of(link)
+        if agent is None or (issue.code not in agent.issues and len(agent.issues) >= MAX_ISSUES):
+            return
+        agent.issues[issue.code] = issue
+        log.warning("agent has an issue", agent=agent.name, code=issue.code, issue=issue.message)
+
+    def on_issue_cleared(self, link: AgentLink, code: str) -> None:
+        """Forget the issue."""
+        agent = self._agent_of(link)
+        if agent is not None and agent.issues.pop(code, None) is not None:
+            log.info("issue of agent cleared", agent=agent.name, code=code)
+
+    def on_goodbye(self, link: AgentLink, reason: str) -> None:
+        """The agent leaves when its calls have ended: nothing new for it."""
+        agent = self._agent_of(link)
+        if agent is not None:
+            log.info("agent says goodbye", agent=agent.name, reason=reason)
+            agent.is_draining = True
+            self.version += 1
+
+    def on_call_ended(self, link: AgentLink) -> None:
+        """A slot is free again."""
+        agent = self._agent_of(link)
+        if agent is not None:
+            self._changed(agent)
+
+    def on_closed(self, link: AgentLink, reason: str) -> None:
+        """Forget the agent, remember its model's names for a while."""
+        self._links.discard(link)
+        agent = self._agent_of(link)
+        if agent is None:
+            return
+        del self._agents[agent.name]
+        self._metrics.agents_connected.set(len(self._agents))
+        self._metrics.agent_lost()
+        self._index_models()
+        self.version += 1
+        log.warning("agent gone", agent=agent.name, reason=reason)
+
+    # --- inside ---
+
+    def _agent_of(self, link: AgentLink) -> Agent | None:
+        agent = self._agents.get(link.agent_name)
+        return agent if agent is not None and agent.link is link else None
+
+    def _make_room_for(self, register: Register) -> None:
+        """One name, one agent: its own earlier link goes, a stranger's stays while it is alive."""
+        present = self._agents.get(register.name)
+        if present is None:
+            return
+        quiet_s = self._now() - present.link.last_received_s
+        if present.epoch == register.epoch:
+            present.link.close("the agent connected again")
+        elif quiet_s > self._settings.heartbeat_interval_s:
+            present.link.close("missed a heartbeat, and another agent took the name")
+        else:
+            raise LinkRefused(
+                f"another agent is connected under the name {register.name!r}; start this one with "
+                "--name and a name of its own",
+                reason="name_taken",
+            )
+
+    def _index_models(self) -> None:
+        """Rebuild the table of who serves what; names that nobody serves any more are dated."""
+        before = self._serving
+        serving: dict[str, list[Agent]] = {}
+        for agent in self._agents.values():
+            for name in agent.names:
+                serving.setdefault(name, []).append(agent)
+        self._serving = serving
+        self.known_models.note_left(before.keys() - serving.keys(), now=self._now())
+
+    def _changed(self, agent: Agent) -> None:
+        self.version += 1
+        if agent.slots_free and not agent.is_draining:
+            for listener in self._listeners:
+                listener(agent)
+
+    def _slots_by_agent(self) -> list[AgentSlots]:
+        return [AgentSlots(a.name, a.slots_total, a.slots_used) for a in self._agents.values()]
+
+
+def _common_version(register: Register) -> int:
+    version = min(register.protocol_max, PROTOCOL_VERSION)
+    if version < max(register.protocol_min, OLDEST_PROTOCOL_VERSION):
+        raise LinkRefused(
+            f"this balancer speaks versions {OLDEST_PROTOCOL_VERSION} to {PROTOCOL_VERSION} of the "
+            f"agent link, the agent {register.protocol_min} to {register.protocol_max}; "
+            "upgrade the older of the two",
+            reason="protocol_version",
+        )
+    return version

@@ -1,0 +1,83 @@
+"""Agents as others may see them: values, copied from the roster at one moment."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from balancer.fleet.agent import Agent
+from protocol.agent_status import Hardware, Issue
+from protocol.models import ServedModel
+
+AgentState = Literal["ready", "busy", "draining", "not_ready"]
+
+
+class SlotCounts(Struct, frozen=True, kw_only=True):
+    """`used` is what cannot be claimed; `running`, `waiting`, `paused` are the agent's words."""
+
+    total: int
+    used: int
+    free: int
+    running: int
+    waiting: int
+    paused: int
+
+
+class AgentSnapshot(Struct, frozen=True, kw_only=True):
+    """One row of `GET /agents`."""
+
+    id: str
+    name: str
+    epoch: str
+    state: AgentState
+    model: ServedModel | None
+    slots: SlotCounts
+    kv_cells_used: int
+    kv_cells_total: int
+    engine_steps: int
+    issues: tuple[Issue, ...]
+    labels: dict[str, str]
+    hardware: Hardware
+    version: str
+    llama_cpp_version: str
+    connected_for_s: float
+    last_heard_s_ago: float
+
+
+def snapshot_of(agent: Agent, *, now: float) -> AgentSnapshot:
+    """The agent as it is now."""
+    status, register = agent.status, agent.register
+    return AgentSnapshot(
+        id=agent.name,
+        name=agent.name,
+        epoch=agent.epoch,
+        state=_state_of(agent),
+        model=agent.model,
+        slots=SlotCounts(
+            total=agent.slots_total,
+            used=agent.slots_used,
+            free=agent.slots_free,
+            running=len(status.running),
+            waiting=len(status.waiting),
+            paused=len(status.paused),
+        ),
+        kv_cells_used=status.kv_cells_used,
+        kv_cells_total=status.kv_cells_total,
+        engine_steps=status.engine_steps,
+        issues=(*agent.issues.values(), *agent.noticed.values()),
+        labels=dict(register.labels),
+        hardware=register.hardware,
+        version=register.version,
+        llama_cpp_version=register.llama_cpp_version,
+        connected_for_s=round(now - agent.connected_s, 3),
+        last_heard_s_ago=round(now - agent.link.last_received_s, 3),
+    )
+
+
+def _state_of(agent: Agent) -> AgentState:
+    if agent.is_draining:
+        return "draining"
+    if agent.model is None or agent.slots_total == 0:
+        return "not_ready"
+    return "ready" if agent.slots_free else "busy"

@@ -1,0 +1,1 @@
+"""What the operator sees: every metric in one file, and the logs' form."""

@@ -1,0 +1,92 @@
+"""How log lines look: JSON for machines, colours for a terminal, always on stderr.
+
+Events are lower-case phrases with facts as keys. What people write to a model, what it answers and
+what opens doors is never logged: keys that could hold it are cut as a last line of defence.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from structlog.tracebacks import ExceptionDictTransformer
+from structlog.types import Processor
+
+from balancer.settings import LogFormat, LogLevel
+
+_PRIVATE_KEYS = frozenset(
+    {
+        "api_key",
+        "authorization",
+        "body",
+        "completion",
+        "content",
+        "cookie",
+        "delta",
+        "messages",
+        "password",
+        "prompt",
+        "secret",
+        "token",
+    }
+)
+
+
+def configure(level: LogLevel, log_format: LogFormat) -> None:
+    """Set up logging for the process: ours and, through stdlib logging, the libraries'."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_private,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_rendering(log_format),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def _rendering(log_format: LogFormat) -> list[Processor]:
+    """Tracebacks come without local variables: those hold prompts."""
+    if log_format == "json":
+        traces = ExceptionDictTransformer(show_locals=False)
+        return [
+            structlog.processors.ExceptionRenderer(traces),
+            structlog.processors.JSONRenderer(),
+        ]
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    ]
+
+
+def _without_private(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    for key in _PRIVATE_KEYS & event.keys():
+        event[key] = "[not logged]"
+    return event

@@ -1,0 +1,200 @@
+"""Every metric of the balancer. Names carry their unit; label values come from bounded sets.
+
+Nothing here is touched per token: callers count with plain integers and publish once a request.
+Bound children are kept, `labels()` costs four times as much as `inc()` on a kept child.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from protocol.generation import Usage
+from protocol.refusals import consequence_of
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+MAX_AGENT_LABELS = 256
+"""Agents past this many are summed under the name `other`."""
+
+_LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_REQUEST_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+class AgentSlots(Struct, frozen=True):
+    """One agent's slots at the moment of a scrape."""
+
+    agent: str
+    total: int
+    used: int
+
+
+class _SlotsCollector(Collector):
+    """Reads the slots when scraped, so that an agent that left leaves no series behind."""
+
+    def __init__(self, read: Callable[[], Iterable[AgentSlots]]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        sums: dict[str, tuple[int, int]] = {}
+        for slots in self._read():
+            name = slots.agent if len(sums) < MAX_AGENT_LABELS else "other"
+            total, used = sums.get(name, (0, 0))
+            sums[name] = (total + slots.total, used + slots.used)
+        total_family = GaugeMetricFamily(
+            "paddler_agent_slots_total_count", "Slots that an agent has.", labels=["agent"]
+        )
+        used_family = GaugeMetricFamily(
+            "paddler_agent_slots_used_count", "Slots that are claimed.", labels=["agent"]
+        )
+        for name, (total, used) in sums.items():
+            total_family.add_metric([name], total)
+            used_family.add_metric([name], used)
+        return [total_family, used_family]
+
+
+class Metrics:
+    """All series of one balancer, in a registry of its own."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._build_request_series()
+        self._build_fleet_series()
+        self._build_client_series()
+
+    def _build_request_series(self) -> None:
+        registry = self.registry
+        self._requests = Counter(
+            "paddler_requests",
+            "HTTP requests answered.",
+            ["route", "status_class"],
+            registry=registry,
+        )
+        self._request_seconds = Histogram(
+            "paddler_request_duration_seconds",
+            "From a request's arrival to the end of its answer.",
+            ["route"],
+            buckets=_REQUEST_BUCKETS_S,
+            registry=registry,
+        )
+        self._request_children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        tokens = Counter(
+            "paddler_tokens", "Tokens of finished generations.", ["kind"], registry=registry
+        )
+        self._prompt_tokens = tokens.labels("prompt")
+        self._completion_tokens = tokens.labels("completion")
+        self._cached_tokens = tokens.labels("cached")
+        self._reasoning_tokens = tokens.labels("reasoning")
+        self.time_to_first_token_seconds = Histogram(
+            "paddler_time_to_first_token_seconds",
+            "From a generation's arrival to its first token.",
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.queue_wait_seconds = Histogram(
+            "paddler_queue_wait_seconds",
+            "From a generation's arrival to the claim of its slot.",
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.requests_waiting = Gauge(
+            "paddler_requests_waiting", "Generations that wait for a slot.", registry=registry
+        )
+        self.requests_waiting_bytes = Gauge(
+            "paddler_requests_waiting_bytes", "Their bodies' bytes.", registry=registry
+        )
+        self.generations_in_flight = Gauge(
+            "paddler_generations_in_flight", "Generations waiting or running.", registry=registry
+        )
+
+    def _build_fleet_series(self) -> None:
+        registry = self.registry
+        self.agents_connected = Gauge(
+            "paddler_agents_connected", "Agents that are registered.", registry=registry
+        )
+        self.cancel_to_free_slot_seconds = Histogram(
+            "paddler_cancel_to_free_slot_seconds",
+            "From a client's leaving to the confirmed freedom of its slot.",
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._link_garbage = Counter(
+            "paddler_link_garbage", "Unusable messages from agents.", ["kind"], registry=registry
+        )
+        self._refusals = Counter(
+            "paddler_agent_refusals",
+            "Calls that an agent refused or failed.",
+            ["reason"],
+            registry=registry,
+        )
+        self._agents_lost = Counter(
+            "paddler_agents_lost", "Registered agents whose link ended.", registry=registry
+        )
+
+    def _build_client_series(self) -> None:
+        registry = self.registry
+        self.slow_clients_dropped = Counter(
+            "paddler_slow_clients_dropped",
+            "Streams dropped because their client did not read.",
+            registry=registry,
+        )
+        self.stream_pauses = Counter(
+            "paddler_stream_pauses", "Generations paused for a slow client.", registry=registry
+        )
+        self._unsent_bytes_high_water = Gauge(
+            "paddler_stream_unsent_bytes_high_water",
+            "Most bytes that one stream ever held unsent.",
+            registry=registry,
+        )
+        self._unsent_high_water = 0
+
+    def request_answered(self, route: str, status: int, seconds: float) -> None:
+        """Count an HTTP request; `route` is a template from the route table, never a path."""
+        key = (route, status // 100)
+        children = self._request_children.get(key)
+        if children is None:
+            counter = self._requests.labels(route, f"{key[1]}xx")
+            children = (counter, self._request_seconds.labels(route))
+            self._request_children[key] = children
+        children[0].inc()
+        children[1].observe(seconds)
+
+    def generation_finished(self, usage: Usage) -> None:
+        """Count the tokens of a generation that ended well."""
+        self._prompt_tokens.inc(usage.prompt_tokens)
+        self._completion_tokens.inc(usage.completion_tokens)
+        self._cached_tokens.inc(usage.cached_tokens)
+        self._reasoning_tokens.inc(usage.reasoning_tokens)
+
+    def link_garbage(self, kind: str) -> None:
+        """Count an unusable message; `kind` is one of the link's own words."""
+        self._link_garbage.labels(kind).inc()
+
+    def call_refused(self, code: int) -> None:
+        """Count a refusal or failure by its name in the table of consequences."""
+        self._refusals.labels(consequence_of(code).name).inc()
+
+    def agent_lost(self) -> None:
+        """Count a registered agent whose link ended, however it ended."""
+        self._agents_lost.inc()
+
+    def stream_held(self, unsent_bytes: int) -> None:
+        """Remember the most bytes that a stream held; call where that is measured anyway."""
+        if unsent_bytes > self._unsent_high_water:
+            self._unsent_high_water = unsent_bytes
+            self._unsent_bytes_high_water.set(unsent_bytes)
+
+    def watch_slots(self, read: Callable[[], Iterable[AgentSlots]]) -> None:
+        """Publish slots by agent, read at each scrape."""
+        self.registry.register(_SlotsCollector(read))
+
+    def text(self) -> bytes:
+        """Everything in Prometheus' text format; its content type is `CONTENT_TYPE`."""
+        return generate_latest(self.registry)

@@ -1,0 +1,59 @@
+"""The contract of a routing policy.
+
+A policy looks at read-only candidates and at facts, and names one candidate that could start the
+request now, or None. It keeps no state: the same facts give the same choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from msgspec import Struct
+
+from protocol.generation import GenerationRequest
+
+
+class Candidate(Protocol):
+    """What a policy may know of an agent."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def slots_total(self) -> int: ...
+
+    @property
+    def slots_free(self) -> int: ...
+
+    @property
+    def is_draining(self) -> bool: ...
+
+    def serves(self, model: str) -> bool: ...
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    """What differs from choice to choice. `ordinal` grows by one a choice."""
+
+    now_s: float
+    random_bits: int
+    ordinal: int
+
+
+AnyCandidate = TypeVar("AnyCandidate", bound=Candidate)
+
+
+class RoutingPolicy(Protocol):
+    """Chooses among candidates. `request.model` is the resolved name of a model."""
+
+    def __call__(
+        self,
+        request: GenerationRequest,
+        candidates: Sequence[AnyCandidate],
+        facts: Facts,
+    ) -> AnyCandidate | None: ...
+
+
+def can_start(candidate: Candidate, model: str) -> bool:
+    """Whether the candidate could start a request for this model now."""
+    return candidate.slots_free > 0 and not candidate.is_draining and candidate.serves(model)

@@ -1,0 +1,12 @@
+"""Every routing policy by the name that the setting `policy` takes."""
+
+from __future__ import annotations
+
+from balancer.policy.routing import least_busy, round_robin
+from balancer.policy.routing.policy import RoutingPolicy
+from balancer.settings import PolicyName
+
+POLICIES: dict[PolicyName, RoutingPolicy] = {
+    "least_busy": least_busy.choose,
+    "round_robin": round_robin.choose,
+}

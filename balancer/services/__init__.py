@@ -1,0 +1,1 @@
+"""Loops that watch; what they act on is given to them by `balancer.app`."""

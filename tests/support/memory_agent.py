@@ -1,0 +1,236 @@
+"""An agent without a socket: it speaks the protocol by bytes with a link of the roster.
+
+It answers when the test says so, never inside the balancer's own call, as a socket would.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from balancer.fleet.roster import Roster
+from protocol import codec
+from protocol.agent_status import AgentStatus
+from protocol.errors import ProtocolError
+from protocol.generation import FinishReason, TokenLogprob, Usage
+from protocol.jsonrpc import ErrorObject, ErrorResponse, Message, Notification, Request, Response
+from protocol.models import ServedModel
+from protocol.refusals import RefusalCode
+from protocol.to_agent import Cancel, Committed, Continue, GenerateTokens, Pause
+from protocol.to_balancer import (
+    Failed,
+    Finished,
+    Goodbye,
+    Heartbeat,
+    IssueCleared,
+    IssueRaised,
+    Register,
+    Tokens,
+    Welcome,
+)
+
+REGISTER_ID = "register"
+
+
+class MemoryAgent:
+    """Holds its own truth: `running` are the calls that it gave a slot to, in order."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        name: str = "one",
+        *,
+        slots: int = 4,
+        model: str | None = "demo",
+        aliases: tuple[str, ...] = (),
+        epoch: str = "e1",
+    ) -> None:
+        self.name = name
+        self.epoch = epoch
+        self.slots = slots
+        self.model = (
+            None if model is None else ServedModel(name=model, aliases=aliases, context_tokens=2048)
+        )
+        self.calls: dict[int, GenerateTokens] = {}
+        """Every call ever received, in order."""
+        self.tokens_sent: Counter[int] = Counter()
+        self.unanswered: list[int] = []
+        self.running: list[int] = []
+        self.cancelled: list[int] = []
+        self.paused: list[int] = []
+        self.welcome: Welcome | None = None
+        self.refusal: ErrorObject | None = None
+        self.closed_reason: str | None = None
+        self.received: list[Message | ProtocolError] = []
+        self.capacity_version = 0
+        self.overbooked = 0
+        """Calls that came although every slot was claimed, by the last slots reported."""
+        self._seq = 0
+        self.link = roster.open_link(send=self._take, close=self._on_close)
+
+    # --- what the agent says ---
+
+    def register(self, *, protocol_min: int = 1, protocol_max: int = 1) -> MemoryAgent:
+        """Introduce itself; see `welcome` and `refusal` afterwards."""
+        params = Register(
+            name=self.name,
+            epoch=self.epoch,
+            protocol_min=protocol_min,
+            protocol_max=protocol_max,
+            model=self.model,
+            status=self.status(),
+        )
+        self.link.receive(codec.encode_request(REGISTER_ID, params))
+        return self
+
+    def status(self, **changes: object) -> AgentStatus:
+        """The truth at this moment, with a new sequence number."""
+        self._seq += 1
+        status = AgentStatus(
+            seq=self._seq,
+            capacity_version=self.capacity_version,
+            slots_total=self.slots,
+            running=tuple(self.running),
+        )
+        return msgspec.structs.replace(status, **changes)
+
+    def heartbeat(self, status: AgentStatus | None = None) -> None:
+        """Send a status, the present one unless another is given."""
+        self.say(Heartbeat(status=status or self.status(), model=self.model))
+
+    def say(self, *params: Struct) -> None:
+        """Send notifications, several in one frame."""
+        for frame in codec.frames(codec.encode_notification(one) for one in params):
+            self.link.receive(frame)
+
+    def answer(self) -> list[int]:
+        """Commit or refuse every call that came, by the slots there are; the committed ones."""
+        committed = []
+        while self.unanswered:
+            call = self.unanswered[0]
+            if len(self.running) < self.slots:
+                self.commit(call)
+                committed.append(call)
+            else:
+                self.refuse(call, RefusalCode.NO_FREE_SLOT, "no free slot")
+        return committed
+
+    def commit(self, call: int, *, prompt_tokens: int = 7) -> None:
+        """Give the call a slot."""
+        self.unanswered.remove(call)
+        self.running.append(call)
+        result = Committed(prompt_tokens=prompt_tokens, max_tokens=100)
+        self.link.receive(codec.encode_result(call, result))
+
+    def refuse(self, call: int, code: int, message: str = "no", **data: object) -> None:
+        """Do not take the call."""
+        self.unanswered.remove(call)
+        error = ErrorObject(code=int(code), message=message, data=data or msgspec.UNSET)
+        self.link.receive(codec.encode_error(call, error))
+
+    def step(self, texts: dict[int, str]) -> None:
+        """One engine step: a token for each of these calls."""
+        self.tokens_sent.update(texts.keys())
+        self.say(
+            Tokens(
+                calls=tuple(texts),
+                token_ids=tuple((len(text),) for text in texts.values()),
+                deltas=tuple(texts.values()),
+            )
+        )
+
+    def tokens(
+        self,
+        call: int,
+        ids: Sequence[int],
+        text: str,
+        logprobs: tuple[TokenLogprob, ...] = (),
+    ) -> None:
+        """One step's output for one call."""
+        self.tokens_sent[call] += len(ids)
+        self.say(
+            Tokens(
+                calls=(call,),
+                token_ids=(tuple(ids),),
+                deltas=(text,),
+                logprobs=(logprobs,) if logprobs else (),
+            )
+        )
+
+    def finish(self, call: int, reason: FinishReason = "stop") -> None:
+        """End a running call; its slot is free."""
+        self.running.remove(call)
+        self.capacity_version += 1
+        self.say(_finished(call, reason, self.tokens_sent[call]))
+
+    def fail(self, call: int, code: int = RefusalCode.ENGINE_FAILED, message: str = "died") -> None:
+        """End a running call badly."""
+        self.running.remove(call)
+        self.say(Failed(call=call, error=ErrorObject(code=int(code), message=message)))
+
+    def confirm_cancels(self) -> None:
+        """Answer every cancel, also of calls that are unknown by now."""
+        for call in self.cancelled:
+            if call in self.unanswered:
+                self.unanswered.remove(call)
+            if call in self.running:
+                self.running.remove(call)
+                self.capacity_version += 1
+            self.say(_finished(call, "cancelled", self.tokens_sent[call]))
+        self.cancelled.clear()
+
+    def goodbye(self) -> None:
+        """Leave on purpose."""
+        self.say(Goodbye(reason="maintenance"))
+
+    def raise_issue(self, issue: IssueRaised | IssueCleared) -> None:
+        """Say that something is wrong, or well again."""
+        self.say(issue)
+
+    def die(self) -> None:
+        """The socket closes without a word."""
+        self.link.closed("the socket closed")
+
+    # --- what the agent hears ---
+
+    def _on_close(self, reason: str) -> None:
+        self.closed_reason = reason
+
+    def _take(self, message: bytes) -> None:
+        for decoded in codec.AGENT_RECEIVES.decode(message):
+            self.received.append(decoded)
+            if isinstance(decoded, Request):
+                self._on_call(decoded)
+            elif isinstance(decoded, Notification):
+                self._on_notification(decoded.params)
+            elif isinstance(decoded, Response):
+                self.welcome = codec.decode_result(decoded.result, Welcome)
+            elif isinstance(decoded, ErrorResponse):
+                self.refusal = decoded.error
+
+    def _on_call(self, request: Request) -> None:
+        assert isinstance(request.params, GenerateTokens)
+        assert isinstance(request.id, int)
+        assert request.id not in self.calls, "a call id was used twice"
+        self.calls[request.id] = request.params
+        self.unanswered.append(request.id)
+        self.overbooked += len(self.running) + len(self.unanswered) > self.slots
+
+    def _on_notification(self, params: Struct) -> None:
+        match params:
+            case Cancel(call=int(call)):
+                self.cancelled.append(call)
+            case Pause(call=int(call)):
+                self.paused.append(call)
+            case Continue(call=int(call)):
+                self.paused.remove(call)
+            case _:
+                raise AssertionError(f"unexpected notification {params!r}")
+
+
+def _finished(call: int, reason: FinishReason, completion_tokens: int) -> Finished:
+    usage = Usage(prompt_tokens=7, completion_tokens=completion_tokens, cached_tokens=2)
+    return Finished(call=call, finish_reason=reason, usage=usage)

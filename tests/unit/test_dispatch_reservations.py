@@ -1,0 +1,217 @@
+"""Whatever happens, in whatever order: claims equal the agents' truth and nobody is lost.
+
+Arrivals, refusals, cancels, deaths, new agents and changing slots are drawn at random; after each
+of them the books of both sides are compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from balancer.errors import AgentLost, QueueTimeout, UpstreamFailed
+from balancer.settings import Settings
+from protocol.refusals import RefusalCode
+from tests.support.generations import Balancer, Generation
+from tests.support.memory_agent import MemoryAgent
+from tests.support.virtual_time import VirtualTimeLoop, settle
+
+PICK = st.integers(0, 2**16)
+
+
+class Reservations(RuleBasedStateMachine):
+    """One balancer, a few agents that come and go, clients that come and leave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
+        self.agents: list[MemoryAgent] = []
+        self.ever_agents: list[MemoryAgent] = []
+        self.generations: list[Generation] = []
+        self.left: set[int] = set()
+
+    @initialize()
+    def start(self) -> None:
+        self.balancer = self.runner.run(self._make_balancer())
+        self.join(slots=2)
+
+    async def _make_balancer(self) -> Balancer:
+        return Balancer(settings=Settings(queue_timeout_s=60.0))
+
+    def settle(self) -> None:
+        self.runner.run(settle())
+
+    # --- what can happen ---
+
+    @rule(slots=st.integers(0, 4))
+    def join(self, slots: int) -> None:
+        if len(self.agents) < 4:
+            name = f"agent-{len(self.ever_agents)}"
+            agent = self.balancer.agent(name, slots=slots)
+            self.agents.append(agent)
+            self.ever_agents.append(agent)
+            self.settle()
+
+    @rule()
+    def arrive(self) -> None:
+        ordinal = len(self.generations)
+        self.generations.append(self.runner.run(self.balancer.ask(prompt=str(ordinal))))
+
+    @precondition(lambda self: self._live())
+    @rule(pick=PICK)
+    def leave(self, pick: int) -> None:
+        live = self._live()
+        number = live[pick % len(live)]
+        self.left.add(number)
+        self.runner.run(self.generations[number].leave())
+
+    @precondition(lambda self: self.agents)
+    @rule(pick=PICK, will_refuse=st.booleans())
+    def answer_one(self, pick: int, will_refuse: bool) -> None:
+        agent = self._agent(pick)
+        if agent.unanswered:
+            call = agent.unanswered[pick % len(agent.unanswered)]
+            if will_refuse or len(agent.running) >= agent.slots:
+                agent.refuse(call, RefusalCode.NO_FREE_SLOT)
+            else:
+                agent.commit(call)
+            self.settle()
+
+    @precondition(lambda self: self.agents)
+    @rule(pick=PICK, will_fail=st.booleans())
+    def end_one(self, pick: int, will_fail: bool) -> None:
+        agent = self._agent(pick)
+        if agent.running:
+            call = agent.running[pick % len(agent.running)]
+            agent.tokens(call, [1], "x")
+            if will_fail:
+                agent.fail(call)
+            else:
+                agent.finish(call)
+            self.settle()
+
+    @precondition(lambda self: self.agents)
+    @rule(pick=PICK)
+    def confirm_cancels(self, pick: int) -> None:
+        self._agent(pick).confirm_cancels()
+        self.settle()
+
+    @precondition(lambda self: self.agents)
+    @rule(pick=PICK, slots=st.integers(0, 4))
+    def change_slots(self, pick: int, slots: int) -> None:
+        agent = self._agent(pick)
+        if slots > agent.slots:
+            agent.capacity_version += 1
+        agent.slots = slots
+        agent.heartbeat()
+        self.settle()
+
+    @precondition(lambda self: self.agents)
+    @rule(pick=PICK)
+    def report_more_room(self, pick: int) -> None:
+        agent = self._agent(pick)
+        agent.capacity_version += 1
+        agent.heartbeat()
+        self.settle()
+
+    @precondition(lambda self: self.agents)
+    @rule(pick=PICK)
+    def die(self, pick: int) -> None:
+        agent = self._agent(pick)
+        self.agents.remove(agent)
+        agent.die()
+        self.settle()
+
+    @rule(seconds=st.floats(0.1, 25.0))
+    def time_passes(self, seconds: float) -> None:
+        self.runner.run(asyncio.sleep(seconds))
+
+    # --- what must hold ---
+
+    @invariant()
+    def claims_equal_the_agents_truth(self) -> None:
+        for agent in self.agents:
+            assert agent.link.claimed_slots == len(agent.running) + len(agent.unanswered)
+            assert agent.overbooked == 0
+
+    @invariant()
+    def nobody_is_lost_and_nobody_is_counted_twice(self) -> None:
+        if not self.generations:
+            return
+        live = len(self._live())
+        claimed = sum(
+            call not in agent.cancelled
+            for agent in self.agents
+            for call in (*agent.running, *agent.unanswered)
+        )
+        dispatcher = self.balancer.dispatcher
+        assert dispatcher.in_flight == live
+        assert dispatcher.waiting + claimed == live
+
+    @invariant()
+    def nobody_waits_while_there_is_room(self) -> None:
+        if self.generations and self.balancer.dispatcher.waiting:
+            assert all(row.slots.free == 0 for row in self.balancer.roster.snapshot())
+
+    @invariant()
+    def first_starts_are_in_the_order_of_arrival(self) -> None:
+        calls = sorted(
+            (call, int(str(params.prompt)))
+            for agent in self.ever_agents
+            for call, params in agent.calls.items()
+        )
+        firsts: list[int] = []
+        for _, ordinal in calls:
+            if ordinal not in firsts:
+                firsts.append(ordinal)
+        assert firsts == sorted(firsts)
+
+    def teardown(self) -> None:
+        try:
+            self._serve_everyone()
+        finally:
+            self.runner.close()
+
+    def _serve_everyone(self) -> None:
+        """With room for all, everyone who still waits is answered, once."""
+        if not self.generations:
+            return
+        rescue = self.balancer.agent("rescue", slots=500)
+        for agent in (*self.agents, rescue):
+            agent.slots = 500
+            agent.confirm_cancels()
+            agent.answer()
+            for call in tuple(agent.running):
+                agent.finish(call)
+        self.settle()
+        assert self.balancer.dispatcher.in_flight == 0
+        for number, generation in enumerate(self.generations):
+            assert generation.task.done()
+            if number not in self.left and generation.task.exception() is not None:
+                assert isinstance(generation.error, AgentLost | UpstreamFailed | QueueTimeout)
+
+    # --- inside ---
+
+    def _agent(self, pick: int) -> MemoryAgent:
+        return self.agents[pick % len(self.agents)]
+
+    def _live(self) -> list[int]:
+        return [n for n, one in enumerate(self.generations) if not one.task.done()]
+
+
+Reservations.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestReservations = Reservations.TestCase

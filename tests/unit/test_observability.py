@@ -1,0 +1,125 @@
+"""What operators see: bounded series, and logs without anything private."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from balancer.errors import BalancerError, InvalidRequest
+from balancer.observability.logging import configure
+from balancer.observability.metrics import MAX_AGENT_LABELS, AgentSlots, Metrics
+from protocol.refusals import RefusalCode
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_requests_are_counted_by_route_and_status_class() -> None:
+    metrics = Metrics()
+    for status in (200, 200, 404):
+        metrics.request_answered("/v1/models", status, 0.01)
+    text = metrics.text().decode()
+    assert 'paddler_requests_total{route="/v1/models",status_class="2xx"} 2.0' in text
+    assert 'paddler_requests_total{route="/v1/models",status_class="4xx"} 1.0' in text
+    assert 'paddler_request_duration_seconds_count{route="/v1/models"} 3.0' in text
+
+
+def test_two_balancers_in_one_process_share_no_series() -> None:
+    one, other = Metrics(), Metrics()
+    one.agent_lost()
+    assert b"paddler_agents_lost_total 0.0" in other.text()
+
+
+def test_any_number_of_agents_gives_a_bounded_number_of_series() -> None:
+    metrics = Metrics()
+    metrics.watch_slots(lambda: [AgentSlots(f"agent-{n}", 4, 1) for n in range(400)])
+    lines = [line for line in metrics.text().decode().splitlines() if "slots_total_count{" in line]
+    assert len(lines) == MAX_AGENT_LABELS + 1
+    assert lines[-1].endswith(f"{(400 - MAX_AGENT_LABELS) * 4}.0")
+    assert 'agent="other"' in lines[-1]
+
+
+def test_refusals_of_any_code_have_bounded_names() -> None:
+    metrics = Metrics()
+    for code in (RefusalCode.NO_FREE_SLOT, -5, -6, -7):
+        metrics.call_refused(code)
+    text = metrics.text().decode()
+    assert 'paddler_agent_refusals_total{reason="no_free_slot"} 1.0' in text
+    assert 'paddler_agent_refusals_total{reason="protocol_error"} 3.0' in text
+
+
+def test_the_high_water_mark_of_unsent_bytes_only_rises() -> None:
+    metrics = Metrics()
+    for held in (5, 900, 20):
+        metrics.stream_held(held)
+    assert b"paddler_stream_unsent_bytes_high_water 900.0" in metrics.text()
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_json_lines_carry_facts_and_nothing_private(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    secret = "the user's words"
+    log = structlog.get_logger("test")
+    log.debug("unseen")
+    log.info("request done", status=200, prompt=secret, messages=[secret])
+    try:
+        raise RuntimeError("broken")
+    except RuntimeError:
+        log.exception("sink failed")
+    logging.getLogger("library").warning("from a library")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["event"] for line in lines] == ["request done", "sink failed", "from a library"]
+    assert (lines[0]["status"], lines[0]["prompt"]) == (200, "[not logged]")
+    assert lines[0]["timestamp"].endswith("Z")
+    assert "RuntimeError" in json.dumps(lines[1]["exception"])
+    assert secret not in json.dumps(lines)
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_console_lines_show_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("warning", "console")
+    secret = "the user's words"
+    log = structlog.get_logger("test")
+    try:
+        raise RuntimeError(f"broken: {len(secret)}")
+    except RuntimeError:
+        log.exception("sink failed")
+    shown = capsys.readouterr().err
+    assert "sink failed" in shown
+    assert "RuntimeError" in shown
+    assert secret not in shown
+
+
+def test_every_error_says_status_type_and_code() -> None:
+    def leaves(kind: type[BalancerError]) -> list[type[BalancerError]]:
+        below = kind.__subclasses__()
+        return [leaf for sub in below for leaf in leaves(sub)] if below else [kind]
+
+    for leaf in leaves(BalancerError):
+        error = leaf("do something else")
+        assert 400 <= error.status < 600
+        assert error.type
+        assert error.code
+        assert error.message == str(error)
+
+
+def test_an_error_keeps_its_facts() -> None:
+    error = InvalidRequest(
+        "use 0..2", code="invalid_value", param="temperature", details={"received_value": 3.5}
+    )
+    assert (error.param, error.details, error.retry_after_s) == (
+        "temperature",
+        {"received_value": 3.5},
+        None,
+    )
