@@ -1,0 +1,1 @@
+"""The agent: runs on a GPU host, dials the balancer, serves one llama.cpp model."""

@@ -1,0 +1,252 @@
+"""The composition root: builds the agent's parts, owns its tasks, starts and stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import platform
+import re
+import secrets
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from agent.balancer_link import BalancerLink
+from agent.chat.template import TemplateRenderer
+from agent.commands.calls import Calls
+from agent.commands.desk import Desk
+from agent.commands.served import served
+from agent.commands.steps import abandon_calls, relay_death, relay_step
+from agent.commands.table import execute
+from agent.engine.engine import Engine, EngineDeath, EngineDoor
+from agent.engine.frames import EngineFacts, EngineOptions, Step
+from agent.errors import ConfigError, TemplateBusy, TemplateRefused
+from agent.heartbeat import Heartbeats, read_hardware
+from agent.settings import Settings
+from protocol.codec import encode_notification
+from protocol.jsonrpc import Notification, Request
+from protocol.to_balancer import (
+    OLDEST_PROTOCOL_VERSION,
+    PROTOCOL_VERSION,
+    Goodbye,
+    Register,
+    Welcome,
+)
+
+log = structlog.get_logger()
+
+ENGINE_ISSUE = "engine_died"
+TEMPLATE_ISSUE = "chat_template"
+FLUSH_TIMEOUT_S = 1.0
+MAX_ORDINAL = 1000
+
+
+class App:
+    """One agent. Listens to the engine and to the balancer, and passes on what each says."""
+
+    def __init__(self, settings: Settings, engine: EngineDoor, *, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._epoch = secrets.token_hex(8)
+        self._hardware = read_hardware()
+        self._link = BalancerLink(settings.balancer, self)
+        self._calls = Calls(self._on_calls_changed)
+        self._heartbeats = Heartbeats(self._calls, self._link.send)
+        self._tasks = asyncio.TaskGroup()
+        self._desk = Desk(
+            engine=engine,
+            renderer=TemplateRenderer(),
+            calls=self._calls,
+            send=self._link.send,
+            spawn=self._tasks.create_task,
+            status=self._heartbeats.status,
+        )
+        self._stopping = asyncio.Event()
+        self._aborting = asyncio.Event()
+        self._idle = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until `stop`. Raises an exception group with `RegistrationRefused` in it if the
+        balancer does not take this agent at its first try. Nothing is left behind."""
+        try:
+            async with self._tasks as tasks:
+                lasting = [
+                    tasks.create_task(self._desk.engine.run(self)),
+                    tasks.create_task(self._link.run()),
+                ]
+                await self._stopping.wait()
+                await self._drained()
+                for task in lasting:
+                    task.cancel()
+        finally:
+            self._heartbeats.stop()
+            await self._desk.renderer.close()
+
+    def stop(self) -> None:
+        """Take nothing new, let calls end within the drain timeout, then leave. A second call
+        does not wait for them."""
+        if self._stopping.is_set():
+            self._aborting.set()
+        self._stopping.set()
+
+    async def _drained(self) -> None:
+        self._desk.draining = True
+        log.info("stopping", calls=len(self._calls), timeout_s=self._settings.drain_timeout_s)
+        self._link.send(encode_notification(Goodbye(reason="the agent was told to stop")))
+        async with asyncio.TaskGroup() as waiting:
+            calls_over = waiting.create_task(self._calls_over())
+            aborted = waiting.create_task(self._aborting.wait())
+            await asyncio.wait(
+                (calls_over, aborted),
+                timeout=self._settings.drain_timeout_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            calls_over.cancel()
+            aborted.cancel()
+        try:
+            async with asyncio.timeout(FLUSH_TIMEOUT_S):
+                await self._link.flushed()
+        except TimeoutError:
+            log.warning("the balancer did not take the last messages")
+
+    async def _calls_over(self) -> None:
+        while len(self._calls):
+            self._idle.clear()
+            await self._idle.wait()
+
+    # --- the balancer's side ---
+
+    def registration(self) -> Register:
+        """The agent as it is now."""
+        return Register(
+            name=self._name,
+            epoch=self._epoch,
+            protocol_min=OLDEST_PROTOCOL_VERSION,
+            protocol_max=PROTOCOL_VERSION,
+            version=_version_of("paddler-py"),
+            llama_cpp_version=_version_of("llama-cpp-python"),
+            labels=self._settings.labels,
+            hardware=self._hardware,
+            model=self._heartbeats.model,
+            resume_key=self._heartbeats.resume_key,
+            status=self._heartbeats.status(),
+        )
+
+    def on_welcome(self, welcome: Welcome) -> None:
+        """Registered: heartbeats begin."""
+        log.info("registered with the balancer", name=self._name)
+        self._heartbeats.start(max(welcome.heartbeat_interval_ms, 1) / 1000)
+        self._heartbeats.changed(freed=False)  # the model may have come since `registration`
+
+    def on_message(self, message: Request | Notification) -> None:
+        """The balancer asks for something."""
+        execute(self._desk, message)
+
+    def on_lost(self) -> None:
+        """The link broke, and with it its calls."""
+        self._heartbeats.stop()
+        abandon_calls(self._desk)
+
+    # --- the engine's side ---
+
+    def on_ready(self, facts: EngineFacts) -> None:
+        """A model is loaded: announce it and have its template compiled."""
+        self._desk.served = model = served(facts, self._settings)
+        log.info("model ready", model=model.model.name, slots=model.slots)
+        self._heartbeats.engine_ready(
+            model.model, model.resume_key, slots=model.slots, kv_cells=model.kv_cells
+        )
+        self._heartbeats.clear_issue(ENGINE_ISSUE)
+        if model.template:
+            self._desk.spawn(self._check_template(model.template))
+
+    def on_step(self, step: Step) -> None:
+        """News of the calls."""
+        self._heartbeats.engine_stepped(
+            step.number, has_work=step.has_work, kv_cells_used=step.kv_cells_used
+        )
+        relay_step(self._desk, step)
+
+    def on_died(self, death: EngineDeath) -> None:
+        """Its calls are lost; slots come back with the next engine."""
+        self._heartbeats.engine_gone()
+        self._heartbeats.raise_issue(ENGINE_ISSUE, death.message)
+        relay_death(self._desk, death)
+
+    async def _check_template(self, template: str) -> None:
+        try:
+            await self._desk.renderer.prepare(template)
+        except TemplateRefused as refusal:
+            self._heartbeats.raise_issue(
+                TEMPLATE_ISSUE, f"{refusal} Chats will be refused; start with --chat-template FILE."
+            )
+        except (TemplateBusy, OSError) as error:
+            log.warning("chat template not checked", reason=str(error))
+        else:
+            self._heartbeats.clear_issue(TEMPLATE_ISSUE)
+
+    def _on_calls_changed(self, freed: bool) -> None:
+        self._heartbeats.changed(freed)
+        if not len(self._calls):
+            self._idle.set()
+
+
+async def run_agent(settings: Settings, *, on_start: list[App] | None = None) -> None:
+    """Build an agent with a real engine and run it; the app is appended to `on_start` first."""
+    name, lock = (settings.name, None) if settings.name else claim_name(settings)
+    try:
+        app = App(settings, Engine(engine_options(settings)), name=name)
+        if on_start is not None:
+            on_start.append(app)
+        await app.run()
+    finally:
+        if lock is not None:
+            lock.close()
+
+
+def engine_options(settings: Settings) -> EngineOptions:
+    """The engine's part of the settings."""
+    return EngineOptions(
+        model_path=str(settings.model_path),
+        slots=settings.slots,
+        context_tokens=settings.context_tokens,
+        threads=settings.threads,
+        gpu_layers=settings.gpu_layers,
+        batch_tokens=settings.batch_tokens,
+        micro_batch_tokens=settings.micro_batch_tokens,
+        cache_type=settings.cache_type,
+        flash_attention=settings.flash_attention,
+        unified_kv=settings.unified_kv,
+    )
+
+
+def claim_name(settings: Settings, folder: Path | None = None) -> tuple[str, IO[str]]:
+    """Host, model and the first ordinal that no agent of this host has, and the lock on it.
+
+    The lock ends with the process, so that a restarted agent gets its name back.
+    """
+    folder = folder or Path(tempfile.gettempdir()) / f"paddler-py-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    parts = (platform.node()[:60], settings.model_names[0][:60])
+    base = ":".join(re.sub(r"[^A-Za-z0-9._-]", "-", part) for part in parts)
+    for ordinal in range(MAX_ORDINAL):
+        lock = (folder / f"{base}:{ordinal}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+        else:
+            return f"{base}:{ordinal}", lock
+    raise ConfigError(f"{MAX_ORDINAL} agents of this model run here; give this one a --name")
+
+
+def _version_of(package: str) -> str:
+    """The installed version; empty for what runs from a bare checkout or is not there."""
+    try:
+        return version(package)[:64]
+    except PackageNotFoundError:
+        return ""

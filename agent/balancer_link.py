@@ -1,0 +1,313 @@
+"""The agent's end of the link: dial, register, decode, send, and dial again when it broke.
+
+Knows messages by their form only; what they mean is the listener's. Everything here runs on the
+event loop; `send` may be called from any callback of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import Callable
+from typing import NoReturn, Protocol
+
+import structlog
+from msgspec import Struct
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.frames import CloseCode
+
+from agent.errors import RegistrationRefused
+from agent.settings import BalancerAddress
+from protocol.codec import (
+    AGENT_RECEIVES,
+    MAX_FRAME_BYTES,
+    decode_result,
+    encode_error,
+    encode_request,
+    frames,
+)
+from protocol.errors import ProtocolError
+from protocol.jsonrpc import (
+    ErrorObject,
+    ErrorResponse,
+    Message,
+    Notification,
+    Request,
+    Response,
+    RpcCode,
+)
+from protocol.refusals import RefusalCode
+from protocol.to_balancer import (
+    OLDEST_PROTOCOL_VERSION,
+    PROTOCOL_VERSION,
+    Register,
+    Welcome,
+)
+from protocol.transfer_messages import AbortTransfer, Credit
+from protocol.transfers import MAX_TRANSFER_BYTES, Inbox
+
+log = structlog.get_logger()
+
+LONGEST_DELAY_S = 3.0
+FIRST_DELAY_S = 0.1
+STEADY_LINK_S = 5.0
+"""A link that lasted this long starts the count of delays anew."""
+DIAL_TIMEOUT_S = 5.0
+WELCOME_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 1.0
+PING_INTERVAL_S = 10.0
+MAX_UNSENT_BYTES = 16 * 1024 * 1024
+MAX_COMPLAINTS = 10
+"""Log lines about unusable messages, a link; more are only counted."""
+_REGISTER_ID = 1
+
+
+class LinkListener(Protocol):
+    """Whom the link serves. All synchronous."""
+
+    def registration(self) -> Register:
+        """What to introduce the agent with, now."""
+
+    def on_welcome(self, welcome: Welcome) -> None:
+        """The link is up; `send` works from now on."""
+
+    def on_message(self, message: Request | Notification) -> None:
+        """The balancer asks for something."""
+
+    def on_lost(self) -> None:
+        """The link is gone, `send` drops what it is given; another will follow."""
+
+
+class _End(Struct, frozen=True, kw_only=True):
+    """Why a link ended."""
+
+    reason: str
+    refusal: ErrorObject | None = None
+
+
+class BalancerLink:
+    """One link after the other, as long as `run` runs.
+
+    Unsent messages are bounded by 16 MiB: a balancer that reads nothing loses the link then.
+    """
+
+    def __init__(
+        self,
+        address: BalancerAddress,
+        listener: LinkListener,
+        *,
+        jitter: Callable[[float], float] = lambda longest_s: random.uniform(0, longest_s),
+    ) -> None:
+        self._address = address
+        self._listener = listener
+        self._jitter = jitter
+        self._connection: ClientConnection | None = None
+        self._is_up = False
+        self._was_ever_up = False
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._wake = asyncio.Event()
+        self._flushed = asyncio.Event()
+        self._inbox = Inbox()
+        self._complaints = 0
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the agent is registered."""
+        return self._is_up
+
+    def send(self, message: bytes) -> None:
+        """Queue a message; all of a tick leave together. Dropped while there is no link."""
+        if not self._is_up:
+            return
+        self._unsent.append(message)
+        self._unsent_bytes += len(message)
+        self._flushed.clear()
+        self._wake.set()
+        if self._unsent_bytes > MAX_UNSENT_BYTES and self._connection is not None:
+            log.error("balancer reads nothing", unsent_bytes=self._unsent_bytes)
+            self._connection.transport.abort()
+
+    async def flushed(self) -> None:
+        """Wait until everything queued was handed to the socket, or the link is gone."""
+        while self._is_up and self._unsent_bytes:
+            await self._flushed.wait()
+
+    async def run(self) -> NoReturn:
+        """Keep a link until cancelled.
+
+        Raises `RegistrationRefused` if the very first registration is refused; an agent that was
+        registered once keeps trying.
+        """
+        failures = 0
+        clock = asyncio.get_running_loop().time
+        while True:
+            dialled = clock()
+            end = await self._one_link()
+            failures = 0 if clock() - dialled > STEADY_LINK_S else failures + 1
+            if end.refusal is not None and self._is_final(end.refusal):
+                raise RegistrationRefused(end.reason)
+            self._log_end(end, failures)
+            await asyncio.sleep(self._jitter(longest_delay_s(failures)))
+
+    def _is_final(self, refusal: ErrorObject) -> bool:
+        return not self._was_ever_up and refusal.code != RefusalCode.DRAINING
+
+    def _log_end(self, end: _End, failures: int) -> None:
+        """The first failure of a row is news, the others are detail."""
+        say = log.warning if failures <= 1 or end.refusal else log.debug
+        say("no link to the balancer, trying again", url=self._address.url, reason=end.reason)
+
+    async def _one_link(self) -> _End:
+        """Dial and serve one link to its end."""
+        try:
+            async with connect(
+                self._address.url,
+                compression=None,
+                max_size=MAX_FRAME_BYTES,
+                open_timeout=DIAL_TIMEOUT_S,
+                close_timeout=CLOSE_TIMEOUT_S,
+                ping_interval=PING_INTERVAL_S,
+                ping_timeout=PING_INTERVAL_S,
+                proxy=None,
+            ) as connection:
+                return await self._serve(connection)
+        except (OSError, TimeoutError, WebSocketException) as error:
+            return _End(reason=str(error) or type(error).__name__)
+
+    async def _serve(self, connection: ClientConnection) -> _End:
+        raw = connection.transport.get_extra_info("socket")
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._connection = connection
+        self._inbox = Inbox()
+        self._complaints = 0
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                writer = tasks.create_task(self._write(connection))
+                try:
+                    return await self._read(connection)
+                except asyncio.CancelledError:
+                    # otherwise the context manager would close with 1011, an internal error
+                    await connection.close(CloseCode.GOING_AWAY)
+                    raise
+                finally:
+                    writer.cancel()
+        finally:
+            self._down()
+
+    def _down(self) -> None:
+        was_up, self._is_up = self._is_up, False
+        self._connection = None
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        self._wake.clear()
+        self._flushed.set()
+        if was_up:
+            self._listener.on_lost()
+
+    async def _write(self, connection: ClientConnection) -> None:
+        """Send what was queued, a tick's messages in as few frames as possible."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                batch, self._unsent = self._unsent, []
+                for frame in frames(batch):
+                    await connection.send(frame, text=True)
+                self._unsent_bytes -= sum(map(len, batch))
+                if not self._unsent_bytes:
+                    self._flushed.set()
+        except ConnectionClosed:
+            return  # the reader sees it too, and says why
+        except ProtocolError:
+            log.exception("a message of ours fits no frame")
+            connection.transport.abort()
+
+    async def _read(self, connection: ClientConnection) -> _End:
+        """Register, then take frames until the link ends."""
+        try:
+            async with asyncio.timeout(WELCOME_TIMEOUT_S) as welcome_due:
+                hello = encode_request(_REGISTER_ID, self._listener.registration())
+                await connection.send(hello, text=True)
+                while True:
+                    end = self._take(await connection.recv())
+                    if end is not None:
+                        return end
+                    if self._is_up and welcome_due.when() is not None:
+                        welcome_due.reschedule(None)
+        except ConnectionClosed as closed:
+            return _End(reason=str(closed))
+        except TimeoutError:
+            return _End(reason=f"no welcome within {WELCOME_TIMEOUT_S:g} s; is it a balancer?")
+
+    def _take(self, frame: str | bytes) -> _End | None:
+        """One frame's messages, each on its own; a value ends the link.
+
+        Binary frames are pieces of a message that was too big for a text frame.
+        """
+        try:
+            whole = frame if isinstance(frame, str) else self._inbox.feed(frame)
+            messages = (
+                AGENT_RECEIVES.decode(whole, max_bytes=MAX_TRANSFER_BYTES) if whole else []
+            )
+        except ProtocolError as error:
+            self._complain(str(error))
+            messages = []
+        while self._inbox.replies:
+            self.send(self._inbox.replies.popleft())
+        for message in messages:
+            end = self._take_message(message)
+            if end is not None:
+                return end
+        return None
+
+    def _take_message(self, message: Message | ProtocolError) -> _End | None:
+        match message:
+            case ProtocolError():
+                self._complain(str(message))
+                if message.call_id is not None:
+                    self.send(encode_error(message.call_id, message.to_error_object()))
+            case Response() | ErrorResponse() if not self._is_up and message.id == _REGISTER_ID:
+                return self._registered(message)
+            case Notification(params=Credit() | AbortTransfer()):
+                pass  # about messages sent in pieces: this side sends none
+            case Request() | Notification() if self._is_up:
+                self._hand_over(message)
+            case _:
+                self._complain("an answer nobody waits for, or a call before the welcome")
+        return None
+
+    def _registered(self, answer: Response | ErrorResponse) -> _End | None:
+        if isinstance(answer, ErrorResponse):
+            return _End(reason=answer.error.message, refusal=answer.error)
+        try:
+            welcome = decode_result(answer.result, Welcome)
+        except ProtocolError as error:
+            return _End(reason=f"unusable welcome: {error}")
+        if not OLDEST_PROTOCOL_VERSION <= welcome.protocol_version <= PROTOCOL_VERSION:
+            return _End(reason=f"the balancer chose protocol {welcome.protocol_version}")
+        self._is_up = self._was_ever_up = True
+        self._listener.on_welcome(welcome)
+        return None
+
+    def _hand_over(self, message: Request | Notification) -> None:
+        """The outermost edge of a message: a fault in handling it must not cost the link."""
+        try:
+            self._listener.on_message(message)
+        except Exception:
+            log.exception("message not handled", method=message.method)
+            if isinstance(message, Request):
+                error = ErrorObject(code=int(RpcCode.INTERNAL_ERROR), message="the agent failed")
+                self.send(encode_error(message.id, error))
+
+    def _complain(self, what: str) -> None:
+        self._complaints += 1
+        if self._complaints <= MAX_COMPLAINTS:
+            log.warning("message of the balancer dropped", reason=what[:500])
+
+
+def longest_delay_s(failures: int) -> float:
+    """What the jitter draws from after so many failures in a row: doubling, at most 3 s."""
+    return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures, 10)))

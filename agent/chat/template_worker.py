@@ -1,0 +1,173 @@
+"""The process that renders chat templates, so that a hostile one can be killed.
+
+Started as `python -m agent.chat.template_worker FD PARENT_PID`; serves one job at a time until its
+socket closes. Time is the parent's business: it kills. Memory is capped here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jinja2
+import jinja2.ext
+from jinja2 import nodes
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from agent.chat.template_frames import (
+    HEADER_BYTES,
+    MAX_OUTPUT_BYTES,
+    MAX_REASON_CHARS,
+    RenderJob,
+    RenderReply,
+    encode,
+    job_decoder,
+)
+
+MEMORY_OVER_BASE_BYTES = 256 * 1024 * 1024
+TEMPLATES_KEPT = 8
+_PR_SET_PDEATHSIG = 1
+
+
+class _RaisedByTemplate(jinja2.TemplateError):
+    """The template called `raise_exception`."""
+
+
+class _Generation(jinja2.ext.Extension):
+    """`{% generation %}…{% endgeneration %}` marks training text; for us it is its content."""
+
+    tags = {"generation"}  # noqa: RUF012 (jinja2 wants a set)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """The body alone."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _raise_exception(message: object) -> NoReturn:
+    raise _RaisedByTemplate(str(message))
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON as transformers writes it: no HTML escapes."""
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[jinja2.ext.loopcontrols, _Generation],
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise_exception
+    return environment
+
+
+_ENVIRONMENT = _environment()
+
+
+@lru_cache(maxsize=TEMPLATES_KEPT)
+def _compiled(template: str) -> jinja2.Template:
+    return _ENVIRONMENT.from_string(template)
+
+
+def _clock(created: int) -> Callable[[str], str]:
+    return lambda form: datetime.fromtimestamp(created, UTC).strftime(form)
+
+
+def render(job: RenderJob) -> RenderReply:
+    """Do one job; whatever the template does short of dying is a reply."""
+    try:
+        template = _compiled(job.template)
+        if job.variables is None:
+            return RenderReply(kind="rendered", text="")
+        return _rendered(template, {**job.variables, "strftime_now": _clock(job.created)})
+    except _RaisedByTemplate as error:
+        return RenderReply(kind="raised", text=str(error)[:MAX_REASON_CHARS])
+    except MemoryError:
+        return RenderReply(kind="out_of_memory", text="")
+    except Exception as error:  # noqa: BLE001 (a template may raise anything; it is its fault)
+        return RenderReply(kind="broken", text=_reason(error))
+
+
+def _rendered(template: jinja2.Template, variables: dict[str, Any]) -> RenderReply:
+    """Render piece by piece, so that an endless output ends at the limit."""
+    pieces: list[str] = []
+    size = 0
+    for piece in template.generate(variables):
+        size += len(piece.encode(errors="replace"))
+        if size > MAX_OUTPUT_BYTES:
+            return RenderReply(kind="too_long", text="")
+        pieces.append(piece)
+    text = "".join(pieces)
+    text.encode()
+    return RenderReply(kind="rendered", text=text)
+
+
+def _reason(error: Exception) -> str:
+    line = f" in line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
+    text = f"{type(error).__name__}{line}: {error}"[:MAX_REASON_CHARS]
+    return text.encode(errors="replace").decode()
+
+
+def _cap_memory() -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + MEMORY_OVER_BASE_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _die_with(parent_pid: int) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        raise SystemExit(0)
+
+
+def _received(link: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        piece = link.recv(min(size - len(data), 65536))
+        if not piece:
+            raise SystemExit(0)
+        data += piece
+    return bytes(data)
+
+
+def main(descriptor: int, parent_pid: int) -> None:
+    """Serve until the socket closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the agent; it ends us
+    _die_with(parent_pid)
+    link = socket.socket(fileno=descriptor)
+    link.sendall(encode(RenderReply(kind="rendered", text="")))  # started
+    _cap_memory()
+    while True:
+        size = int.from_bytes(_received(link, HEADER_BYTES), "little")
+        link.sendall(encode(render(job_decoder.decode(_received(link, size)))))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,99 @@
+"""`paddler-py agent`: options, logging, signals, exit codes. What they mean is in `settings`.
+
+Exit codes: 0 stopped as asked, 1 the balancer refused the agent, 2 a setting is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+import click
+import structlog
+import uvloop
+
+from agent.app import App, run_agent
+from agent.demo_model import DEMO_MODEL_PATH
+from agent.errors import ConfigError, RegistrationRefused
+from agent.settings import LogFormat, LogLevel, Settings, build
+
+MODEL_ALIASES = {"demo": DEMO_MODEL_PATH}
+
+
+@click.command()
+@click.option("--balancer", metavar="HOST:PORT", help="The balancer's management port.")
+@click.option("--model", metavar="FILE.gguf", help="The model, or `demo`: the one that ships.")
+@click.option("--name", help="The agent's name; two agents of one balancer need two.")
+@click.option("--alias", multiple=True, metavar="NAME", help="A name to serve the model under.")
+@click.option("--label", multiple=True, metavar="K=V", help="A fact to tell agents apart by.")
+@click.option("--slots", metavar="N", help="Requests served at once (4).")
+@click.option("--context", metavar="N", help="Tokens of context over all slots.")
+@click.option("--threads", metavar="N", help="Threads that compute.")
+@click.option("--gpu-layers", metavar="N", help="Layers on the GPU (all).")
+@click.option("--batch", metavar="N", help="Tokens a batch.")
+@click.option("--micro-batch", metavar="N", help="Tokens a micro-batch.")
+@click.option("--cache-type", metavar="T", help="f16, f32 or q8_0: the type of the KV cache (f16).")
+@click.option("--flash-attention", metavar="auto|on|off", help="(auto)")
+@click.option("--unified-kv", metavar="auto|on|off", help="One KV cache for all slots (auto).")
+@click.option("--chat-template", metavar="FILE", help="A Jinja template instead of the model's.")
+@click.option("--log-level", metavar="L", help="debug, info, warning or error (info).")
+@click.option("--log-format", metavar="F", help="json or console (console).")
+def agent(**flags: Any) -> None:
+    """Serve a GGUF model for a balancer from this host.
+
+    Every option can be given as an environment variable: --gpu-layers as
+    PADDLER_AGENT_GPU_LAYERS.
+    """
+    try:
+        settings = build(flags, os.environ, model_aliases=MODEL_ALIASES)
+        configure_logging(settings.log_level, settings.log_format)
+        refusal = uvloop.run(_run(settings))
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    if refusal:
+        click.echo(f"Error: the balancer refused this agent: {refusal}", err=True)
+        sys.exit(1)
+
+
+async def _run(settings: Settings) -> str:
+    """Serve until a signal; what the balancer said if it refused the agent, else nothing."""
+    started: list[App] = []
+
+    def stop() -> None:
+        for app in started:
+            app.stop()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    refusal = ""
+    try:
+        await run_agent(settings, on_start=started)
+    except* RegistrationRefused as refused:
+        refusal = "; ".join(str(error) for error in refused.exceptions)
+    return refusal
+
+
+def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
+    """Log lines to standard error, as JSON or for people."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    exceptions = [structlog.processors.format_exc_info] if log_format == "json" else []
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *exceptions,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,39 @@
+"""What commands work with: the engine's door, the renderer, the calls, the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from agent.chat.template import TemplateRenderer
+from agent.commands.calls import Call, Calls
+from agent.commands.served import Served
+from agent.engine.engine import EngineDoor
+from protocol.agent_status import AgentStatus
+from protocol.codec import encode_error
+from protocol.jsonrpc import CallId, ErrorObject
+
+
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """Built by the app. `send` queues one encoded message and never raises; `spawn` runs a
+    coroutine that must not raise either; `status` is a full status, told now."""
+
+    engine: EngineDoor
+    renderer: TemplateRenderer
+    calls: Calls
+    send: Callable[[bytes], None]
+    spawn: Callable[[Coroutine[Any, Any, None]], object]
+    status: Callable[[], AgentStatus]
+    served: Served | None = None
+    draining: bool = False
+
+    def refuse(self, call_id: CallId, code: int, message: str) -> None:
+        """Answer a call with an error: it was not taken."""
+        self.send(encode_error(call_id, ErrorObject(code=int(code), message=message)))
+
+    def end_refused(self, call: Call, code: int, message: str) -> None:
+        """Refuse a call that was already opened."""
+        self.calls.end(call)
+        self.refuse(call.id, code, message)

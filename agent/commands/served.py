@@ -1,0 +1,80 @@
+"""The model as this agent serves it: its facts, names, template, parsers and resume key."""
+
+from __future__ import annotations
+
+import hashlib
+
+from msgspec import Struct
+
+from agent.chat.output import OutputFormat
+from agent.engine.frames import EngineFacts
+from agent.settings import Settings
+from protocol.models import ServedModel
+
+MODEL_VERSION = "1"
+
+
+class Served(Struct, frozen=True, kw_only=True):
+    """A loaded model under its names."""
+
+    model: ServedModel
+    template: str
+    """The chat template in force; empty: the model has none."""
+    output_format: OutputFormat
+    bos_token: str
+    eos_token: str
+    slots: int
+    kv_cells: int
+    resume_key: str
+
+    def answers_to(self, name: str) -> bool:
+        """Whether a request for `name` is for this model; no name means: the one there is."""
+        return not name or name == self.model.name or name in self.model.aliases
+
+
+def served(facts: EngineFacts, settings: Settings) -> Served:
+    """What the engine loaded, as the settings want it served."""
+    name, *aliases = settings.model_names
+    template = settings.chat_template or facts.chat_template
+    output_format = OutputFormat.of_template(template)
+    return Served(
+        model=ServedModel(
+            name=name,
+            aliases=tuple(aliases),
+            version=MODEL_VERSION,
+            context_tokens=facts.context_tokens,
+            trained_context_tokens=facts.trained_context_tokens,
+            size_bytes=facts.size_bytes,
+            parameters=facts.parameters,
+            architecture=facts.architecture[:64],
+            description=facts.description[:256],
+            has_chat_template=bool(template),
+        ),
+        template=template,
+        output_format=output_format,
+        bos_token=facts.bos_token,
+        eos_token=facts.eos_token,
+        slots=facts.slots,
+        kv_cells=facts.kv_cells,
+        resume_key=resume_key(facts, template, output_format, name),
+    )
+
+
+def resume_key(
+    facts: EngineFacts, template: str, output_format: OutputFormat, model_name: str
+) -> str:
+    """Equal on agents that can go on with each other's generations."""
+    parts = (
+        facts.tokenizer_digest,
+        template,
+        output_format.revision,
+        model_name,
+        MODEL_VERSION,
+        str(facts.size_bytes),
+        str(facts.parameters),
+    )
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()

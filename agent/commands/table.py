@@ -1,0 +1,32 @@
+"""Every command that an agent knows, by its method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent.commands.cancel import cancel
+from agent.commands.continue_ import continue_
+from agent.commands.desk import Desk
+from agent.commands.generate_tokens import generate_tokens
+from agent.commands.pause import pause
+from agent.commands.snapshot import snapshot
+from protocol.jsonrpc import Notification, Request
+
+REQUESTS: dict[str, Callable[[Desk, Request], None]] = {
+    "generate_tokens": generate_tokens,
+    "snapshot": snapshot,
+}
+
+NOTIFICATIONS: dict[str, Callable[[Desk, Notification], None]] = {
+    "cancel": cancel,
+    "pause": pause,
+    "continue": continue_,
+}
+
+
+def execute(desk: Desk, message: Request | Notification) -> None:
+    """Carry out what the balancer asks. Synchronous; raises only for our own mistakes."""
+    if isinstance(message, Request):
+        REQUESTS[message.method](desk, message)
+    else:
+        NOTIFICATIONS[message.method](desk, message)

@@ -1,0 +1,255 @@
+"""The agent's settings: one frozen value, units in the names, and the one builder that makes it.
+
+A flag wins over its environment variable, that over the default. The variable of `--gpu-layers`
+is `PADDLER_AGENT_GPU_LAYERS`; a list is written with commas there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from msgspec import Struct
+
+from agent.errors import ConfigError
+from protocol.models import MODEL_NAME_PATTERN
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["json", "console"]
+CacheType = Literal["f16", "f32", "q8_0"]
+Switch = Literal["auto", "on", "off"]
+
+ENVIRONMENT_PREFIX = "PADDLER_AGENT_"
+GGUF_MAGIC = b"GGUF"
+MAX_CHAT_TEMPLATE_BYTES = 256 * 1024
+MAX_SLOTS = 4096
+_INT32_MAX = 2**31 - 1
+_AGENT_NAME = r"^[A-Za-z0-9._:-]{1,128}$"
+
+
+class BalancerAddress(Struct, frozen=True):
+    """Where the balancer's management port listens."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The WebSocket that agents dial."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"ws://{host}:{self.port}/agents/connect"
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything that can be set. Zero, where it is a default, means: chosen at the start."""
+
+    balancer: BalancerAddress
+    model_path: Path
+    name: str = ""
+    """Empty: host, model and the first ordinal that is free on this host."""
+    aliases: tuple[str, ...] = ()
+    """The names the model is served under, the first is the primary; none: the file's stem."""
+    labels: dict[str, str] = {}
+    slots: int = 4
+    context_tokens: int = 0
+    """Of all slots together."""
+    threads: int = 0
+    gpu_layers: int = -1
+    """-1: all of them."""
+    batch_tokens: int = 0
+    micro_batch_tokens: int = 0
+    cache_type: CacheType = "f16"
+    flash_attention: Switch = "auto"
+    unified_kv: Switch = "auto"
+    chat_template: str = ""
+    """The text of the template; empty: the one in the model file."""
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "console"
+    drain_timeout_s: float = 30.0
+    """How long running calls may go on after SIGTERM."""
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The names the model is served under, the primary first."""
+        return self.aliases or (_as_model_name(self.model_path.stem),)
+
+
+class _Rule(Struct, frozen=True):
+    """How one setting is read. `read` raises `ValueError` for what is not `allowed`."""
+
+    field: str
+    read: Callable[[Any], Any]
+    allowed: str
+
+
+def build(
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str],
+    *,
+    model_aliases: Mapping[str, Path] | None = None,
+) -> Settings:
+    """The settings from flags (by their names without dashes; None or () is absent) and variables.
+
+    Raises `ConfigError`, one line: what is wrong, where it came from, what is allowed.
+    """
+    values: dict[str, Any] = {}
+    for flag, rule in _RULES.items():
+        source, raw = _look_up(flag, flags, environment)
+        if raw is None:
+            continue
+        if flag == "model":
+            raw = (model_aliases or {}).get(raw, raw)
+        try:
+            values[rule.field] = rule.read(raw)
+        except (ValueError, OSError) as error:
+            reason = f" ({error})" if str(error) else ""
+            raise ConfigError(
+                f"{source} is {_shown(raw)}{reason}; allowed: {rule.allowed}"
+            ) from error
+    for field in ("balancer", "model"):
+        if _RULES[field].field not in values:
+            raise ConfigError(
+                f"--{field} is missing (or {ENVIRONMENT_PREFIX}{field.upper()}); "
+                f"allowed: {_RULES[field].allowed}"
+            )
+    return Settings(**values)
+
+
+def _look_up(
+    flag: str, flags: Mapping[str, Any], environment: Mapping[str, str]
+) -> tuple[str, Any]:
+    given = flags.get(flag.replace("-", "_"))
+    if given is not None and given != ():
+        return f"--{flag}", given
+    variable = ENVIRONMENT_PREFIX + flag.replace("-", "_").upper()
+    return f"environment variable {variable}", environment.get(variable) or None
+
+
+def _shown(raw: Any) -> str:
+    text = ",".join(raw) if isinstance(raw, tuple) else str(raw)
+    return repr(text if len(text) <= 100 else text[:97] + "...")
+
+
+def _as_model_name(stem: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._:/@-]", "-", stem)[:200] or "model"
+
+
+def _address(raw: str) -> BalancerAddress:
+    host, colon, port = raw.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ValueError
+    return BalancerAddress(host, int(port))
+
+
+def _model_file(raw: str | Path) -> Path:
+    path = Path(raw).expanduser()
+    if not path.is_file():
+        raise ValueError("no such file")
+    with path.open("rb") as file:
+        if file.read(len(GGUF_MAGIC)) != GGUF_MAGIC:
+            raise ValueError("not a GGUF file")
+    return path.resolve()
+
+
+def _template_file(raw: str) -> str:
+    path = Path(raw).expanduser()
+    if not path.is_file():
+        raise ValueError("no such file")
+    if path.stat().st_size > MAX_CHAT_TEMPLATE_BYTES:
+        raise ValueError("too large")
+    text = path.read_text(encoding="utf-8")
+    if not text.strip():
+        raise ValueError("empty")
+    return text
+
+
+def _int(low: int, high: int) -> Callable[[str], int]:
+    def read(raw: str) -> int:
+        try:
+            value = int(raw)
+        except ValueError as error:
+            raise ValueError from error
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return read
+
+
+def _seconds(raw: str) -> float:
+    try:
+        value = float(raw)
+    except ValueError as error:
+        raise ValueError from error
+    if not 0 <= value <= 86400:
+        raise ValueError
+    return value
+
+
+def _matching(pattern: str) -> Callable[[str], str]:
+    def read(raw: str) -> str:
+        if not re.fullmatch(pattern, raw):
+            raise ValueError
+        return raw
+
+    return read
+
+
+def _items(raw: str | Sequence[str]) -> list[str]:
+    return [item.strip() for item in (raw.split(",") if isinstance(raw, str) else raw)]
+
+
+def _aliases(raw: str | Sequence[str]) -> tuple[str, ...]:
+    read = _matching(MODEL_NAME_PATTERN)
+    names = tuple(dict.fromkeys(read(item) for item in _items(raw)))
+    if len(names) > 33:
+        raise ValueError("too many")
+    return names
+
+
+def _labels(raw: str | Sequence[str]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for item in _items(raw):
+        key, equals, value = item.partition("=")
+        if not equals or not key or len(key) > 128 or len(value) > 128:
+            raise ValueError(item[:100])
+        labels[key] = value
+    if len(labels) > 64:
+        raise ValueError("too many")
+    return labels
+
+
+def _one_of(choices: Any) -> tuple[Callable[[str], str], str]:
+    allowed = get_args(choices)
+
+    def read(raw: str) -> str:
+        if raw not in allowed:
+            raise ValueError
+        return raw
+
+    return read, ", ".join(allowed)
+
+
+_RULES: dict[str, _Rule] = {
+    "balancer": _Rule("balancer", _address, "HOST:PORT, the balancer's management port"),
+    "model": _Rule("model_path", _model_file, "the path of a GGUF file, or demo"),
+    "name": _Rule("name", _matching(_AGENT_NAME), "1 to 128 of A-Z a-z 0-9 . _ : -"),
+    "alias": _Rule("aliases", _aliases, "at most 33 names of 1 to 200 of A-Z a-z 0-9 . _ : / @ -"),
+    "label": _Rule("labels", _labels, "at most 64 of KEY=VALUE, 128 characters each side"),
+    "slots": _Rule("slots", _int(1, MAX_SLOTS), f"1 to {MAX_SLOTS}"),
+    "context": _Rule("context_tokens", _int(0, _INT32_MAX), "tokens over all slots, 0: as it fits"),
+    "threads": _Rule("threads", _int(0, 1024), "0 to 1024, 0: by the machine"),
+    "gpu-layers": _Rule("gpu_layers", _int(-1, 10_000), "-1 to 10000, -1: all"),
+    "batch": _Rule("batch_tokens", _int(0, 1_000_000), "tokens, 0: by the machine"),
+    "micro-batch": _Rule("micro_batch_tokens", _int(0, 1_000_000), "tokens, 0: by the machine"),
+    "cache-type": _Rule("cache_type", *_one_of(CacheType)),
+    "flash-attention": _Rule("flash_attention", *_one_of(Switch)),
+    "unified-kv": _Rule("unified_kv", *_one_of(Switch)),
+    "chat-template": _Rule("chat_template", _template_file, "a Jinja file of at most 256 KiB"),
+    "log-level": _Rule("log_level", *_one_of(LogLevel)),
+    "log-format": _Rule("log_format", *_one_of(LogFormat)),
+    "drain-timeout": _Rule("drain_timeout_s", _seconds, "seconds, 0 to 86400"),
+}

@@ -1,0 +1,164 @@
+"""Flags, environment, defaults; a wrong setting says what, where from, and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from agent import cli
+from agent.app import claim_name, engine_options
+from agent.cli import agent
+from agent.errors import ConfigError, RegistrationRefused
+from agent.settings import BalancerAddress, Settings, build
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "my model.gguf"
+    path.write_bytes(b"GGUF" + bytes(20))
+    return path
+
+
+def built(file: Path, environment: dict[str, str] | None = None, **flags: Any) -> Settings:
+    given = {"balancer": "localhost:8081", "model": str(file), **flags}
+    return build(given, environment or {})
+
+
+def test_two_flags_are_enough(model: Path) -> None:
+    settings = built(model)
+    assert settings.balancer == BalancerAddress("localhost", 8081)
+    assert settings.balancer.url == "ws://localhost:8081/agents/connect"
+    assert settings.slots == 4
+    assert settings.model_names == ("my-model",)
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_default(model: Path) -> None:
+    environment = {"PADDLER_AGENT_SLOTS": "7", "PADDLER_AGENT_GPU_LAYERS": "3"}
+    settings = built(model, environment, slots="9")
+    assert (settings.slots, settings.gpu_layers, settings.threads) == (9, 3, 0)
+
+
+def test_everything_can_come_from_the_environment(model: Path) -> None:
+    settings = build(
+        {"alias": (), "slots": None},
+        {
+            "PADDLER_AGENT_BALANCER": "[::1]:9",
+            "PADDLER_AGENT_MODEL": str(model),
+            "PADDLER_AGENT_ALIAS": "chat, org/chat",
+            "PADDLER_AGENT_LABEL": "room=b,rack=4",
+            "PADDLER_AGENT_SLOTS": "",
+            "PADDLER_AGENT_DRAIN_TIMEOUT": "1.5",
+        },
+    )
+    assert settings.balancer.url == "ws://[::1]:9/agents/connect"
+    assert settings.model_names == ("chat", "org/chat")
+    assert settings.labels == {"room": "b", "rack": "4"}
+    assert settings.drain_timeout_s == 1.5
+
+
+def test_a_model_may_be_called_by_its_alias(model: Path) -> None:
+    settings = build({"balancer": "a:1", "model": "demo"}, {}, model_aliases={"demo": model})
+    assert settings.model_path == model
+
+
+def test_the_template_s_text_is_read_at_the_start(model: Path, tmp_path: Path) -> None:
+    template = tmp_path / "chat.jinja"
+    template.write_text("{{ messages }}")
+    assert built(model, chat_template=str(template)).chat_template == "{{ messages }}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"slots": "0"}, ["--slots", "'0'", "1 to 4096"]),
+        ({"slots": "many"}, ["--slots", "'many'"]),
+        ({"balancer": "8081"}, ["--balancer", "HOST:PORT"]),
+        ({"balancer": "host:99999"}, ["--balancer", "'host:99999'"]),
+        ({"name": "a b"}, ["--name", "'a b'"]),
+        ({"alias": ("a b",)}, ["--alias", "'a b'"]),
+        ({"label": ("room",)}, ["--label", "KEY=VALUE"]),
+        ({"cache_type": "q4_0"}, ["--cache-type", "f16, f32, q8_0"]),
+        ({"flash_attention": "yes"}, ["--flash-attention", "auto, on, off"]),
+        ({"model": "/no/such.gguf"}, ["--model", "no such file", "GGUF"]),
+        ({"model": __file__}, ["--model", "not a GGUF file"]),
+        ({"chat_template": "/no/such.jinja"}, ["--chat-template", "no such file"]),
+        ({"chat_template": "/dev/null"}, ["--chat-template", "no such file"]),
+        ({"alias": tuple(f"a{n}" for n in range(40))}, ["--alias", "too many"]),
+        ({"label": tuple(f"a{n}=b" for n in range(70))}, ["--label", "too many"]),
+        ({"balancer": None}, ["--balancer is missing", "PADDLER_AGENT_BALANCER"]),
+        ({"model": None}, ["--model is missing"]),
+    ],
+)
+def test_a_wrong_flag_is_one_line_with_what_where_from_and_what_is_allowed(
+    model: Path, flags: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        built(model, **flags)
+    text = str(caught.value)
+    assert all(word in text for word in words), text
+    assert "allowed:" in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "1e9"])
+def test_a_drain_timeout_is_seconds(model: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match="seconds, 0 to 86400"):
+        built(model, {"PADDLER_AGENT_DRAIN_TIMEOUT": value})
+
+
+@pytest.mark.parametrize(("text", "reason"), [(" \n", "empty"), ("x" * 300_000, "too large")])
+def test_a_template_must_be_a_sane_file(
+    model: Path, tmp_path: Path, text: str, reason: str
+) -> None:
+    template = tmp_path / "chat.jinja"
+    template.write_text(text)
+    with pytest.raises(ConfigError, match=reason):
+        built(model, chat_template=str(template))
+
+
+def test_a_wrong_variable_is_named(model: Path) -> None:
+    with pytest.raises(ConfigError, match="environment variable PADDLER_AGENT_LOG_LEVEL is 'loud'"):
+        built(model, {"PADDLER_AGENT_LOG_LEVEL": "loud"})
+
+
+def test_the_command_ends_with_code_2_and_the_line() -> None:
+    result = CliRunner().invoke(agent, ["--balancer", "nonsense", "--model", "demo"])
+    assert result.exit_code == 2
+    assert "--balancer is 'nonsense'" in result.output
+
+
+def test_the_command_ends_with_code_1_and_the_balancer_s_words_when_it_is_refused(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(settings: Settings, **_: Any) -> None:
+        raise ExceptionGroup("", [RegistrationRefused(f"{settings.name} is taken; use --name")])
+
+    monkeypatch.setattr(cli, "run_agent", refused)
+    flags = ["--balancer", "a:1", "--model", str(model), "--name", "one", "--log-format", "json"]
+    result = CliRunner().invoke(agent, flags)
+    assert result.exit_code == 1
+    assert "Error: the balancer refused this agent: one is taken; use --name" in result.output
+
+
+def test_the_engine_is_told_what_was_set(model: Path) -> None:
+    options = engine_options(built(model, slots="2", context="512", unified_kv="on"))
+    assert (options.slots, options.context_tokens, options.unified_kv) == (2, 512, "on")
+    assert options.model_path == str(model)
+
+
+def test_agents_of_one_host_get_names_of_their_own_and_a_name_is_free_again_afterwards(
+    model: Path, tmp_path: Path
+) -> None:
+    settings, folder = built(model), tmp_path / "names"
+    first, first_lock = claim_name(settings, folder)
+    second, second_lock = claim_name(settings, folder)
+    assert first.endswith("my-model:0")
+    assert second.endswith("my-model:1")
+    first_lock.close()
+    third, third_lock = claim_name(settings, folder)
+    assert third == first
+    second_lock.close()
+    third_lock.close()
