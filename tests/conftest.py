@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.cluster import PROJECT, Cluster
 
-# these machines are noisy: no property fails for being slow; where it must be green, it is repeatable
+# no property fails for being slow: machines are noisy; in CI each run tries the same examples
 settings.register_profile(
     "paddler",
     deadline=None,

@@ -1,0 +1,200 @@
+"""The composition root: builds the balancer, opens both ports, ends everything in order.
+
+Nothing else constructs collaborators. `App.run` owns every task; a first signal drains, a second
+one stops at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+from aiohttp.web import ServerRunner, SockSite
+
+from balancer.dispatch.dispatcher import Dispatcher
+from balancer.errors import SettingError
+from balancer.fleet.roster import Roster
+from balancer.http.connection import ClientServer
+from balancer.http.exchange import Port, Wiring
+from balancer.http.middleware import Pipeline
+from balancer.http.origin import is_loopback
+from balancer.http.router import Router
+from balancer.http.routes import ROUTES
+from balancer.http.traffic import Traffic
+from balancer.observability.metrics import Metrics
+from balancer.services.liveness import Liveness
+from balancer.settings import Address, Settings
+
+log = structlog.get_logger(__name__)
+
+_BACKLOG = 1024
+_LAST_ANSWERS_S = 1.0
+"""How long the answers that ended with the drain may take to reach their clients."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def build(settings: Settings) -> App:
+    """The whole balancer, not yet listening. Raises `SettingError`."""
+    for what, address in (("inference", settings.inference), ("management", settings.management)):
+        _check_reach(what, address, settings)
+    metrics = Metrics()
+    roster = Roster(settings=settings, metrics=metrics, now=time.monotonic)
+    dispatcher = Dispatcher(roster=roster, settings=settings, metrics=metrics)
+    wiring = Wiring(
+        settings=settings,
+        dispatcher=dispatcher,
+        roster=roster,
+        metrics=metrics,
+        traffic=Traffic(),
+        is_draining=lambda: dispatcher.is_draining,
+    )
+    return App(wiring)
+
+
+class App:
+    """One balancer. `run` once; addresses are known when `ready` is called."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self.wiring = wiring
+        self._settings = wiring.settings
+        self._sockets: dict[Port, socket.socket] = {}
+        self._stop_asked = asyncio.Event()
+        self._stop_now = asyncio.Event()
+
+    def bind(self) -> None:
+        """Take both ports. Raises `SettingError` where one is taken; `run` does it if need be."""
+        settings = self._settings
+        try:
+            self._sockets["inference"] = _bound(settings.inference, "inference")
+            self._sockets["management"] = _bound(settings.management, "management")
+        except SettingError:
+            self._close_sockets()
+            raise
+
+    def address_of(self, port: Port) -> Address:
+        """Where a port really listens, once bound."""
+        host, number = self._sockets[port].getsockname()[:2]
+        return Address(host, number)
+
+    def socket_of(self, port: Port) -> socket.socket:
+        """A port's listening socket; accepted ones inherit its options."""
+        return self._sockets[port]
+
+    def stop(self) -> None:
+        """Begin to drain; asked a second time, stop at once."""
+        if self._stop_asked.is_set():
+            self._stop_now.set()
+        self._stop_asked.set()
+
+    async def run(self, ready: Callable[[App], None] | None = None) -> None:
+        """Serve until asked to stop, then drain. Raises `SettingError` where a port is taken."""
+        if not self._sockets:
+            self.bind()
+        with _signals_call(self.stop):
+            runners = [await self._serve(port) for port in ("inference", "management")]
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    liveness = Liveness(self.wiring.roster, self._settings)
+                    watching = tasks.create_task(liveness.run(), name="liveness")
+                    self._announce(ready)
+                    await self._stop_asked.wait()
+                    await self._drain(tasks)
+                    watching.cancel()
+            finally:
+                for runner in runners:
+                    await runner.cleanup()
+                self._close_sockets()
+        log.info("balancer stopped")
+
+    async def _serve(self, port: Port) -> ServerRunner:
+        pipeline = Pipeline(Router(ROUTES, port=port), self.wiring)
+        server = ClientServer(
+            pipeline,
+            settings=self._settings,
+            metrics=self.wiring.metrics,
+            refuse=pipeline.refuse,
+        )
+        runner = ServerRunner(server, shutdown_timeout=_LAST_ANSWERS_S)
+        await runner.setup()
+        await SockSite(runner, self._sockets[port], backlog=_BACKLOG).start()
+        return runner
+
+    def _announce(self, ready: Callable[[App], None] | None) -> None:
+        log.info(
+            "balancer listens",
+            inference=str(self.address_of("inference")),
+            management=str(self.address_of("management")),
+        )
+        if ready is not None:
+            ready(self)
+
+    async def _drain(self, tasks: asyncio.TaskGroup) -> None:
+        """Let what runs end within the deadline; a second signal or the deadline ends it."""
+        dispatcher = self.wiring.dispatcher
+        dispatcher.begin_draining()
+        log.info("draining", in_flight=dispatcher.in_flight, waiting=dispatcher.waiting)
+        drained = tasks.create_task(
+            dispatcher.drained(self._settings.drain_timeout_s), name="drain"
+        )
+        stopped = tasks.create_task(self._stop_now.wait(), name="second signal")
+        await asyncio.wait((drained, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not (drained.done() and drained.result()):
+            log.warning("stopping with generations unfinished", in_flight=dispatcher.in_flight)
+        drained.cancel()
+        stopped.cancel()
+        dispatcher.end_all()
+        for agent in tuple(self.wiring.roster.agents()):
+            agent.link.close("the balancer stops")
+
+    def _close_sockets(self) -> None:
+        for listener in self._sockets.values():
+            listener.close()
+
+
+def _check_reach(what: str, address: Address, settings: Settings) -> None:
+    """Without credentials everybody who reaches a port may use it, so only this host may."""
+    if settings.insecure or is_loopback(address.host):
+        return
+    raise SettingError(
+        f"{what}: {address} can be reached by others and nobody has to sign in; "
+        "listen on 127.0.0.1, or add --insecure if that is what you want"
+    )
+
+
+def _bound(address: Address, what: str) -> socket.socket:
+    """A listening socket that streams: small writes go out at once (accepted ones inherit it)."""
+    try:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        listener = socket.create_server(
+            (address.host, address.port), family=family, backlog=_BACKLOG
+        )
+    except OSError as error:
+        raise SettingError(
+            f"{what}: {address} cannot be used ({error.strerror or error}); is another balancer "
+            f"running? Choose another address with --{what} HOST:PORT"
+        ) from error
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setblocking(False)
+    return listener
+
+
+@contextmanager
+def _signals_call(stop: Callable[[], None]) -> Iterator[None]:
+    """Signals ask to stop while this is open; outside the main thread they are left alone."""
+    loop = asyncio.get_running_loop()
+    try:
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, stop)
+    except (ValueError, RuntimeError, NotImplementedError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)

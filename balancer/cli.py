@@ -1,0 +1,58 @@
+"""`paddler-py balancer`: options only; they become settings, `app` does the rest."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import get_args
+
+import click
+import uvloop
+
+from balancer.app import build
+from balancer.config_file import build_settings
+from balancer.errors import SettingError
+from balancer.observability.logging import configure
+from balancer.settings import LogFormat, LogLevel, PolicyName
+
+_EXIT_WRONG_SETTING = 2
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="A paddler.yaml.")
+@click.option("--inference", metavar="HOST:PORT", help="Where clients go (127.0.0.1:8080).")
+@click.option(
+    "--management", metavar="HOST:PORT", help="Where operators and agents go (127.0.0.1:8081)."
+)
+@click.option("--policy", type=click.Choice(get_args(PolicyName)), help="How agents are chosen.")
+@click.option("--heartbeat-interval", metavar="S", help="Seconds between agents' heartbeats (5).")
+@click.option("--heartbeat-misses", metavar="N", help="Missed heartbeats until one is dead (3).")
+@click.option("--queue-timeout", metavar="S", help="Longest wait for a slot; 0 is none (60).")
+@click.option("--max-waiting", metavar="N", help="Requests that may wait (1024).")
+@click.option("--drain-timeout", metavar="S", help="Time to finish in when stopped (30).")
+@click.option("--insecure", is_flag=True, default=None, help="Listen beyond loopback, unguarded.")
+@click.option("--log-level", type=click.Choice(get_args(LogLevel)), help="Least level shown.")
+@click.option(
+    "--log-format", type=click.Choice(get_args(LogFormat)), help="For people or machines."
+)
+def balancer(config: Path | None, **flags: object) -> None:
+    """Serve the inference and management APIs; agents dial in.
+
+    A setting comes from its flag, else from its environment variable (PADDLER_…), else from the
+    file, else it has its default.
+    """
+    renamed = {_setting_of(flag): value for flag, value in flags.items()}
+    try:
+        settings = build_settings(flags=renamed, environment=os.environ, config=config)
+        configure(settings.log_level, settings.log_format)
+        uvloop.run(build(settings).run())
+    except SettingError as error:
+        click.echo(f"paddler-py balancer: {error}", err=True)
+        sys.exit(_EXIT_WRONG_SETTING)
+
+
+def _setting_of(flag: str) -> str:
+    """A flag's setting: durations have their unit in the name."""
+    seconds = {"heartbeat_interval", "queue_timeout", "drain_timeout"}
+    return f"{flag}_s" if flag in seconds else flag

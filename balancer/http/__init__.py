@@ -1,0 +1,1 @@
+"""The two ports: translates between HTTP and the dispatcher, decides nothing."""

@@ -1,0 +1,92 @@
+"""Answers as HTTP sees them: JSON and the one error body, with the headers all answers carry."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from aiohttp.web import Response
+
+from balancer.errors import BalancerError
+from balancer.http.exchange import Exchange
+
+SECURITY_HEADERS = {
+    "Server": "paddler-py",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "X-XSS-Protection": "1; mode=block",
+    "Strict-Transport-Security": "max-age=31536000",
+}
+_LEGACY_CODES = {
+    400: ("VALIDATION_ERROR", "INVALID_PARAMS", "invalid_request"),
+    403: ("AUTHORIZATION_FAILED", "INSUFFICIENT_PERMS"),
+    404: ("RESOURCE_NOT_FOUND",),
+    429: ("RATE_LIMIT_EXCEEDED", "RATE_LIMITED", "rate_limited"),
+    500: ("INTERNAL_ERROR",),
+    503: ("SERVICE_UNAVAILABLE", "MODEL_UNAVAILABLE", "provider_unavailable"),
+    504: ("TIMEOUT",),
+}
+"""What older clients look for, by status."""
+
+
+def json_answer(
+    exchange: Exchange, body: bytes, *, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    """An answer whose body is JSON already."""
+    return Response(
+        body=body,
+        status=status,
+        headers={**SECURITY_HEADERS, **exchange.headers(), **(headers or {})},
+        content_type="application/json",
+    )
+
+
+def value_answer(exchange: Exchange, value: Any, *, status: int = 200) -> Response:
+    """An answer whose body is this value as JSON."""
+    return json_answer(exchange, msgspec.json.encode(value), status=status)
+
+
+def error_answer(exchange: Exchange, error: BalancerError) -> Response:
+    """api.md's one error body, with what older clients read beside it."""
+    now = time.time()
+    headers = exchange.headers()
+    body = {
+        "error": error_object(error, exchange.id),
+        "status": "error",
+        "timestamp": int(now),
+        "metadata": {
+            "timestamp": iso_time(now),
+            "request_id": exchange.id,
+            "correlation_id": headers.get("X-Correlation-Id"),
+        },
+    }
+    extra: dict[str, str] = {}
+    if error.retry_after_s is not None:
+        extra["Retry-After"] = str(error.retry_after_s)
+    if allowed := error.details.get("allowed"):
+        extra["Allow"] = ", ".join(allowed)
+    return json_answer(exchange, msgspec.json.encode(body), status=error.status, headers=extra)
+
+
+def error_object(error: BalancerError, request_id: str) -> dict[str, Any]:
+    """The `error` member: of a body, or of the event that ends a stream badly."""
+    described: dict[str, Any] = {
+        "message": error.message,
+        "type": error.type,
+        "code": error.code,
+        "param": error.param,
+        "details": error.details,
+        "request_id": request_id,
+    }
+    if error.retry_after_s is not None:
+        described["retry_after"] = error.retry_after_s
+    if legacy := _LEGACY_CODES.get(error.status):
+        described["legacy_codes"] = legacy
+    return described
+
+
+def iso_time(unix_s: float) -> str:
+    """UTC, ISO 8601, whole seconds."""
+    return datetime.fromtimestamp(int(unix_s), UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,118 @@
+"""Request bodies: read within limits, decoded into Structs, faults named by parameter."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+import msgspec
+from aiohttp.web import BaseRequest, RequestPayloadError
+
+from balancer.errors import InvalidRequest, RequestTooLarge
+from balancer.http.connection import ClientConnection
+from balancer.http.faults import missing, refuse_value
+from balancer.settings import MIB, Settings
+from protocol.json_depth import is_too_deep
+
+_T = TypeVar("_T")
+_AT = re.compile(r" - at `(?:key in )?\$\.?(.*)`$", re.DOTALL)
+_MISSING = re.compile(r"^Object missing required field `(.*?)`")
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+
+
+async def read_body(request: BaseRequest, settings: Settings) -> bytes:
+    """The whole body, decompressed. Raises `RequestTooLarge` for too many bytes or too slow ones.
+
+    The answer to `Expect: 100-continue` waits until the announced size is known to be allowed.
+    """
+    limit = settings.max_body_bytes
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(settings.slow_body_timeout_s):
+            while chunk := await request.content.readany():
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                chunks.append(chunk)
+    except TimeoutError as error:
+        seconds = settings.slow_body_timeout_s
+        raise RequestTooLarge(f"The request body did not arrive within {seconds:g} s.") from error
+    except RequestPayloadError as error:
+        cast(ClientConnection, request.protocol).ignore_rest()
+        raise InvalidRequest("The request body is not encoded as its headers say.") from error
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def decode_json(
+    data: bytes,
+    decoder: msgspec.json.Decoder[_T],
+    *,
+    max_depth: int,
+    expected: Mapping[str, str],
+) -> _T:
+    """The body as its Struct. Raises `InvalidRequest` that names the parameter at fault.
+
+    `expected` has, by parameter, what to say was expected instead of msgspec's own words.
+    """
+    if is_too_deep(data, max_depth):
+        raise InvalidRequest(
+            f"The body nests JSON deeper than {max_depth} levels.", code="invalid_json"
+        )
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise _fault(str(error), data, expected) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _no_json(data, error) from error
+
+
+def _too_large(limit_bytes: int) -> RequestTooLarge:
+    return RequestTooLarge(
+        f"The request body is larger than {limit_bytes / MIB:g} MiB.",
+        details={"limit_bytes": limit_bytes},
+    )
+
+
+def _no_json(data: bytes, error: Exception) -> InvalidRequest:
+    what = f"The body is not valid JSON: {error}" if data.strip() else "The body is empty"
+    return InvalidRequest(f"{what}. Send a JSON object.", code="invalid_json")
+
+
+def _fault(message: str, data: bytes, expected: Mapping[str, str]) -> InvalidRequest:
+    """msgspec's words turned into a parameter, what it held and what it should hold."""
+    at = _AT.search(message)
+    path = at[1] if at else ""
+    reason = message[: at.start()] if at else message
+    if absent := _MISSING.match(reason):
+        return missing(f"{path}.{absent[1]}" if path else absent[1])
+    if not path:
+        return InvalidRequest("The body must be a JSON object.", code="invalid_type")
+    try:
+        whole = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _no_json(data, error)  # the faulty value came before the place where JSON ends
+    wrong_type = ", got `" in reason
+    parameter = re.split(r"[.\[]", path, maxsplit=1)[0]
+    wanted = expected.get(parameter) if path == parameter else None
+    return refuse_value(
+        path,
+        _value_at(whole, path),
+        wanted or reason.removeprefix("Expected ").split(", got ")[0].replace("`", ""),
+        code="invalid_type" if wrong_type else "invalid_value",
+    )
+
+
+def _value_at(value: Any, path: str) -> Any:
+    for name, index in _STEP.findall(path):
+        try:
+            value = value[name] if name else value[int(index)]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return None
+    return value

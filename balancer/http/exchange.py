@@ -1,0 +1,74 @@
+"""One HTTP request on its way through the balancer, and what every handler is given besides."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+from aiohttp.web import BaseRequest
+from msgspec import Struct
+
+from balancer.dispatch.dispatcher import Dispatcher
+from balancer.fleet.roster import Roster
+from balancer.http.traffic import Traffic
+from balancer.observability.metrics import Metrics
+from balancer.policy.identity.principal import Principal
+from balancer.settings import Settings
+
+Port = Literal["inference", "management"]
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_ECHOED = ("X-Correlation-Id", "traceparent")
+
+
+class Wiring(Struct, frozen=True, kw_only=True):
+    """The collaborators of all handlers; `app` alone builds it."""
+
+    settings: Settings
+    dispatcher: Dispatcher
+    roster: Roster
+    metrics: Metrics
+    traffic: Traffic
+    is_draining: Callable[[], bool]
+
+
+class Exchange:
+    """A request with its ids, its caller and the facts for its one line in the log.
+
+    `id` is ours and unguessable; a client's own `X-Request-Id` is only given back. `status` is set
+    by whoever writes an answer behind aiohttp's back.
+    """
+
+    def __init__(self, request: BaseRequest, *, request_id: str, principal: Principal) -> None:
+        self.request = request
+        self.id = request_id
+        self.principal = principal
+        self.started_s = time.monotonic()
+        self.created = int(time.time())
+        self.route_path = "unmatched"
+        self.is_quiet = False
+        self.status = 0
+        self.facts: dict[str, Any] = {}
+        given = request.headers.get("X-Request-Id", "")
+        self.client_id = given if _SANE_ID.fullmatch(given) else ""
+
+    @property
+    def elapsed_s(self) -> float:
+        """Since the request's headers were read."""
+        return time.monotonic() - self.started_s
+
+    def headers(self) -> dict[str, str]:
+        """What every answer to this request carries: the ids."""
+        headers = {"X-Request-Id": self.client_id or self.id, "X-Paddler-Request-Id": self.id}
+        given = self.request.headers
+        for name in _ECHOED:
+            value = given.get(name)
+            if value is not None and _SANE_ID.fullmatch(value):
+                headers[name] = value
+        return headers
+
+    def wants(self, flag: str) -> bool:
+        """Whether the query says `flag=true`."""
+        return self.request.query.get(flag, "").lower() in {"1", "true", "yes"}

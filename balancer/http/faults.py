@@ -1,0 +1,55 @@
+"""Errors about single parameters, with the details that api.md promises. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from balancer.errors import InvalidRequest
+
+_SHOWN_CHARS = 200
+
+
+def refuse_value(
+    param: str, value: Any, expected: str, *, code: str = "invalid_value"
+) -> InvalidRequest:
+    """The error for one parameter's type or value, with the details that api.md promises."""
+    shown = shorten(value)
+    return InvalidRequest(
+        f"`{param}` must be {expected}; got {shown!r}.",
+        code=code,
+        param=param,
+        details={"parameter": param, "received_value": shown, "expected": expected},
+    )
+
+
+def missing(param: str) -> InvalidRequest:
+    """The error for a parameter that must be there."""
+    return InvalidRequest(
+        f"`{param}` is required.",
+        code="missing_required_parameter",
+        param=param,
+        details={"parameter": param, "issue": "missing"},
+    )
+
+
+def unsupported(param: str, value: Any, expected: str) -> InvalidRequest:
+    """The refusal of a parameter that would otherwise be silently ignored."""
+    return InvalidRequest(
+        f"`{param}` is not supported here with this value; leave it out or send {expected}.",
+        code="unsupported_parameter",
+        param=param,
+        details={"parameter": param, "received_value": shorten(value), "expected": expected},
+    )
+
+
+def shorten(value: Any) -> Any:
+    """A value that fits an error: short scalars as they are, anything else by its JSON type."""
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str():
+            return value if len(value) <= _SHOWN_CHARS else value[:_SHOWN_CHARS] + "…"
+        case list() | tuple():
+            return "array"
+        case _:
+            return "object"

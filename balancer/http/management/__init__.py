@@ -1,0 +1,1 @@
+"""What operators and agents reach on the management port."""

@@ -1,0 +1,145 @@
+"""WS /agents/connect: one agent's socket, joined to its socket-free `AgentLink`.
+
+Frames go to the link as they come. What the link sends is collected and written once per loop
+tick, straight to the transport, as few text frames as the size allows (RFC 6455, section 5.2:
+a server's frames carry no mask). Nothing an agent does here can end the balancer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import cast
+
+import structlog
+from aiohttp import WSCloseCode, WSMessage, WSMsgType
+from aiohttp.web import StreamResponse, WebSocketResponse
+
+from balancer.errors import InvalidRequest
+from balancer.fleet.agent_link import AgentLink
+from balancer.http.answers import SECURITY_HEADERS
+from balancer.http.connection import ClientConnection
+from balancer.http.exchange import Exchange, Wiring
+from balancer.settings import MIB
+from protocol.codec import MAX_FRAME_BYTES, frames
+
+log = structlog.get_logger(__name__)
+
+REGISTER_TIMEOUT_S = 5.0
+MAX_UNSENT_BYTES = 16 * MIB
+"""More than this unread by an agent, and its link is closed: it hangs, or its network does."""
+_UNSENT_MARK_BYTES = MIB
+_CLOSE_PATIENCE_S = 2.0
+_FINAL_TEXT = 0x81
+_FINAL_CLOSE = 0x88
+_MAX_REASON_BYTES = 123
+
+
+async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """Serve one agent's link until either side ends it."""
+    socket = WebSocketResponse(
+        compress=False, max_msg_size=MAX_FRAME_BYTES, timeout=_CLOSE_PATIENCE_S
+    )
+    if not socket.can_prepare(exchange.request):
+        raise InvalidRequest("agents connect here with a WebSocket")
+    socket.headers.update({**SECURITY_HEADERS, **exchange.headers()})
+    await socket.prepare(exchange.request)
+    exchange.status = 101
+    outbox = Outbox(cast(ClientConnection, exchange.request.protocol))
+    link = wiring.roster.open_link(send=outbox.send, close=outbox.close)
+    outbox.on_overflow = link.close
+    silence = asyncio.get_running_loop().call_later(REGISTER_TIMEOUT_S, _end_stranger, link)
+    reason = "its connection ended"
+    try:
+        reason = await _read_frames(socket, link)
+    finally:
+        silence.cancel()
+        exchange.facts.update(agent=link.agent_name, reason=reason)
+        link.close(reason)
+    return socket
+
+
+async def _read_frames(socket: WebSocketResponse, link: AgentLink) -> str:
+    """Feed the link until the socket ends; returns why it did."""
+    while True:
+        message: WSMessage = await socket.receive()
+        if message.type is WSMsgType.TEXT:
+            link.receive(message.data)
+        elif message.type is WSMsgType.BINARY:
+            log.warning("binary frame from an agent", agent=link.agent_name)
+            return "sent a binary frame; this balancer knows none"
+        elif message.type is WSMsgType.ERROR:
+            log.warning("bad frame from an agent", agent=link.agent_name, reason=str(message.data))
+            return f"bad frame: {message.data}"
+        else:
+            return f"closed by the agent ({socket.close_code})"
+        if link.is_closed:
+            return "closed by the balancer"
+
+
+def _end_stranger(link: AgentLink) -> None:
+    if not link.is_registered:
+        log.warning("agent did not register", waited_s=REGISTER_TIMEOUT_S)
+        link.close(f"no `register` within {REGISTER_TIMEOUT_S:g} s")
+
+
+class Outbox:
+    """What waits to be written to one agent; written once per loop tick, bounded."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._messages: list[bytes] = []
+        self._size_bytes = 0
+        self._is_scheduled = False
+        self._is_closed = False
+        self.on_overflow = self.close
+        connection.is_agent = True
+        if connection.transport is not None:
+            connection.transport.set_write_buffer_limits(high=_UNSENT_MARK_BYTES)
+
+    def send(self, message: bytes) -> None:
+        """Queue one encoded message. Raises nothing; too many unread bytes close the link."""
+        if self._is_closed:
+            return
+        self._messages.append(message)
+        self._size_bytes += len(message)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._flush)
+        if self._size_bytes + self._connection.unsent_bytes() > MAX_UNSENT_BYTES:
+            self._loop.call_soon(self.on_overflow, "the agent does not read")
+
+    def close(self, reason: str) -> None:
+        """Write what is queued and a close frame, then close; unread bytes may linger briefly."""
+        if self._is_closed:
+            return
+        self._flush()
+        self._is_closed = True
+        transport = self._connection.transport
+        if transport is None or transport.is_closing():
+            return
+        text = reason.encode()[:_MAX_REASON_BYTES].decode("utf-8", "ignore").encode()
+        payload = struct.pack("!H", WSCloseCode.POLICY_VIOLATION) + text
+        transport.write(_frame(_FINAL_CLOSE, payload))
+        transport.close()
+        self._loop.call_later(_CLOSE_PATIENCE_S, transport.abort)
+
+    def _flush(self) -> None:
+        self._is_scheduled = False
+        messages, self._messages = self._messages, []
+        self._size_bytes = 0
+        transport = self._connection.transport
+        if self._is_closed or not messages or transport is None or transport.is_closing():
+            return
+        transport.write(b"".join(_frame(_FINAL_TEXT, frame) for frame in frames(messages)))
+
+
+def _frame(first_byte: int, payload: bytes) -> bytes:
+    """One unmasked WebSocket frame."""
+    size = len(payload)
+    if size < 126:
+        return struct.pack("!BB", first_byte, size) + payload
+    if size < 65536:
+        return struct.pack("!BBH", first_byte, 126, size) + payload
+    return struct.pack("!BBQ", first_byte, 127, size) + payload

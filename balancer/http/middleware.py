@@ -1,0 +1,177 @@
+"""What every request passes: ids -> one summary event -> errors -> route, host, origin, role.
+
+The order matters: a request has its id before anything can fail, and whatever fails inside is an
+answer of api.md's one shape before it is summed up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+
+import structlog
+from aiohttp.web import BaseRequest, StreamResponse
+
+from balancer.errors import (
+    BalancerError,
+    ClientDropped,
+    Forbidden,
+    InternalError,
+    InvalidRequest,
+    RequestTooLarge,
+)
+from balancer.http.answers import error_answer
+from balancer.http.exchange import Exchange, Wiring
+from balancer.http.origin import is_allowed_host, is_loopback, is_own_origin
+from balancer.http.router import Route, Router
+from balancer.policy.identity.principal import Principal, Role, open_mode_principal
+from balancer.settings import KIB
+
+log = structlog.get_logger(__name__)
+
+CLIENT_LEFT = 499
+_RANKS: dict[Role, int] = {"public": 0, "user": 1, "admin": 2, "system": 3}
+_PROXY_HEADERS = frozenset({"forwarded", "via"})
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
+
+
+class Pipeline:
+    """The request handler of one port."""
+
+    def __init__(self, router: Router, wiring: Wiring) -> None:
+        self._router = router
+        self._wiring = wiring
+
+    async def __call__(self, request: BaseRequest) -> StreamResponse:
+        """Answer one request. Raises only cancellation: its client left."""
+        exchange = _exchange_of(request)
+        status = CLIENT_LEFT
+        try:
+            response = await self._answer(exchange)
+            status = exchange.status or response.status
+            if not request.content.is_eof():
+                response.force_close()  # the rest of its body would be taken for a request
+            return response
+        finally:
+            self._sum_up(exchange, status)
+
+    def refuse(self, request: BaseRequest, status: int) -> StreamResponse:
+        """The answer to what is not HTTP, or where aiohttp found a fault of ours."""
+        if status >= 500:
+            return error_answer(_exchange_of(request), _internal_error())
+        error = InvalidRequest("this is not a valid HTTP/1.1 request")
+        return error_answer(_exchange_of(request), error)
+
+    async def _answer(self, exchange: Exchange) -> StreamResponse:
+        try:
+            route = self._admit(exchange)
+            return await route.handler(exchange, self._wiring)
+        except BalancerError as error:
+            exchange.facts["error"] = error.code
+            if isinstance(error, ClientDropped):
+                exchange.status = CLIENT_LEFT
+            return error_answer(exchange, error)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("handler failed", request_id=exchange.id, route=exchange.route_path)
+            exchange.facts["error"] = "internal_error"
+            return error_answer(exchange, _internal_error())
+
+    def _admit(self, exchange: Exchange) -> Route:
+        """The row for this request, once it may be served."""
+        request = exchange.request
+        self._check_headers(request)
+        self._check_host(request)
+        route = self._router.match(request.method, request.path)
+        exchange.route_path = route.path
+        exchange.is_quiet = route.is_quiet
+        _check_origin(request, route)
+        _check_directness(request, insecure=self._wiring.settings.insecure)
+        if _RANKS[exchange.principal.role] < _RANKS[route.min_role]:
+            raise Forbidden(
+                f"{route.path} needs the role {route.min_role}; without credentials only "
+                "callers on the balancer's own host have it"
+            )
+        return route
+
+    def _check_headers(self, request: BaseRequest) -> None:
+        limit = self._wiring.settings.max_header_bytes
+        size = sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
+        if size > limit:
+            raise RequestTooLarge(f"the request's headers are larger than {limit / KIB:g} KiB")
+
+    def _check_host(self, request: BaseRequest) -> None:
+        """Without credentials a page that rebound its name's address would be let in."""
+        host = request.headers.get("Host", "")
+        if not is_allowed_host(host, self._wiring.settings.allowed_hosts):
+            raise Forbidden(
+                f"the host {host[:200]!r} is not served; call the balancer by its IP address, or "
+                "list the name under `allowed_hosts`"
+            )
+
+    def _sum_up(self, exchange: Exchange, status: int) -> None:
+        took_s = exchange.elapsed_s
+        wiring = self._wiring
+        wiring.metrics.request_answered(exchange.route_path, status, took_s)
+        if exchange.is_quiet:
+            return
+        wiring.traffic.note(now_s=time.monotonic(), took_s=took_s)
+        log.info(
+            "request",
+            method=exchange.request.method,
+            route=exchange.route_path,
+            status=status,
+            ms=round(took_s * 1000, 3),
+            request_id=exchange.id,
+            client_request_id=exchange.client_id or None,
+            **exchange.facts,
+        )
+
+
+def _exchange_of(request: BaseRequest) -> Exchange:
+    return Exchange(
+        request,
+        request_id="req_" + secrets.token_hex(16),
+        principal=_principal_of(request.remote or "", is_proxied=_is_proxied(request)),
+    )
+
+
+def _principal_of(address: str, *, is_proxied: bool) -> Principal:
+    """Open mode: callers on this host may do everything, others (`--insecure`) may infer."""
+    if is_loopback(address) and not is_proxied:
+        return open_mode_principal(address)
+    return Principal(tenant=address, role="public")
+
+
+def _is_proxied(request: BaseRequest) -> bool:
+    return any(
+        name in _PROXY_HEADERS or name.startswith("x-forwarded-")
+        for name in map(str.lower, request.headers)
+    )
+
+
+def _check_directness(request: BaseRequest, *, insecure: bool) -> None:
+    """A proxy on this host makes strangers look like local callers."""
+    if not insecure and _is_proxied(request):
+        raise Forbidden(
+            "this request came through a proxy, and nobody has to sign in here; start the balancer "
+            "with --insecure if everybody behind the proxy may use it"
+        )
+
+
+def _check_origin(request: BaseRequest, route: Route) -> None:
+    """Pages of other origins may not change state; opening an agent's socket does."""
+    if request.method in _SAFE_METHODS and not route.is_socket:
+        return
+    origin = request.headers.get("Origin")
+    if origin is not None and not is_own_origin(origin, request.headers.get("Host", "")):
+        raise Forbidden(
+            f"the origin {origin[:200]!r} is foreign here; a page may only call the balancer "
+            "that served it"
+        )
+
+
+def _internal_error() -> InternalError:
+    return InternalError("the balancer failed to answer; its log has the reason by request_id")

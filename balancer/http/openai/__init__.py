@@ -1,0 +1,1 @@
+"""The OpenAI API family: handlers, schema and translation."""

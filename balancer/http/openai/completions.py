@@ -1,0 +1,40 @@
+"""POST /v1/completions."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+
+import msgspec
+from aiohttp.web import StreamResponse
+
+from balancer.http.body import decode_json, read_body
+from balancer.http.exchange import Exchange, Wiring
+from balancer.http.openai.answering import Generation, answer
+from balancer.http.openai.completion_answer import CompletionAnswer, CompletionChunks
+from balancer.http.openai.schema import EXPECTED, CompletionRequest
+from balancer.http.openai.translate import completion_request
+
+_DECODER = msgspec.json.Decoder(CompletionRequest)
+
+
+async def completions(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """Read, translate, generate, answer. Raises `BalancerError`."""
+    settings = wiring.settings
+    data = await read_body(exchange.request, settings)
+    body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
+    options = body.stream_options
+    include_usage = options is not None and bool(options.include_usage)
+    return await answer(
+        exchange,
+        wiring,
+        Generation(
+            request=completion_request(body, drawn_seed=random.getrandbits(63)),
+            id_prefix="cmpl-",
+            body_bytes=len(data),
+            timeout_s=body.timeout,
+            is_stream=bool(body.stream),
+            chunks=partial(CompletionChunks, include_usage=include_usage),
+            gathered=partial(CompletionAnswer, with_logprobs=body.logprobs is not None),
+        ),
+    )

@@ -1,0 +1,57 @@
+"""What answers carry beside OpenAI's fields: `performance` and `_proxy_info`; and `usage`. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from balancer.dispatch.sink import Outcome
+from protocol.generation import Usage
+
+
+class AnswerHead(Struct, frozen=True, kw_only=True):
+    """What every piece of one answer repeats."""
+
+    id: str
+    created: int
+    model: str
+    request_id: str
+
+
+def usage_fields(usage: Usage) -> dict[str, Any]:
+    """OpenAI's `usage`; the end token is counted."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def extra_fields(outcome: Outcome, request_id: str) -> dict[str, Any]:
+    """Our own fields of the last chunk, or of the JSON answer. `response_time` is in seconds."""
+    inference_ms = max(outcome.total_ms - outcome.queue_ms, 0.0)
+    return {
+        "performance": {
+            "queue_time_ms": round(outcome.queue_ms, 3),
+            "time_to_first_token_ms": round(outcome.ttft_ms, 3),
+            "inference_time_ms": round(inference_ms, 3),
+            "tokens_per_second": _tokens_per_second(outcome, inference_ms),
+            "cached_prompt_tokens": outcome.usage.cached_tokens,
+            "gpu_utilization": None,
+        },
+        "_proxy_info": {
+            "provider": outcome.agent,
+            "attempt_number": outcome.attempts,
+            "response_time": round(outcome.total_ms / 1000, 6),
+            "request_id": request_id,
+        },
+    }
+
+
+def _tokens_per_second(outcome: Outcome, inference_ms: float) -> float:
+    """Of decoding where the agent measured it, else of the whole inference."""
+    spent_ms = outcome.timings.decode_ms or inference_ms
+    return round(1000 * outcome.usage.completion_tokens / spent_ms, 3) if spent_ms else 0.0

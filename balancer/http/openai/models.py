@@ -1,0 +1,46 @@
+"""GET /v1/models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp.web import StreamResponse
+
+from balancer.fleet.agent import Agent
+from balancer.http.answers import value_answer
+from balancer.http.exchange import Exchange, Wiring
+from protocol.models import ServedModel
+
+
+async def list_models(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """The models that agents serve now, by their first names, then their aliases."""
+    rows = []
+    for model in wiring.roster.served_models():
+        agents = wiring.roster.candidates(model.name)
+        for name in (model.name, *model.aliases):
+            rows.append(_row(name, model, agents, created=exchange.created))
+    return value_answer(exchange, {"object": "list", "data": rows})
+
+
+def _row(name: str, model: ServedModel, agents: Any, *, created: int) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": "paddler",
+        "provider_type": "agent",
+        "status": _status_of(agents),
+        "enabled": True,
+        "forced": False,
+        "context_window": model.context_tokens,
+        "version": model.version,
+        "description": model.description,
+        "capabilities": {"chat": model.has_chat_template, "completions": True},
+    }
+
+
+def _status_of(agents: list[Agent]) -> str:
+    """Healthy: somebody could take a request; degraded: everybody has issues or no slot at all."""
+    if any(agent.slots_total and not agent.is_draining and not agent.issues for agent in agents):
+        return "healthy"
+    return "degraded" if any(agent.slots_total for agent in agents) else "unhealthy"

@@ -1,0 +1,171 @@
+"""What OpenAI clients send, as they send it: types and ranges only, no meaning.
+
+Every field may be null, as OpenAI's clients send nulls for what they leave out. Unknown fields are
+ignored. What the fields mean, and which values are refused, is `translate`'s business.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from protocol.generation import MAX_MESSAGES, MAX_STOP_CHARS, MAX_STOPS, MAX_TOP_LOGPROBS
+from protocol.models import MODEL_NAME_PATTERN
+
+StopText = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARS)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+
+
+class StreamOptions(Struct):
+    """`stream_options`; obfuscation is padding that means nothing, so it is left out."""
+
+    include_usage: bool | None = None
+
+
+class SamplingFields(Struct, kw_only=True):
+    """What both generation routes take."""
+
+    model: Annotated[str, Meta(pattern=MODEL_NAME_PATTERN)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Fraction | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    min_p: Fraction | None = None
+    typical_p: Fraction | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    seed: int | None = None
+    stop: StopText | Annotated[list[StopText], Meta(max_length=MAX_STOPS)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    ignore_eos: bool | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+
+    # Known, and refused unless their value asks for nothing: see translate.UNSUPPORTED.
+    response_format: Any = None
+    grammar: Any = None
+    json_schema: Any = None
+    store: Any = None
+    service_tier: Any = None
+    priority: Any = None
+    dry_multiplier: Any = None
+    xtc_probability: Any = None
+    mirostat: Any = None
+
+
+class FunctionCallIn(Struct):
+    """The function of a tool call in the history."""
+
+    name: str
+    arguments: str = ""
+
+
+class ToolCallIn(Struct):
+    """A tool call in the history."""
+
+    function: FunctionCallIn | None = None
+    id: str | None = None
+    type: str | None = None
+
+
+class PartIn(Struct):
+    """A piece of a message; only text is understood so far."""
+
+    type: str
+    text: str | None = None
+
+
+class MessageIn(Struct):
+    """A message of any role."""
+
+    role: str
+    content: str | list[PartIn] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCallIn] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    audio: Any = None
+    function_call: Any = None
+
+
+class FunctionIn(Struct):
+    """A function that the model may call."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ToolIn(Struct):
+    """A tool that is offered."""
+
+    type: str
+    function: FunctionIn | None = None
+
+
+class ChatCompletionRequest(SamplingFields, kw_only=True):
+    """The body of POST /v1/chat/completions."""
+
+    messages: Annotated[list[MessageIn], Meta(min_length=1, max_length=MAX_MESSAGES)]
+    max_completion_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    tools: Annotated[list[ToolIn], Meta(max_length=1024)] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+    audio: Any = None
+    modalities: Any = None
+    prediction: Any = None
+    web_search_options: Any = None
+    verbosity: Any = None
+    functions: Any = None
+    function_call: Any = None
+
+
+class CompletionRequest(SamplingFields, kw_only=True):
+    """The body of POST /v1/completions."""
+
+    prompt: str | list[Any] | None = None
+    suffix: str | None = None
+    echo: bool | None = None
+    best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+
+
+EXPECTED = {
+    "model": "1 to 200 characters of A-Z a-z 0-9 . _ : / @ -",
+    "messages": f"a list of 1 to {MAX_MESSAGES} messages",
+    "temperature": "0..2",
+    "top_p": "0..1",
+    "top_k": "an integer, 0 or -1 for off",
+    "min_p": "0..1",
+    "typical_p": "0..1",
+    "presence_penalty": "-2..2",
+    "frequency_penalty": "-2..2",
+    "repeat_penalty": "above 0, at most 10",
+    "seed": "an integer",
+    "stop": f"a string or 1 to {MAX_STOPS} strings of 1 to {MAX_STOP_CHARS} characters",
+    "max_tokens": "an integer, at least 1",
+    "max_completion_tokens": "an integer, at least 1",
+    "min_tokens": "an integer, at least 0",
+    "logit_bias": "an object of token ids with numbers, -100..100",
+    "n": "1..128",
+    "best_of": "1..128",
+    "top_logprobs": f"0..{MAX_TOP_LOGPROBS}",
+    "timeout": "seconds, above 0, at most 86400",
+    "prompt": "a string or a list of token ids",
+}
+"""What an error says was expected, by parameter."""

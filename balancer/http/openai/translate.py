@@ -1,0 +1,266 @@
+"""OpenAI's requests as canonical ones. Pure: raises `InvalidRequest`, touches nothing else.
+
+Every parameter is honoured or refused by name; only fields nobody declared are ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from balancer.http.faults import missing, refuse_value, unsupported
+from balancer.http.openai.schema import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    MessageIn,
+    PartIn,
+    SamplingFields,
+    ToolCallIn,
+    ToolIn,
+)
+from protocol.chat import (
+    FunctionCall,
+    FunctionDefinition,
+    Message,
+    Role,
+    TextPart,
+    Tool,
+    ToolCall,
+)
+from protocol.generation import GenerationRequest
+
+MAX_SEED = 2**63 - 1
+MAX_TOKEN_ID = 2**31 - 1
+
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "response_format": ({"type": "text"},),
+    "grammar": ("",),
+    "json_schema": (),
+    "store": (False,),
+    "service_tier": ("auto", "default"),
+    "priority": (0,),
+    "dry_multiplier": (0,),
+    "xtc_probability": (0,),
+    "mirostat": (0,),
+    "audio": (),
+    "modalities": (["text"],),
+    "prediction": (),
+    "web_search_options": (),
+    "verbosity": ("medium",),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+}
+"""Parameters that cannot be honoured yet, with the values that ask for nothing (null always)."""
+
+_SAME_NAME = (
+    "temperature", "top_p", "min_p", "typical_p", "presence_penalty", "frequency_penalty",
+    "repeat_penalty", "min_tokens", "ignore_eos",
+)  # fmt: skip
+
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "developer",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+_THINKING_BY_EFFORT = {
+    "none": False, "minimal": False, "low": True, "medium": True, "high": True, "xhigh": True,
+}  # fmt: skip
+
+
+def chat_request(body: ChatCompletionRequest, *, drawn_seed: int) -> GenerationRequest:
+    """The canonical form of a chat completion. `drawn_seed` serves if the client gave none."""
+    fields = _sampling(body, drawn_seed)
+    max_tokens = body.max_completion_tokens
+    thinking, arguments = _template_arguments(body)
+    return GenerationRequest(
+        **fields,
+        messages=tuple(_message(m, f"messages[{i}]") for i, m in enumerate(body.messages)),
+        max_tokens=body.max_tokens if max_tokens is None else max_tokens,
+        tools=_tools(body),
+        enable_thinking=thinking,
+        template_arguments=arguments,
+        top_logprobs=_chat_logprobs(body),
+    )
+
+
+def completion_request(body: CompletionRequest, *, drawn_seed: int) -> GenerationRequest:
+    """The canonical form of a text completion."""
+    if body.best_of not in (None, 1):
+        raise unsupported("best_of", body.best_of, "1")
+    if body.suffix:
+        raise unsupported("suffix", body.suffix, "empty: no model here fills in the middle")
+    if body.echo:
+        raise unsupported("echo", body.echo, "false")
+    return GenerationRequest(
+        **_sampling(body, drawn_seed),
+        prompt=_prompt(body.prompt),
+        max_tokens=body.max_tokens,
+        top_logprobs=body.logprobs,
+    )
+
+
+def _sampling(body: SamplingFields, drawn_seed: int) -> dict[str, Any]:
+    _refuse_unsupported(body)
+    if body.n not in (None, 1):
+        raise unsupported("n", body.n, "1")
+    given = {name: getattr(body, name) for name in _SAME_NAME}
+    fields = {name: value for name, value in given.items() if value is not None}
+    fields["model"] = body.model or ""
+    fields["top_k"] = max(body.top_k or 0, 0)
+    fields["seed"] = drawn_seed if body.seed is None else body.seed & MAX_SEED
+    fields["stop"] = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    fields["logit_bias"] = _logit_bias(body.logit_bias)
+    return fields
+
+
+def _refuse_unsupported(body: Struct) -> None:
+    for param, harmless in _HARMLESS.items():
+        value = getattr(body, param, None)
+        if value is None or any(type(value) is type(ok) and value == ok for ok in harmless):
+            continue
+        raise unsupported(param, value, " or ".join(_json_words(ok) for ok in harmless) or "null")
+
+
+def _json_words(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
+
+
+def _logit_bias(bias: dict[str, float] | None) -> tuple[tuple[int, float], ...]:
+    pairs = []
+    for key, value in (bias or {}).items():
+        if not key.isascii() or not key.isdigit() or len(key) > 10 or int(key) > MAX_TOKEN_ID:
+            raise refuse_value("logit_bias", key, "an object whose keys are token ids")
+        pairs.append((int(key), value))
+    return tuple(pairs)
+
+
+def _chat_logprobs(body: ChatCompletionRequest) -> int | None:
+    if body.logprobs:
+        return body.top_logprobs or 0
+    if body.top_logprobs:
+        raise refuse_value("top_logprobs", body.top_logprobs, "absent, or `logprobs` be true")
+    return None
+
+
+def _template_arguments(body: ChatCompletionRequest) -> tuple[bool | None, dict[str, Any]]:
+    """Whether to think, and what else the chat template is given."""
+    thinking = None
+    if body.reasoning_effort is not None:
+        if body.reasoning_effort not in _THINKING_BY_EFFORT:
+            raise refuse_value(
+                "reasoning_effort",
+                body.reasoning_effort,
+                "one of " + ", ".join(_THINKING_BY_EFFORT),
+            )
+        thinking = _THINKING_BY_EFFORT[body.reasoning_effort]
+    arguments = dict(body.chat_template_kwargs or {})
+    explicit = arguments.pop("enable_thinking", None)
+    if explicit is not None and not isinstance(explicit, bool):
+        raise refuse_value(
+            "chat_template_kwargs.enable_thinking", explicit, "a boolean", code="invalid_type"
+        )
+    return (thinking if explicit is None else explicit), arguments
+
+
+def _tools(body: ChatCompletionRequest) -> tuple[Tool, ...]:
+    """What the model is offered; nothing under `tool_choice: none`."""
+    tools = tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(body.tools or ()))
+    if body.tool_choice not in (None, "auto", "none"):
+        raise unsupported("tool_choice", body.tool_choice, '"auto" or "none"')
+    if tools and body.parallel_tool_calls is False:
+        raise unsupported("parallel_tool_calls", False, "true")
+    return () if body.tool_choice == "none" else tools
+
+
+def _tool(tool: ToolIn, at: str) -> Tool:
+    if tool.type != "function":
+        raise unsupported(f"{at}.type", tool.type, '"function"')
+    if tool.function is None:
+        raise missing(f"{at}.function")
+    return Tool(
+        function=FunctionDefinition(
+            name=tool.function.name,
+            description=tool.function.description or "",
+            parameters=tool.function.parameters or {},
+            strict=tool.function.strict,
+        )
+    )
+
+
+def _message(message: MessageIn, at: str) -> Message:
+    role = _ROLES.get(message.role)
+    if role is None:
+        raise refuse_value(f"{at}.role", message.role, "one of " + ", ".join(_ROLES))
+    if message.audio is not None:
+        raise unsupported(f"{at}.audio", message.audio, "null")
+    if message.function_call is not None:
+        raise unsupported(f"{at}.function_call", message.function_call, "`tool_calls` instead")
+    if role == "tool" and not message.tool_call_id:
+        raise missing(f"{at}.tool_call_id")
+    calls = tuple(
+        _tool_call(call, f"{at}.tool_calls[{i}]") for i, call in enumerate(message.tool_calls or ())
+    )
+    if calls and role != "assistant":
+        raise refuse_value(f"{at}.tool_calls", message.tool_calls, "absent but for role assistant")
+    return Message(
+        role=role,
+        content=_content(message, role, f"{at}.content", may_lack=bool(calls)),
+        name=message.name,
+        tool_calls=calls,
+        tool_call_id=message.tool_call_id,
+        reasoning_content=message.reasoning_content,
+    )
+
+
+def _content(
+    message: MessageIn, role: Role, at: str, *, may_lack: bool
+) -> str | tuple[TextPart, ...] | None:
+    content = message.content
+    if isinstance(content, str):
+        return content
+    if content is not None:
+        return tuple(_part(part, f"{at}[{i}]") for i, part in enumerate(content))
+    if may_lack:
+        return None
+    if role == "assistant":
+        return message.refusal or ""
+    raise missing(at)
+
+
+def _part(part: PartIn, at: str) -> TextPart:
+    if part.type != "text":
+        raise unsupported(f"{at}.type", part.type, '"text"')
+    if part.text is None:
+        raise missing(f"{at}.text")
+    return TextPart(text=part.text)
+
+
+def _tool_call(call: ToolCallIn, at: str) -> ToolCall:
+    if call.type not in (None, "function"):
+        raise unsupported(f"{at}.type", call.type, '"function"')
+    if call.function is None:
+        raise missing(f"{at}.function")
+    function = FunctionCall(name=call.function.name, arguments=call.function.arguments)
+    return ToolCall(id=call.id or "", function=function)
+
+
+def _prompt(prompt: str | list[Any] | None) -> str | tuple[int, ...]:
+    """The one prompt of the request: text, or token ids."""
+    if prompt is None:
+        raise missing("prompt")
+    if isinstance(prompt, str):
+        return prompt
+    if len(prompt) == 1 and isinstance(prompt[0], str | list):
+        return _prompt(prompt[0])
+    if prompt and all(_is_token(item) for item in prompt):
+        return tuple(prompt)
+    if len(prompt) > 1 and all(isinstance(item, str | list) for item in prompt):
+        raise unsupported("prompt", prompt, "one prompt a request")
+    raise refuse_value("prompt", prompt, "a string or a list of token ids", code="invalid_type")
+
+
+def _is_token(item: Any) -> bool:
+    return isinstance(item, int) and not isinstance(item, bool) and 0 <= item <= MAX_TOKEN_ID

@@ -1,0 +1,67 @@
+"""Finds the row of the route table for a request."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Literal
+
+from aiohttp.web import StreamResponse
+from msgspec import Struct
+
+from balancer.errors import MethodNotAllowed, RouteNotFound
+from balancer.http.exchange import Exchange, Port, Wiring
+from balancer.policy.identity.principal import Role
+
+Handler = Callable[[Exchange, Wiring], Awaitable[StreamResponse]]
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+LimitClass = Literal["chat", "completions", "models", "health", "metrics", "management", "agents"]
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """One row of the table. `min_role` is what a caller needs; `aliases` serve the same.
+
+    `limit_class` groups routes for limits on requests; `is_quiet` keeps probes out of the log.
+    """
+
+    ports: tuple[Port, ...]
+    method: Method
+    path: str
+    handler: Handler
+    min_role: Role = "public"
+    limit_class: LimitClass
+    aliases: tuple[str, ...] = ()
+    is_socket: bool = False
+    is_quiet: bool = False
+
+
+class Router:
+    """One port's routes. Paths match whole; HEAD is answered where GET is."""
+
+    def __init__(self, routes: Iterable[Route], *, port: Port) -> None:
+        self._by_path: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            if port not in route.ports:
+                continue
+            for path in (route.path, *route.aliases):
+                methods = self._by_path.setdefault(path, {})
+                if route.method in methods:
+                    raise ValueError(f"{route.method} {path} has two rows on port {port}")
+                methods[route.method] = route
+                if route.method == "GET" and not route.is_socket:
+                    methods["HEAD"] = route
+
+    def match(self, method: str, path: str) -> Route:
+        """The row for a request. Raises `RouteNotFound` or `MethodNotAllowed`."""
+        methods = self._by_path.get(path)
+        if methods is None:
+            raise RouteNotFound(
+                f"there is no {path[:200]!r} on this port; the routes are in docs/reference"
+            )
+        route = methods.get(method)
+        if route is None:
+            allowed = sorted(methods)
+            raise MethodNotAllowed(
+                f"{path} takes {', '.join(allowed)}, not {method[:20]}",
+                details={"allowed": allowed},
+            )
+        return route

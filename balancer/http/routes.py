@@ -1,0 +1,92 @@
+"""Every route of both ports."""
+
+from __future__ import annotations
+
+from balancer.http.health import brief_health, detailed_health, metrics_text, ready
+from balancer.http.management.agent_socket import connect_agent
+from balancer.http.management.agents import list_agents
+from balancer.http.openai.chat_completions import chat_completions
+from balancer.http.openai.completions import completions
+from balancer.http.openai.models import list_models
+from balancer.http.router import Route
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/v1/chat/completions",
+        handler=chat_completions,
+        limit_class="chat",
+        aliases=("/chat/completions",),
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/v1/completions",
+        handler=completions,
+        limit_class="completions",
+        aliases=("/completions",),
+    ),
+    Route(
+        ports=("inference",),
+        method="GET",
+        path="/v1/models",
+        handler=list_models,
+        limit_class="models",
+        aliases=("/models",),
+    ),
+    Route(
+        ports=("inference",),
+        method="GET",
+        path="/health",
+        handler=brief_health,
+        limit_class="health",
+        aliases=("/v1/health",),
+        is_quiet=True,
+    ),
+    Route(
+        ports=("management",),
+        method="GET",
+        path="/health",
+        handler=detailed_health,
+        limit_class="health",
+        aliases=("/v1/health",),
+        is_quiet=True,
+    ),
+    Route(
+        ports=("inference", "management"),
+        method="GET",
+        path="/ready",
+        handler=ready,
+        limit_class="health",
+        aliases=("/v1/ready",),
+        is_quiet=True,
+    ),
+    Route(
+        ports=("inference", "management"),
+        method="GET",
+        path="/metrics",
+        handler=metrics_text,
+        limit_class="metrics",
+        aliases=("/metrics/prometheus", "/v1/metrics"),
+        is_quiet=True,
+    ),
+    Route(
+        ports=("management",),
+        method="GET",
+        path="/agents",
+        handler=list_agents,
+        min_role="admin",
+        limit_class="management",
+        aliases=("/v1/agents",),
+    ),
+    Route(
+        ports=("management",),
+        method="GET",
+        path="/agents/connect",
+        handler=connect_agent,
+        limit_class="agents",
+        aliases=("/v1/agents/connect",),
+        is_socket=True,
+    ),
+)

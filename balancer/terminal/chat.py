@@ -1,0 +1,146 @@
+"""`paddler-py chat`: talk to any OpenAI-compatible server from a terminal, or through a pipe."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import click
+
+from balancer.terminal.events import Piece, ServerSaidNo, stream_chat
+
+_CONNECT_TIMEOUT_S = 10.0
+_SILENCE_TIMEOUT_S = 300.0
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The server.")
+@click.option("--model", default=None, help="The model; needed where several are served.")
+@click.option("--system", default=None, metavar="TEXT", help="Instructions for the model.")
+def chat(url: str, model: str | None, system: str | None) -> None:
+    """Chat in the terminal; Ctrl-C stops an answer, Ctrl-D leaves.
+
+    With something piped in, that is the question: its answer is printed and the program ends.
+    An API key is taken from OPENAI_API_KEY.
+    """
+    talk = Talk(url=url, model=model, system=system)
+    if sys.stdin.isatty():
+        _converse(talk)
+        return
+    question = sys.stdin.read().strip()
+    if not question:
+        raise click.ClickException("nothing came through the pipe; send a question")
+    if not asyncio.run(_ask(talk, question)):
+        sys.exit(1)
+
+
+class Talk:
+    """A conversation: where it is held and what was said."""
+
+    def __init__(self, *, url: str, model: str | None, system: str | None) -> None:
+        self.url = chat_url(url)
+        self._model = model
+        self.messages: list[dict[str, str]] = []
+        if system:
+            self.messages.append({"role": "system", "content": system})
+
+    def body(self, question: str) -> dict[str, Any]:
+        """The request for the next answer."""
+        messages = [*self.messages, {"role": "user", "content": question}]
+        return {"messages": messages, **({"model": self._model} if self._model else {})}
+
+    def remember(self, question: str, answer: str) -> None:
+        """Keep a turn for the next question."""
+        self.messages.append({"role": "user", "content": question})
+        self.messages.append({"role": "assistant", "content": answer})
+
+
+def chat_url(url: str) -> str:
+    """The chat route of a server given as its address, its base URL or the route itself."""
+    base = url if "://" in url else f"http://{url}"
+    base = base.rstrip("/")
+    if base.endswith("/chat/completions"):
+        return base
+    has_path = "/" in base.partition("://")[2]
+    return f"{base}/chat/completions" if has_path else f"{base}/v1/chat/completions"
+
+
+def _converse(talk: Talk) -> None:
+    with contextlib.suppress(ImportError):
+        __import__("readline")  # line editing and history, where Python has it
+    click.echo(f"Talking to {talk.url} (Ctrl-C stops an answer, Ctrl-D leaves)", err=True)
+    while True:
+        try:
+            question = input("> ").strip()
+        except EOFError:
+            click.echo(err=True)
+            return
+        except KeyboardInterrupt:
+            click.echo("  (Ctrl-D leaves)", err=True)
+            continue
+        if question:
+            asyncio.run(_ask(talk, question))
+
+
+async def _ask(talk: Talk, question: str) -> bool:
+    """Print one answer as it comes; whether it came to its end."""
+    said: list[str] = []
+    is_complete = False
+    with _interrupt_cancels():
+        try:
+            async with _session() as session:
+                async for piece in stream_chat(session, talk.url, talk.body(question)):
+                    _show(piece)
+                    said.append(piece.content)
+            is_complete = True
+        except ServerSaidNo as error:
+            click.echo(f"\n[{error}]", err=True)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            click.echo(f"\n[cannot talk to {talk.url}: {error or 'no answer in time'}]", err=True)
+        except asyncio.CancelledError:
+            click.echo("\n[stopped]", err=True)
+        except ValueError as error:
+            click.echo(f"\n[the server does not speak this protocol: {error}]", err=True)
+    click.echo()
+    if any(said):
+        talk.remember(question, "".join(said))
+    return is_complete
+
+
+def _show(piece: Piece) -> None:
+    if piece.reasoning:
+        click.secho(piece.reasoning, nl=False, dim=True, err=True)
+    if piece.content:
+        click.echo(piece.content, nl=False)
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _interrupt_cancels() -> Iterator[None]:
+    """Ctrl-C ends the answer instead of the program."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        while task.uncancel():
+            pass
+
+
+def _session() -> aiohttp.ClientSession:
+    key = os.environ.get("OPENAI_API_KEY")
+    return aiohttp.ClientSession(
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        timeout=aiohttp.ClientTimeout(
+            total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=_SILENCE_TIMEOUT_S
+        ),
+    )

@@ -1,0 +1,127 @@
+"""The terminal client against the real balancer, and the balancer's own command line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from balancer.terminal.chat import chat_url
+from protocol.refusals import RefusalCode
+from tests.support.fake_agent import FakeAgent, Script
+from tests.support.running_balancer import running_balancer
+
+PROJECT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 60
+
+
+async def _run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+    """A `paddler-py` command to its end: exit code, standard output, standard error."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PADDLER_")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "paddler_py",
+        *arguments,
+        cwd=PROJECT,
+        env=environment,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        out, err = await process.communicate(stdin.encode())
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_a_piped_question_is_answered_on_standard_output() -> None:
+    async with running_balancer() as balancer, FakeAgent(balancer.management_port) as agent:
+        code, out, err = await _run(
+            "chat", "--url", balancer.url, "--system", "be kind", stdin="hello?\n"
+        )
+        assert (code, out, err) == (0, "Hello, world\n", "")
+        messages = agent.started[0].messages
+        assert messages is not None
+        assert [message.content for message in messages] == ["be kind", "hello?"]
+
+
+async def test_a_server_s_refusal_is_one_line_and_an_exit_code() -> None:
+    script = Script(refuse_with=RefusalCode.CONTEXT_TOO_LONG)
+    async with (
+        running_balancer() as balancer,
+        FakeAgent(balancer.management_port, script=script),
+    ):
+        code, _, err = await _run("chat", "--url", balancer.url, stdin="hello?")
+        assert code == 1
+        assert "by the script" in err
+        assert "Traceback" not in err
+
+
+async def test_a_server_that_is_not_there_is_said_so() -> None:
+    code, _, err = await _run("chat", "--url", "http://127.0.0.1:9", stdin="hello?")
+    assert code == 1
+    assert "cannot talk to http://127.0.0.1:9/v1/chat/completions" in err
+
+
+@pytest.mark.parametrize(
+    ("url", "route"),
+    [
+        ("http://h:8080", "http://h:8080/v1/chat/completions"),
+        ("h:8080/", "http://h:8080/v1/chat/completions"),
+        ("https://h/v1", "https://h/v1/chat/completions"),
+        ("https://h/api/openai/", "https://h/api/openai/chat/completions"),
+        ("https://h/v1/chat/completions", "https://h/v1/chat/completions"),
+    ],
+)
+def test_a_server_may_be_given_in_several_ways(url: str, route: str) -> None:
+    assert chat_url(url) == route
+
+
+async def test_a_taken_port_ends_the_balancer_with_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, _, err = await _run("balancer", "--inference", address, "--management", "127.0.0.1:0")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert address in err
+    assert "--inference" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--inference", "0.0.0.0:0"), "--insecure"),
+        (("--queue-timeout", "soon"), "--queue-timeout"),
+        (("--inference", "nonsense"), "HOST:PORT"),
+    ],
+)
+async def test_a_wrong_setting_ends_the_balancer_with_one_line(
+    flags: tuple[str, ...], says: str
+) -> None:
+    code, _, err = await _run("balancer", *flags)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert says in err
+
+
+async def test_a_terminated_balancer_ends_well() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "paddler_py", "balancer"),
+        *("--inference", "127.0.0.1:0", "--management", "127.0.0.1:0"),
+        cwd=PROJECT,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENCE_S):
+        while b"balancer listens" not in await process.stderr.readline():
+            assert process.returncode is None
+        process.send_signal(signal.SIGTERM)
+        rest = await process.stderr.read()
+        assert await process.wait() == 0
+    assert b"balancer stopped" in rest

@@ -1,0 +1,295 @@
+"""An agent without an engine: speaks the link's protocol over a real socket, by a script.
+
+By default it answers every call with the pieces of `Script.pieces`, one a step. A call can also be
+held and played by hand, and each of an agent's vices can be switched on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from itertools import count
+from types import TracebackType
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from protocol.agent_status import AgentStatus
+from protocol.codec import (
+    AGENT_RECEIVES,
+    encode_error,
+    encode_notification,
+    encode_request,
+    encode_result,
+    frames,
+)
+from protocol.generation import FinishReason, StepDelta, Timings, TokenLogprob, Usage
+from protocol.jsonrpc import CallId, ErrorObject, ErrorResponse, Notification, Request, Response
+from protocol.models import ServedModel
+from protocol.refusals import RefusalCode
+from protocol.to_agent import Cancel, Committed, Continue, GenerateTokens, Pause
+from protocol.to_balancer import Failed, Finished, Heartbeat, Register, Tokens
+
+PROMPT_TOKENS = 7
+
+
+class Script(Struct, frozen=True, kw_only=True):
+    """How every call goes. `is_held` leaves calls to the test; `gap_s` is the time between steps.
+
+    `pieces_at_once` are sent in one tick, as an engine that was far ahead would.
+    """
+
+    pieces: tuple[StepDelta, ...] = ("Hello", ", ", "world")
+    logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()
+    finish_reason: FinishReason = "stop"
+    gap_s: float = 0.0
+    pieces_at_once: int = 1
+    is_held: bool = False
+    refuse_with: RefusalCode | None = None
+    fail_with: RefusalCode | None = None
+    ignores_cancel: bool = False
+    ignores_pause: bool = False
+
+
+class Call:
+    """One call as the agent sees it."""
+
+    def __init__(self, call_id: int, request: GenerateTokens) -> None:
+        self.id = call_id
+        self.request = request
+        self.sent = 0
+        self.is_cancelled = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
+        self.pauses = 0
+
+
+class FakeAgent:
+    """Use as an async context manager; leaving it closes the link."""
+
+    def __init__(
+        self,
+        port: int,
+        *,
+        name: str = "one",
+        slots: int = 4,
+        model: str | None = "demo",
+        epoch: str = "e1",
+        script: Script | None = None,
+        heartbeat_s: float | None = 0.5,
+    ) -> None:
+        self._url = f"ws://127.0.0.1:{port}/agents/connect"
+        self.name = name
+        self.slots = slots
+        self.script = script or Script()
+        self._model = None if model is None else ServedModel(name=model, context_tokens=2048)
+        self._epoch = epoch
+        self._heartbeat_s = heartbeat_s
+        self._sequence = count(1)
+        self._socket: ClientConnection | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.calls: dict[CallId, Call] = {}
+        self._has_calls = asyncio.Condition()
+        self.started: list[GenerateTokens] = []
+        self.most_at_once = 0
+        self.refusal: ErrorObject | None = None
+        self.is_closed = asyncio.Event()
+
+    async def __aenter__(self) -> FakeAgent:
+        await self.open()
+        await self.register()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Connect, without a word."""
+        self._socket = await connect(self._url, compression=None, max_size=None, close_timeout=1)
+
+    async def register(self) -> None:
+        """Introduce itself; `refusal` says whether the balancer took it."""
+        register = Register(
+            name=self.name,
+            epoch=self._epoch,
+            protocol_min=1,
+            protocol_max=1,
+            model=self._model,
+            status=self.status(),
+        )
+        await self.send_raw(encode_request(1, register).decode())
+        answer, *calls = AGENT_RECEIVES.decode(await self.socket.recv())
+        if isinstance(answer, ErrorResponse):
+            self.refusal = answer.error
+            return
+        assert isinstance(answer, Response)
+        for call in calls:
+            await self._take(call)
+        self._start(self._read())
+        if self._heartbeat_s is not None:
+            self._start(self._beat(self._heartbeat_s))
+
+    async def close(self) -> None:
+        """Leave as a program that ends does."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._socket is not None:
+            await self._socket.close()
+
+    def kill(self) -> None:
+        """Vanish as a killed process does: the socket is gone, nothing was said."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        self.socket.transport.abort()
+
+    @property
+    def socket(self) -> ClientConnection:
+        """The open socket."""
+        assert self._socket is not None
+        return self._socket
+
+    async def send_raw(self, frame: str | bytes) -> None:
+        """Any frame, sensible or not."""
+        await self.socket.send(frame)
+
+    async def call(self, index: int = -1) -> Call:
+        """A call that is running now; waits for one."""
+        async with self._has_calls:
+            await self._has_calls.wait_for(lambda: bool(self.calls))
+        return list(self.calls.values())[index]
+
+    async def tokens(self, call: Call, delta: StepDelta) -> None:
+        """One step of one call."""
+        await self._send(Tokens(calls=(call.id,), token_ids=((call.sent + 10,),), deltas=(delta,)))
+        call.sent += 1
+
+    async def finish(self, call: Call, reason: FinishReason = "stop") -> None:
+        """End a call well; its slot is free."""
+        self.calls.pop(call.id, None)
+        usage = Usage(prompt_tokens=PROMPT_TOKENS, completion_tokens=call.sent + 1, cached_tokens=2)
+        timings = Timings(prefill_ms=1.0, decode_ms=2.0)
+        await self._send(Finished(call=call.id, finish_reason=reason, usage=usage, timings=timings))
+
+    def status(self) -> AgentStatus:
+        """What it would say of itself now."""
+        return AgentStatus(
+            seq=next(self._sequence),
+            capacity_version=1,
+            slots_total=self.slots if self._model else 0,
+            running=tuple(self.calls),
+        )
+
+    async def heartbeat(self) -> None:
+        """One status message."""
+        await self._send(Heartbeat(status=self.status(), model=self._model))
+
+    async def _read(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            async for frame in self.socket:
+                for message in AGENT_RECEIVES.decode(frame):
+                    await self._take(message)
+        self.is_closed.set()
+
+    async def _take(self, message: Any) -> None:
+        match message:
+            case Request(id=call_id, params=GenerateTokens() as request):
+                assert isinstance(call_id, int)
+                await self._accept(Call(call_id, request))
+            case Notification(params=Cancel(call=call_id)):
+                if (call := self.calls.get(call_id)) and not self.script.ignores_cancel:
+                    call.is_cancelled.set()
+                    call.may_go_on.set()
+                    if self.script.is_held:
+                        await self.finish(call, "cancelled")
+            case Notification(params=Pause(call=call_id)):
+                if (call := self.calls.get(call_id)) and not self.script.ignores_pause:
+                    call.pauses += 1
+                    call.may_go_on.clear()
+            case Notification(params=Continue(call=call_id)):
+                if call := self.calls.get(call_id):
+                    call.may_go_on.set()
+
+    async def _accept(self, call: Call) -> None:
+        self.started.append(call.request)
+        if self.script.refuse_with is not None:
+            refusal = ErrorObject(code=int(self.script.refuse_with), message="by the script")
+            await self.send_raw(encode_error(call.id, refusal).decode())
+            return
+        self.calls[call.id] = call
+        self.most_at_once = max(self.most_at_once, len(self.calls))
+        async with self._has_calls:
+            self._has_calls.notify_all()
+        committed = Committed(prompt_tokens=PROMPT_TOKENS, max_tokens=2000)
+        await self.send_raw(encode_result(call.id, committed).decode())
+        if not self.script.is_held:
+            self._start(self._play(call))
+
+    async def _play(self, call: Call) -> None:
+        script = self.script
+        with contextlib.suppress(ConnectionClosed):
+            for index in range(0, len(script.pieces), script.pieces_at_once):
+                await call.may_go_on.wait()
+                if call.is_cancelled.is_set():
+                    break
+                steps = range(index, min(index + script.pieces_at_once, len(script.pieces)))
+                messages = [self._step(call, step) for step in steps]
+                for frame in frames(messages):
+                    await self.send_raw(frame.decode())
+                await asyncio.sleep(script.gap_s)
+            if script.fail_with is not None:
+                self.calls.pop(call.id, None)
+                error = ErrorObject(code=int(script.fail_with), message="by the script")
+                await self._send(Failed(call=call.id, error=error))
+                return
+            is_cancelled = call.is_cancelled.is_set()
+            await self.finish(call, "cancelled" if is_cancelled else script.finish_reason)
+
+    def _step(self, call: Call, index: int) -> bytes:
+        script = self.script
+        call.sent += 1
+        wanted = call.request.top_logprobs is not None and script.logprobs
+        return encode_notification(
+            Tokens(
+                calls=(call.id,),
+                token_ids=((index + 10,),),
+                deltas=(script.pieces[index],),
+                logprobs=(script.logprobs[index],) if wanted else (),
+            )
+        )
+
+    async def _beat(self, interval_s: float) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await asyncio.sleep(interval_s)
+                await self.heartbeat()
+
+    async def _send(self, params: Struct) -> None:
+        await self.send_raw(encode_notification(params).decode())
+
+    def _start(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def long_pieces(pieces: int, chars: int) -> tuple[str, ...]:
+    """Text for answers that fill buffers: every piece says which one it is."""
+    return tuple(f"{index:06d}".ljust(chars, ".") for index in range(pieces))
+
+
+def events_of(body: bytes) -> Iterator[Any]:
+    """The data of server-sent events: decoded JSON, or the string [DONE]."""
+    for block in body.split(b"\n\n"):
+        if block.startswith(b"data: "):
+            data = block[6:]
+            yield "[DONE]" if data == b"[DONE]" else msgspec.json.decode(data)

@@ -1,0 +1,231 @@
+"""OpenAI's requests as canonical ones: what is honoured, what is refused, and under which name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from balancer.errors import InvalidRequest
+from balancer.http.body import decode_json
+from balancer.http.openai.schema import EXPECTED, ChatCompletionRequest, CompletionRequest
+from balancer.http.openai.translate import chat_request, completion_request
+from protocol.chat import FunctionCall, Message, TextPart, ToolCall
+from protocol.generation import GenerationRequest
+
+SEED = 4
+HI = [{"role": "user", "content": "hi"}]
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+_CHAT = msgspec.json.Decoder(ChatCompletionRequest)
+_COMPLETION = msgspec.json.Decoder(CompletionRequest)
+
+
+def _chat(**fields: Any) -> GenerationRequest:
+    data = msgspec.json.encode({"messages": HI, **fields})
+    body = decode_json(data, _CHAT, max_depth=64, expected=EXPECTED)
+    return chat_request(body, drawn_seed=SEED)
+
+
+def _completion(**fields: Any) -> GenerationRequest:
+    data = msgspec.json.encode({"prompt": "Once", **fields})
+    body = decode_json(data, _COMPLETION, max_depth=64, expected=EXPECTED)
+    return completion_request(body, drawn_seed=SEED)
+
+
+def _refusal(**fields: Any) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as refused:
+        _chat(**fields)
+    return refused.value
+
+
+def test_the_least_request_has_neutral_sampling_and_the_drawn_seed() -> None:
+    assert _chat() == GenerationRequest(messages=(Message(role="user", content="hi"),), seed=SEED)
+
+
+@pytest.mark.parametrize(
+    ("given", "canonical"),
+    [
+        ({"model": "org/m:7b"}, {"model": "org/m:7b"}),
+        ({"temperature": 0}, {"temperature": 0.0}),
+        ({"top_p": 0.5}, {"top_p": 0.5}),
+        ({"top_k": 40}, {"top_k": 40}),
+        ({"top_k": -1}, {"top_k": 0}),
+        ({"min_p": 0.05}, {"min_p": 0.05}),
+        ({"typical_p": 0.9}, {"typical_p": 0.9}),
+        ({"presence_penalty": -2}, {"presence_penalty": -2.0}),
+        ({"frequency_penalty": 2}, {"frequency_penalty": 2.0}),
+        ({"repeat_penalty": 1.1}, {"repeat_penalty": 1.1}),
+        ({"seed": 7}, {"seed": 7}),
+        ({"seed": -1}, {"seed": 2**63 - 1}),
+        ({"stop": "x"}, {"stop": ("x",)}),
+        ({"stop": ["x", "y"]}, {"stop": ("x", "y")}),
+        ({"stop": []}, {"stop": ()}),
+        ({"max_tokens": 5}, {"max_tokens": 5}),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, {"max_tokens": 6}),
+        ({"min_tokens": 2}, {"min_tokens": 2}),
+        ({"logprobs": True}, {"top_logprobs": 0}),
+        ({"logprobs": True, "top_logprobs": 20}, {"top_logprobs": 20}),
+        ({"logit_bias": {"5": -100}}, {"logit_bias": ((5, -100.0),)}),
+        ({"ignore_eos": True}, {"ignore_eos": True}),
+        ({"reasoning_effort": "minimal"}, {"enable_thinking": False}),
+        ({"reasoning_effort": "high"}, {"enable_thinking": True}),
+        ({"chat_template_kwargs": {"enable_thinking": True}}, {"enable_thinking": True}),
+        (
+            {"reasoning_effort": "none", "chat_template_kwargs": {"date": "today"}},
+            {"enable_thinking": False, "template_arguments": {"date": "today"}},
+        ),
+        ({"tools": [WEATHER], "tool_choice": "none"}, {"tools": ()}),
+    ],
+)
+def test_a_parameter_is_honoured(given: dict[str, Any], canonical: dict[str, Any]) -> None:
+    assert _chat(**given) == msgspec.structs.replace(_chat(), **canonical)
+
+
+def test_a_tool_is_offered_with_its_schema_untouched() -> None:
+    (tool,) = _chat(tools=[WEATHER], tool_choice="auto", parallel_tool_calls=True).tools
+    assert tool.function.name == "weather"
+    assert tool.function.parameters == {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"n": 1},
+        {"store": False},
+        {"service_tier": "auto"},
+        {"response_format": {"type": "text"}},
+        {"modalities": ["text"]},
+        {"parallel_tool_calls": False},
+        {"stream_options": {"include_obfuscation": True}},
+        {"user": "u", "metadata": {"a": "b"}},
+        {"nobody_knows_this": {"deep": [1]}},
+        {name: None for name in ChatCompletionRequest.__struct_fields__ if name != "messages"},
+    ],
+)
+def test_what_asks_for_nothing_is_accepted(nothing: dict[str, Any]) -> None:
+    assert _chat(**nothing) == _chat()
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"n": 2}, "n"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"grammar": "root ::= x"}, "grammar"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+        ({"tools": [WEATHER], "parallel_tool_calls": False}, "parallel_tool_calls"),
+        ({"tools": [{"type": "custom"}]}, "tools[0].type"),
+        ({"audio": {"voice": "x"}}, "audio"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"store": True}, "store"),
+        ({"store": 0}, "store"),
+        ({"service_tier": "flex"}, "service_tier"),
+        ({"functions": [{}]}, "functions"),
+        ({"mirostat": 2}, "mirostat"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages[0].content[0].type",
+        ),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(given: dict[str, Any], param: str) -> None:
+    error = _refusal(**given)
+    assert (error.code, error.param) == ("unsupported_parameter", param)
+    assert error.details["parameter"] == param
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "param"),
+    [
+        ({"temperature": 2.01}, "invalid_value", "temperature"),
+        ({"temperature": True}, "invalid_type", "temperature"),
+        ({"top_p": -0.1}, "invalid_value", "top_p"),
+        ({"max_tokens": 0}, "invalid_value", "max_tokens"),
+        ({"max_tokens": "5"}, "invalid_type", "max_tokens"),
+        ({"stop": [""]}, "invalid_value", "stop[0]"),
+        ({"stop": ["x"] * 17}, "invalid_value", "stop"),
+        ({"n": 129}, "invalid_value", "n"),
+        ({"logit_bias": {"a": 1}}, "invalid_value", "logit_bias"),
+        ({"logit_bias": {"²": 1}}, "invalid_value", "logit_bias"),
+        ({"top_logprobs": 21, "logprobs": True}, "invalid_value", "top_logprobs"),
+        ({"reasoning_effort": "heroic"}, "invalid_value", "reasoning_effort"),
+        ({"model": "a b"}, "invalid_value", "model"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "invalid_value", "messages[0].role"),
+        (
+            {"messages": [{"role": "user"}]},
+            "missing_required_parameter",
+            "messages[0].content",
+        ),
+        (
+            {"messages": [{"role": "tool", "content": "x"}]},
+            "missing_required_parameter",
+            "messages[0].tool_call_id",
+        ),
+        ({"messages": [{"content": "x"}]}, "missing_required_parameter", "messages[0].role"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(given: dict[str, Any], code: str, param: str) -> None:
+    error = _refusal(**given)
+    assert (error.code, error.param) == (code, param)
+
+
+def test_every_kind_of_message_is_understood() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    request = _chat(
+        messages=[
+            {"role": "developer", "content": "be kind"},
+            {"role": "user", "content": [{"type": "text", "text": "a"}], "name": "ann"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "content": "1", "tool_call_id": "c1"},
+            {"role": "assistant", "content": "b", "reasoning_content": "so"},
+        ]
+    )
+    assert request.messages == (
+        Message(role="developer", content="be kind"),
+        Message(role="user", content=(TextPart(text="a"),), name="ann"),
+        Message(
+            role="assistant",
+            tool_calls=(ToolCall(id="c1", function=FunctionCall(name="f", arguments="{}")),),
+        ),
+        Message(role="tool", content="1", tool_call_id="c1"),
+        Message(role="assistant", content="b", reasoning_content="so"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompt", "canonical"),
+    [("Once", "Once"), (["Once"], "Once"), ([1, 2], (1, 2)), ([[1, 2]], (1, 2)), ("", "")],
+)
+def test_a_prompt_is_text_or_token_ids(prompt: Any, canonical: Any) -> None:
+    assert _completion(prompt=prompt).prompt == canonical
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "param"),
+    [
+        ({"prompt": ["a", "b"]}, "unsupported_parameter", "prompt"),
+        ({"prompt": [[1], [2]]}, "unsupported_parameter", "prompt"),
+        ({"prompt": None}, "missing_required_parameter", "prompt"),
+        ({"prompt": []}, "invalid_type", "prompt"),
+        ({"prompt": [1, "a"]}, "invalid_type", "prompt"),
+        ({"prompt": [True]}, "invalid_type", "prompt"),
+        ({"prompt": [-1]}, "invalid_type", "prompt"),
+        ({"best_of": 2}, "unsupported_parameter", "best_of"),
+        ({"echo": True}, "unsupported_parameter", "echo"),
+        ({"suffix": "end"}, "unsupported_parameter", "suffix"),
+        ({"logprobs": 21}, "invalid_value", "logprobs"),
+    ],
+)
+def test_a_completion_that_cannot_be_made_is_refused_by_name(
+    given: dict[str, Any], code: str, param: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        _completion(**given)
+    assert (refused.value.code, refused.value.param) == (code, param)
+
+
+def test_a_completion_s_empty_suffix_is_none_and_its_logprobs_a_number() -> None:
+    request = _completion(suffix="", logprobs=3, max_tokens=2)
+    assert (request.top_logprobs, request.max_tokens, request.messages) == (3, 2, None)
