@@ -44,46 +44,50 @@ class _Outgoing:
 
 
 class Outbox:
-    """Encoded messages waiting to be written; small ones are batched, big ones cut into pieces."""
+    """Encoded messages waiting to be written; small ones are batched, big ones cut into pieces.
+
+    At most `MAX_OPEN_TRANSFERS` big messages travel at a time, the others wait in order. Bounding
+    what is put in is the caller's business; `unsent_text_bytes` tells of the small ones.
+    """
 
     def __init__(self) -> None:
         self._messages: list[bytes] = []
         self._transfers: dict[int, _Outgoing] = {}
+        self._queued: deque[bytes] = deque()
         self._next_transfer = 1
-        self.unsent_bytes = 0
+        self.unsent_text_bytes = 0
 
     def put(self, message: bytes) -> None:
         """Add an encoded message; raises `FrameTooLarge` past the bound on transfers."""
         if len(message) <= MAX_TEXT_FRAME_BYTES:
             self._messages.append(message)
-            self.unsent_bytes += len(message)
+            self.unsent_text_bytes += len(message)
             return
         if len(message) > MAX_TRANSFER_BYTES:
             raise FrameTooLarge(
                 f"a message of {len(message)} bytes, at most {MAX_TRANSFER_BYTES} can be sent"
             )
-        if len(self._transfers) >= MAX_OPEN_TRANSFERS:
-            raise FrameTooLarge(f"{MAX_OPEN_TRANSFERS} big messages are under way already")
-        self._transfers[self._next_transfer] = _Outgoing(self._next_transfer, message)
-        self._next_transfer = self._next_transfer % (2**32 - 1) + 1
-        self.unsent_bytes += len(message)
+        self._queued.append(message)
 
     def take_text(self) -> list[bytes]:
         """The text frames to write now, in order; the outbox forgets them."""
         if not self._messages:
             return []
         packed = list(frames(self._messages))
-        self.unsent_bytes -= sum(map(len, self._messages))
         self._messages = []
+        self.unsent_text_bytes = 0
         return packed
 
     def take_binary(self) -> list[bytes]:
         """The binary frames that credit allows now; write them after the text frames."""
+        while self._queued and len(self._transfers) < MAX_OPEN_TRANSFERS:
+            self._transfers[self._next_transfer] = _Outgoing(
+                self._next_transfer, self._queued.popleft()
+            )
+            self._next_transfer = self._next_transfer % (2**32 - 1) + 1
         pieces: list[bytes] = []
         for outgoing in list(self._transfers.values()):
-            before = outgoing.sent
             pieces += outgoing.pieces()
-            self.unsent_bytes -= outgoing.sent - before
             if outgoing.sent == len(outgoing.data):
                 del self._transfers[outgoing.transfer]
         return pieces
@@ -96,9 +100,7 @@ class Outbox:
 
     def on_abort(self, abort: AbortTransfer) -> None:
         """The receiver does not want the rest."""
-        outgoing = self._transfers.pop(abort.transfer, None)
-        if outgoing is not None:
-            self.unsent_bytes -= len(outgoing.data) - outgoing.sent
+        self._transfers.pop(abort.transfer, None)
 
 
 class Inbox:
@@ -120,6 +122,9 @@ class Inbox:
         if data is None:
             data = self._begin(transfer, offset)
         piece = memoryview(frame)[_HEADER.size :]
+        if not piece:
+            self._abort(transfer)
+            raise MalformedFrame(f"transfer {transfer}: an empty piece")
         if offset != len(data):
             self._abort(transfer)
             raise MalformedFrame(f"transfer {transfer}: a piece at {offset}, not {len(data)}")

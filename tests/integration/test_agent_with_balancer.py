@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -149,3 +150,20 @@ async def test_a_template_s_own_words_reach_the_client_as_a_400() -> None:
         body = await answer.json()
     assert answer.status == 400
     assert "Roles must alternate." in body["error"]["message"]
+
+
+async def test_a_request_of_two_mebibytes_reaches_the_engine_while_others_are_answered() -> None:
+    big = "word " * 400_000
+    engine = FakeEngine(lambda submit: [str(len(submit.prompt))], slots=4)
+    async with site(engine) as target:
+
+        async def complete(prompt: str) -> str:
+            url = f"http://{target.balancer.address_of('inference')}/v1/completions"
+            body = io.BytesIO(json.dumps({"prompt": prompt}).encode())
+            async with target.client.post(url, data=body) as answer:
+                assert answer.status == 200, await answer.text()
+                text: str = (await answer.json())["choices"][0]["text"]
+                return text
+
+        answers = await asyncio.gather(complete(big), complete("small"), complete(big))
+    assert list(answers) == [str(len(big)), "5", str(len(big))]

@@ -51,7 +51,6 @@ def test_a_message_of_three_mebibytes_arrives_whole() -> None:
     outbox, inbox = Outbox(), Inbox()
     outbox.put(BIG)
     assert _carry(outbox, inbox) == [BIG]
-    assert outbox.unsent_bytes == 0
 
 
 def test_small_messages_go_first_and_share_a_text_frame() -> None:
@@ -60,10 +59,11 @@ def test_small_messages_go_first_and_share_a_text_frame() -> None:
     cancels = [codec.encode_notification(Cancel(call=n)) for n in range(3)]
     for cancel in cancels:
         outbox.put(cancel)
+    assert outbox.unsent_text_bytes == sum(map(len, cancels))
     (frame,) = outbox.take_text()
     assert len(codec.AGENT_RECEIVES.decode(frame)) == 3
     assert outbox.take_text() == []
-    assert outbox.unsent_bytes == len(BIG)
+    assert outbox.take_binary()
 
 
 def test_without_credit_a_sender_stops_after_its_window() -> None:
@@ -105,25 +105,25 @@ def test_a_piece_out_of_place_ends_its_transfer_on_both_sides() -> None:
     with pytest.raises(MalformedFrame, match="a piece at"):
         inbox.feed(pieces[2])
     _deliver_replies(inbox, outbox)
-    assert outbox.unsent_bytes == 0
     assert outbox.take_binary() == []
     with pytest.raises(MalformedFrame, match="not open"):
         inbox.feed(pieces[3])
 
 
-def test_too_many_transfers_at_once_are_refused_on_both_sides() -> None:
+def test_more_big_messages_than_may_travel_at_once_wait_their_turn() -> None:
     outbox, inbox = Outbox(), Inbox()
-    for _ in range(MAX_OPEN_TRANSFERS):
-        outbox.put(BIG)
-    with pytest.raises(FrameTooLarge, match="under way"):
-        outbox.put(BIG)
-    for piece in outbox.take_binary():
-        inbox.feed(piece)
-    other = Outbox()
-    other._next_transfer = 99
-    other.put(BIG)
+    messages = [bytes([number]) * len(BIG) for number in range(MAX_OPEN_TRANSFERS + 3)]
+    for message in messages:
+        outbox.put(message)
+    assert sorted(_carry(outbox, inbox)) == messages
+
+
+def test_a_receiver_refuses_more_open_transfers_than_allowed() -> None:
+    inbox = Inbox()
+    for transfer in range(1, MAX_OPEN_TRANSFERS + 1):
+        inbox.feed(transfer.to_bytes(4, "little") + bytes(13) + b"piece")
     with pytest.raises(FrameTooLarge, match="at once"):
-        inbox.feed(other.take_binary()[0])
+        inbox.feed(b"\xff" + bytes(16) + b"piece")
 
 
 def test_a_message_over_the_bound_is_refused_on_both_sides() -> None:
@@ -132,6 +132,15 @@ def test_a_message_over_the_bound_is_refused_on_both_sides() -> None:
     inbox = Inbox()
     with pytest.raises(FrameTooLarge, match="more than"):
         inbox.feed(b"\x01" + bytes(16) + bytes(MAX_TRANSFER_BYTES + 1))
+
+
+def test_an_empty_piece_ends_its_transfer_instead_of_asking_for_credit_of_nothing() -> None:
+    inbox = Inbox()
+    with pytest.raises(MalformedFrame, match="empty"):
+        inbox.feed(b"\x01" + bytes(16))
+    (reply,) = codec.BALANCER_RECEIVES.decode(inbox.replies.popleft())
+    assert isinstance(reply, Notification)
+    assert reply.params == AbortTransfer(transfer=1)
 
 
 def test_a_late_credit_or_abort_changes_nothing() -> None:

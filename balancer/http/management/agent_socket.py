@@ -2,7 +2,8 @@
 
 Frames go to the link as they come. What the link sends is collected and written once per loop
 tick, straight to the transport, as few text frames as the size allows (RFC 6455, section 5.2:
-a server's frames carry no mask). Nothing an agent does here can end the balancer.
+a server's frames carry no mask); a message too big for one follows in binary pieces as the agent
+grants credit. Nothing an agent does here can end the balancer.
 """
 
 from __future__ import annotations
@@ -21,16 +22,20 @@ from balancer.http.answers import SECURITY_HEADERS
 from balancer.http.connection import ClientConnection
 from balancer.http.exchange import Exchange, Wiring
 from balancer.settings import MIB
-from protocol.codec import MAX_FRAME_BYTES, frames
+from protocol import transfers
+from protocol.codec import MAX_FRAME_BYTES
+from protocol.transfer_messages import AbortTransfer, Credit
 
 log = structlog.get_logger(__name__)
 
 REGISTER_TIMEOUT_S = 5.0
 MAX_UNSENT_BYTES = 16 * MIB
-"""More than this unread by an agent, and its link is closed: it hangs, or its network does."""
+"""More than this unread by an agent, and its link is closed: it hangs, or its network does. Big
+messages do not count: they go no further than the agent's credit."""
 _UNSENT_MARK_BYTES = MIB
 _CLOSE_PATIENCE_S = 2.0
 _FINAL_TEXT = 0x81
+_FINAL_BINARY = 0x82
 _FINAL_CLOSE = 0x88
 _MAX_REASON_BYTES = 123
 
@@ -46,7 +51,9 @@ async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     await socket.prepare(exchange.request)
     exchange.status = 101
     outbox = Outbox(cast(ClientConnection, exchange.request.protocol))
-    link = wiring.roster.open_link(send=outbox.send, close=outbox.close)
+    link = wiring.roster.open_link(
+        send=outbox.send, close=outbox.close, on_transfer=outbox.on_transfer
+    )
     outbox.on_overflow = link.close
     silence = asyncio.get_running_loop().call_later(REGISTER_TIMEOUT_S, _end_stranger, link)
     reason = "its connection ended"
@@ -89,8 +96,7 @@ class Outbox:
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._loop = asyncio.get_running_loop()
-        self._messages: list[bytes] = []
-        self._size_bytes = 0
+        self._messages = transfers.Outbox()
         self._is_scheduled = False
         self._is_closed = False
         self.on_overflow = self.close
@@ -99,16 +105,24 @@ class Outbox:
             connection.transport.set_write_buffer_limits(high=_UNSENT_MARK_BYTES)
 
     def send(self, message: bytes) -> None:
-        """Queue one encoded message. Raises nothing; too many unread bytes close the link."""
+        """Queue one encoded message; too many unread bytes close the link.
+
+        Raises `FrameTooLarge` for a message that cannot be sent at all; nothing else is lost then.
+        """
         if self._is_closed:
             return
-        self._messages.append(message)
-        self._size_bytes += len(message)
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._loop.call_soon(self._flush)
-        if self._size_bytes + self._connection.unsent_bytes() > MAX_UNSENT_BYTES:
+        self._messages.put(message)
+        self._schedule()
+        if self._messages.unsent_text_bytes + self._connection.unsent_bytes() > MAX_UNSENT_BYTES:
             self._loop.call_soon(self.on_overflow, "the agent does not read")
+
+    def on_transfer(self, message: Credit | AbortTransfer) -> None:
+        """The agent took pieces of a big message, or wants no more of it."""
+        if isinstance(message, Credit):
+            self._messages.on_credit(message)
+        else:
+            self._messages.on_abort(message)
+        self._schedule()
 
     def close(self, reason: str) -> None:
         """Write what is queued and a close frame, then close; unread bytes may linger briefly."""
@@ -125,14 +139,20 @@ class Outbox:
         transport.close()
         self._loop.call_later(_CLOSE_PATIENCE_S, transport.abort)
 
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
         self._is_scheduled = False
-        messages, self._messages = self._messages, []
-        self._size_bytes = 0
         transport = self._connection.transport
-        if self._is_closed or not messages or transport is None or transport.is_closing():
+        if self._is_closed or transport is None or transport.is_closing():
             return
-        transport.write(b"".join(_frame(_FINAL_TEXT, frame) for frame in frames(messages)))
+        written = [_frame(_FINAL_TEXT, frame) for frame in self._messages.take_text()]
+        written += [_frame(_FINAL_BINARY, piece) for piece in self._messages.take_binary()]
+        if written:
+            transport.write(b"".join(written))
 
 
 def _frame(first_byte: int, payload: bytes) -> bytes:
