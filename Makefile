@@ -28,14 +28,16 @@ $(VENV)/.tools: $(BIN)/python pyproject.toml
 	@$(PIP) install --quiet --editable '.[balancer,dev]' jinja2 numpy websockets
 	@touch $@
 
-$(VENV)/.llama: $(VENV)/.tools deploy/setup/llama_wheel.py
-	@wheel=$$($(BIN)/python deploy/setup/llama_wheel.py '$(LLAMA)') && $(PIP) install --quiet "$$wheel"
-	@$(PIP) install --quiet --editable '.[agent,balancer,dev]'
-	@touch $@
-
 setup-check: $(VENV)/.tools
 
-setup: $(VENV)/.llama ## virtual environment with everything, llama.cpp built from source
+# the wheel's path is the stamp's content, so that another CMAKE_ARGS or machine installs another wheel
+setup: $(VENV)/.tools ## virtual environment with everything, llama.cpp built from source
+	@wheel=$$($(BIN)/python deploy/setup/llama_wheel.py '$(LLAMA)'); \
+	if [ "$$wheel" != "$$(cat $(VENV)/.llama 2>/dev/null)" ] || [ pyproject.toml -nt $(VENV)/.llama ]; then \
+		$(PIP) install --quiet --force-reinstall --no-deps "$$wheel"; \
+		$(PIP) install --quiet --editable '.[agent,balancer,dev]'; \
+		echo "$$wheel" > $(VENV)/.llama; \
+	fi
 
 demo: setup ## start everything with the shipped model and ask it a question (ONCE=1: then exit)
 	@$(BIN)/paddler-py demo $(if $(ONCE),--once)

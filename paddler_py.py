@@ -40,7 +40,7 @@ class LazyGroup(click.Group):
         """The commands in the order of the table."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (click's)
         """The command, imported now; a missing extra ends with how to install it."""
         if cmd_name not in COMMANDS:
             return None
@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (click's)
         """The list in `--help`, from the table, so that help imports nothing."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, row[3]) for name, row in COMMANDS.items()])

@@ -26,6 +26,18 @@ def test_help_lists_every_command_and_imports_neither_side() -> None:
         assert name in done.stdout
 
 
+def test_the_balancer_is_imported_without_llama_cpp_and_without_the_agent() -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['llama_cpp'] = sys.modules['agent'] = None\n"
+        "import balancer.app, balancer.cli, balancer.terminal.demo, balancer.terminal.chat\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_unknown_command_is_a_usage_error() -> None:
     result = CliRunner().invoke(paddler_py.main, ["serve"])
     assert result.exit_code == 2
