@@ -39,7 +39,10 @@ MAX_TEXT_FRAME_BYTES = 256 * 1024
 """What a sender puts into one text frame."""
 MAX_FRAME_BYTES = 1024 * 1024
 """What a receiver accepts; more closes the link."""
-MAX_DEPTH = 64
+MAX_DEPTH = 576
+"""More than any body that HTTP lets in (`max_json_depth`, 512 at most), with the envelope around
+it: a call that its receiver finds too deep is never answered, and takes its frame's neighbours
+along. Fewer levels than Python's recursion limit, so that decoders never see that."""
 MAX_BATCH = 4096
 
 _T = TypeVar("_T", bound=Struct)

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -103,25 +104,26 @@ class Engine:
 
     async def run(self, listener: EngineListener) -> None:
         """Spawn, supervise and restart until cancelled; the process is gone when this returns."""
-        clock = asyncio.get_running_loop().time
         backoff_s = FIRST_BACKOFF_S
         while True:
-            started = clock()
-            death = await self._live_once(listener)
+            death, served_s = await self._live_once(listener)
             log.error("engine died", **{k: getattr(death, k) for k in death.__struct_fields__})
             listener.on_died(death)
-            if death.phase == "serving" and clock() - started > SERVED_LONG_ENOUGH_S:
+            if served_s > SERVED_LONG_ENOUGH_S:
                 backoff_s = FIRST_BACKOFF_S
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
 
-    async def _live_once(self, listener: EngineListener) -> EngineDeath:
+    async def _live_once(self, listener: EngineListener) -> tuple[EngineDeath, float]:
+        """How the process ended, and for how many seconds it could serve."""
         life = self._life = _Life(listener)
         try:
-            return await life.run(self._options)
+            death = await life.run(self._options)
         except OSError as error:
             message = f"The engine process could not be started: {error}."
-            return explain(error.errno or 1, "loading", 0, load_failure=message)
+            return explain(error.errno or 1, "loading", 0, load_failure=message), 0.0
+        else:
+            return death, life.served_s()
         finally:
             self._life = None
 
@@ -135,6 +137,8 @@ class _Life:
         self._phase: Phase = "loading"
         self._step = 0
         self._load_failure = ""
+        self._clock = asyncio.get_running_loop().time
+        self._ready_at: float | None = None
         self._last_words = LastWords()
         self.facts: EngineFacts | None = None
         self.link = EngineLink(self._on_event, self._kill)
@@ -142,6 +146,10 @@ class _Life:
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
+
+    def served_s(self) -> float:
+        """Seconds since the engine was ready; loading does not count."""
+        return 0.0 if self._ready_at is None else self._clock() - self._ready_at
 
     async def run(self, options: EngineOptions) -> EngineDeath:
         """Spawn and wait for the end. Cancelled: end the process within a bound, then re-raise."""
@@ -182,7 +190,9 @@ class _Life:
                     await process.wait()
                     return
             except TimeoutError:
-                press()
+                # it may have ended in this very moment
+                with suppress(ProcessLookupError):
+                    press()
         await process.wait()
 
     async def _spawn(self) -> asyncio.subprocess.Process:
@@ -220,6 +230,7 @@ class _Life:
                 self._phase = "starting_decode"
             case Ready():
                 self._phase = "serving"
+                self._ready_at = self._clock()
                 self.facts = event.facts
                 self._listener.on_ready(event.facts)
             case LoadFailed():

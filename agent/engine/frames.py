@@ -67,7 +67,7 @@ class Submit(Struct, frozen=True, kw_only=True, tag="submit", array_like=True):
     None, must equal what the replay would have emitted, else the call is refused with
     RESUME_MISMATCH (None: the agent compares after its parsers, whose output the client saw).
     `max_tokens` caps prompt-exclusive output including resumed tokens; None: what is left of the
-    context.
+    context. Neither an end token nor a stop string ends the text before `min_tokens`.
     """
 
     call: int

@@ -82,16 +82,22 @@ class Generation:
         self.tokens_generated += 1
         if token in self._ends:
             return self._finish("stop")
-        text = self._stops.feed(self._detokenizer.feed(token))
+        text = self._until_stop(self._detokenizer.feed(token))
         if self._stops.matched is not None:
             self.finish_reason = "stop"
         elif self.tokens_generated >= self._max_tokens:
             text += self._finish("length")
         return text
 
+    def _until_stop(self, text: str) -> str:
+        """No stop string is looked for in what comes before `min_tokens`."""
+        if self.tokens_generated < self._min_tokens:
+            return text
+        return self._stops.feed(text)
+
     def _finish(self, reason: FinishReason) -> str:
         self.finish_reason = reason
-        text = self._stops.feed(self._detokenizer.flush())
+        text = self._until_stop(self._detokenizer.flush())
         if self._stops.matched is not None:
             self.finish_reason = "stop"
             return text

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ DEFAULT_BATCH_TOKENS = 512
 LOG_WARNING = 3
 LOG_ERROR = 4
 MAX_PIECE_BYTES = 4096
+LEAST_CONTEXT_TOKENS = 2
+"""One for the prompt, one for the answer."""
 
 _FLOAT = np.dtype(np.float32)
 Floats = NDArray[np.float32]
@@ -200,6 +203,11 @@ class Context:
         self.kv_cells: int = api.llama_n_ctx(self.handle)
         # llama.cpp pads the length; what was asked for is what a call gets
         self.context_tokens = min(api.llama_n_ctx_seq(self.handle), max(wanted // slots, 1))
+        if self.context_tokens < LEAST_CONTEXT_TOKENS:
+            raise ModelUnusable(
+                f"A context of {wanted} tokens leaves a call of {slots} slots only "
+                f"{self.context_tokens}: use a larger --context or fewer --slots."
+            )
         self.batch_tokens = max(min(batch, int(api.llama_n_ubatch(self.handle))), slots)
         """Most tokens of one decode: at most a micro-batch, so that a cancel is never far away."""
         self.batch = Batch(self.batch_tokens)
@@ -215,7 +223,8 @@ class Context:
         """Raw logits of the outputs, rows in the batch's order; valid until the next decode."""
         rows = self.batch.outputs
         pointer = api.llama_get_logits(self.handle)
-        return _view(pointer, rows * self._vocabulary_size, _FLOAT).reshape(rows, -1)
+        most = _view(pointer, self.slots * self._vocabulary_size, _FLOAT)
+        return most.reshape(self.slots, -1)[:rows]
 
     def forget(self, slot: int, start: int = 0) -> bool:
         """Drop a sequence from position `start` on; False: this model cannot drop a part."""
@@ -293,12 +302,19 @@ class Batch:
         return slice(start, self._size)
 
 
-def _view(pointer: Any, count: int, kind: np.dtype[Any]) -> NDArray[Any]:
-    """The memory behind a C pointer as an array, nothing copied."""
-    memory = (ctypes.c_char * (count * kind.itemsize)).from_address(
-        ctypes.addressof(pointer.contents)
-    )
+def _view(pointer: Any, most: int, kind: np.dtype[Any]) -> NDArray[Any]:
+    """The memory behind a C pointer as an array, nothing copied.
+
+    `most` bounds what may lie there, and should not vary: read no further than what does.
+    """
+    memory = _bytes_type(most * kind.itemsize).from_address(ctypes.addressof(pointer.contents))
     return np.frombuffer(memoryview(memory).cast("B"), dtype=kind)
+
+
+@lru_cache(maxsize=16)
+def _bytes_type(size: int) -> Any:
+    """Kept, because ctypes makes a class a size: 10 µs, and garbage for the collector."""
+    return ctypes.c_char * size
 
 
 CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
@@ -328,9 +344,12 @@ class Candidates:
 
     def read(self) -> tuple[Ints, Floats]:
         """Ids and logits of what is left, ordered by id."""
-        data = _view(self._struct.data, int(self._struct.size), CANDIDATE)
-        order = np.argsort(data["id"], kind="stable")
-        return data["id"][order], data["logit"][order]
+        data = _view(self._struct.data, len(self._data), CANDIDATE)[: int(self._struct.size)]
+        ids, logits = data["id"].copy(), data["logit"].copy()
+        if (ids[1:] > ids[:-1]).all():  # penalties reorder nothing, and keep the whole vocabulary
+            return ids, logits
+        order = np.argsort(ids, kind="stable")
+        return ids[order], logits[order]
 
 
 class SamplerChain:

@@ -7,12 +7,14 @@ import numpy as np
 from agent.engine.frames import Submit
 from agent.engine.llama import Ints, Vocabulary
 from agent.engine.sampling import problem_with
-from protocol.jsonrpc import RpcCode
 from protocol.refusals import RefusalCode
 
 
 class PromptRefused(Exception):
-    """The call is not taken; `code` is one of `protocol.refusals` or JSON-RPC's."""
+    """The call is not taken; `code` is one of `protocol.refusals`.
+
+    Never one of JSON-RPC's: those blame the agent, and here the client is to blame.
+    """
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -23,10 +25,13 @@ def known_tokens(submit: Submit, vocabulary: Vocabulary, context: int) -> tuple[
     """The prompt's ids and the cap on output in force; raises `PromptRefused`."""
     problem = problem_with(submit.sampling, vocabulary.size)
     if problem:
-        raise PromptRefused(RpcCode.INVALID_PARAMS, problem)
+        raise PromptRefused(RefusalCode.UNSUPPORTED, problem)
     if submit.max_tokens is not None and submit.max_tokens < 1:
-        raise PromptRefused(RpcCode.INVALID_PARAMS, "`max_tokens` must be at least 1")
-    _check_ids("resume_ids", submit.resume_ids, vocabulary.size)
+        raise PromptRefused(RefusalCode.UNSUPPORTED, "`max_tokens` must be at least 1")
+    if not _are_ids(submit.resume_ids, vocabulary.size):
+        raise PromptRefused(
+            RefusalCode.RESUME_MISMATCH, "the tokens to resume after are not of this vocabulary"
+        )
     prompt = _prompt_ids(submit.prompt, vocabulary, context)
     left = context - len(prompt)
     if left < 1:
@@ -37,11 +42,15 @@ def known_tokens(submit: Submit, vocabulary: Vocabulary, context: int) -> tuple[
 def _prompt_ids(prompt: str | tuple[int, ...], vocabulary: Vocabulary, context: int) -> Ints:
     if isinstance(prompt, str):
         ids = _tokenized(prompt, vocabulary, context)
-    else:
-        _check_ids("prompt", prompt, vocabulary.size)
+    elif _are_ids(prompt, vocabulary.size):
         ids = np.array(prompt, dtype=np.int32)
+    else:
+        raise PromptRefused(
+            RefusalCode.UNSUPPORTED,
+            f"`prompt` holds token ids outside of the vocabulary (0 to {vocabulary.size - 1})",
+        )
     if len(ids) == 0:
-        raise PromptRefused(RpcCode.INVALID_PARAMS, "the prompt is empty")
+        raise PromptRefused(RefusalCode.UNSUPPORTED, "the prompt is empty")
     return ids
 
 
@@ -56,12 +65,8 @@ def _tokenized(text: str, vocabulary: Vocabulary, context: int) -> Ints:
     return ids
 
 
-def _check_ids(name: str, ids: tuple[int, ...], vocabulary_size: int) -> None:
-    if ids and not (min(ids) >= 0 and max(ids) < vocabulary_size):
-        raise PromptRefused(
-            RpcCode.INVALID_PARAMS,
-            f"`{name}` holds token ids outside of the vocabulary (0 to {vocabulary_size - 1})",
-        )
+def _are_ids(ids: tuple[int, ...], vocabulary_size: int) -> bool:
+    return not ids or (min(ids) >= 0 and max(ids) < vocabulary_size)
 
 
 def _too_long(tokens: int, context: int, *, at_least: bool) -> PromptRefused:

@@ -29,6 +29,8 @@ PROBABLE_LOGITS = 12.0
 GREEDY_BELOW = 1e-5
 """Temperatures that would only overflow the division."""
 MAX_BIAS = 1e9
+IMPOSSIBLE = -9999.0
+"""The log-probability that stands for none, as in OpenAI's API."""
 _DRAW_BITS = 53
 
 
@@ -188,11 +190,12 @@ def logprobs_of(row: Floats, token: int, top: int, pieces: Sequence[bytes]) -> T
 
 
 def log_softmax(row: Floats) -> NDArray[np.float64]:
-    """Natural-log probabilities of a row of logits."""
+    """Natural-log probabilities of a row of logits, all finite: JSON knows nothing else."""
     values = row.astype(np.float64)
-    values -= values.max()
-    values -= np.log(np.exp(values).sum())
-    return values
+    with np.errstate(invalid="ignore"):
+        values -= values.max()
+        values -= np.log(np.exp(values).sum())
+    return np.nan_to_num(values, copy=False, nan=IMPOSSIBLE, posinf=0.0, neginf=IMPOSSIBLE)
 
 
 def problem_with(sampling: Sampling, vocabulary_size: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from balancer.dispatch.admission import ANY_MODEL, Admission
@@ -62,7 +63,7 @@ class Dispatcher:
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._arrivals = 0
-        self._choices = 0
+        self._starts: Counter[str] = Counter()
         self._is_draining = False
         roster.listen(self._start_waiting)
 
@@ -190,22 +191,29 @@ class Dispatcher:
             if error is not None:
                 relay.fail(error)
                 return
-        self._room.enter(relay)
         left_s = relay.arrived_s + self._settings.queue_timeout_s - self._now()
-        loop = asyncio.get_running_loop()
-        relay.expiry = loop.call_later(max(0.0, left_s), self._expire, relay)
+        if left_s <= 0:
+            # at once: a timer of no seconds would come after the next news of room
+            relay.fail(self._admission.queue_timeout(relay.queue))
+            return
+        self._room.enter(relay)
+        relay.expiry = asyncio.get_running_loop().call_later(left_s, self._expire, relay)
 
     def _start(self, relay: Relay) -> bool:
         """Choose and claim, with no `await` between; False where nobody has room."""
         model = self._admission.resolved(relay.queue)
         if model is None:
             return False
-        self._choices += 1
-        facts = Facts(now_s=self._now(), random_bits=self._random_bits(), ordinal=self._choices)
+        facts = Facts(
+            now_s=self._now(), random_bits=self._random_bits(), ordinal=self._starts[model]
+        )
         request = relay.request_for(model)
         agent = self._policy(request, self._roster.candidates(model), facts)
         if agent is None:
             return False
+        # a count for each model, of starts only: else two models asked in turn would each go to
+        # every second one of their agents; names are those of agents, so they are bounded
+        self._starts[model] += 1
         relay.start(agent, request)
         return True
 

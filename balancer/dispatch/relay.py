@@ -105,6 +105,7 @@ class Relay:
         self._first_token_s: float | None = None
         self._left_s: float | None = None
         self._is_paused = False
+        self._is_committed = False
 
     # --- for the dispatcher ---
 
@@ -124,7 +125,7 @@ class Relay:
         ends the relay."""
         self._attempts += 1
         self._started_s = self._now()
-        self._is_paused = False
+        self._is_paused = self._is_committed = False
         params = generate_tokens_call(
             request,
             created=int(self._wall_clock()),
@@ -190,6 +191,7 @@ class Relay:
 
     def on_committed(self, committed: Committed) -> None:
         """The agent has the slot, and counted the prompt."""
+        self._is_committed = True
         if self._sink is None or self._agent is None:
             return
         self._metrics.queue_wait_seconds.observe(self.queue_ms / 1000)
@@ -245,9 +247,9 @@ class Relay:
         if lost > END_TOKEN:
             self._on_agent_failure(self._incomplete(agent, lost))
             return
-        self._metrics.generation_finished(finished.usage)
         self.done.set_result(self._outcome(finished, agent))
         self._sink = None
+        self._metrics.generation_finished(finished.usage)
 
     def on_failed(self, error: ErrorObject) -> None:
         """The agent could not finish what it had taken."""
@@ -308,7 +310,8 @@ class Relay:
         if agent is None:
             return None
         now = self._now()
-        self._conductor.on_slot_held(now - self._started_s)
+        if self._is_committed:  # a refusal takes no time, and would spoil the estimates
+            self._conductor.on_slot_held(now - self._started_s)
         if self._left_s is not None:
             self._metrics.cancel_to_free_slot_seconds.observe(now - self._left_s)
         return agent

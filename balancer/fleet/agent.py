@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from balancer.fleet.agent_link import AgentLink
 from protocol.agent_status import AgentStatus, Issue
+from protocol.jsonrpc import CallId
 from protocol.models import ServedModel
 from protocol.to_balancer import Heartbeat, Register
+
+PATIENT_REFUSALS = 3
+"""An agent that refused so often in a row, while it said each time that it had room, rests."""
+FIRST_REST_S = 0.1
+LONGEST_REST_S = 5.0
 
 
 class Agent:
@@ -31,6 +37,8 @@ class Agent:
         """Issues that the balancer itself has with the agent."""
         self.names: frozenset[str] = _names_of(register.model)
         self._refused_at_version: int | None = None
+        self._refusals_in_a_row = 0
+        self._rests_until_s = connected_s
         self._held_by_others = self._count_held_by_others()
 
     @property
@@ -54,7 +62,7 @@ class Agent:
         """Whether this is one of the served model's names."""
         return model in self.names
 
-    def take_heartbeat(self, heartbeat: Heartbeat) -> bool:
+    def take_heartbeat(self, heartbeat: Heartbeat, *, now: float) -> bool:
         """Take a newer status; False for one that was overtaken, then nothing changed."""
         status = heartbeat.status
         if status.seq <= self.status.seq:
@@ -64,19 +72,36 @@ class Agent:
         self.model = heartbeat.model
         self.names = _names_of(heartbeat.model)
         self.resume_key = heartbeat.resume_key
-        if self._refused_at_version != status.capacity_version:
+        if self._refused_at_version != status.capacity_version and now >= self._rests_until_s:
             self._refused_at_version = None
         self._held_by_others = self._count_held_by_others()
         return True
 
-    def note_refusal(self) -> None:
-        """The agent had no room although it seemed to: believe it until its capacity grows."""
+    def note_refusal(self, *, now: float) -> None:
+        """The agent had no room although it seemed to: believe it until its capacity grows.
+
+        One that says so again and again without ever taking a call is not asked without end: it
+        rests for 0.1 s, doubling to 5 s, before a status can open it.
+        """
+        if self._refused_at_version is None:
+            self._refusals_in_a_row += 1
         self._refused_at_version = self.status.capacity_version
+        doublings = min(self._refusals_in_a_row - PATIENT_REFUSALS, 10)
+        if doublings >= 0:
+            self._rests_until_s = now + min(FIRST_REST_S * 2**doublings, LONGEST_REST_S)
+
+    def note_commit(self) -> None:
+        """The agent took a call: it can be believed about its room."""
+        self._refusals_in_a_row = 0
+
+    @property
+    def held(self) -> frozenset[CallId]:
+        """The calls that the agent knows of, by its last status."""
+        status = self.status
+        return frozenset((*status.running, *status.waiting, *status.paused))
 
     def _count_held_by_others(self) -> int:
-        status = self.status
-        held = {*status.running, *status.waiting, *status.paused}
-        return sum(not self.link.has_ever_called(call_id) for call_id in held)
+        return sum(not self.link.has_ever_called(call_id) for call_id in self.held)
 
 
 def _names_of(model: ServedModel | None) -> frozenset[str]:

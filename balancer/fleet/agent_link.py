@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 import structlog
@@ -62,6 +63,9 @@ __all__ = ["AgentLink", "CallHandler", "LinkOwner"]
 
 log = structlog.get_logger(__name__)
 
+_FORGOTTEN = ErrorObject(
+    code=int(RpcCode.INTERNAL_ERROR), message="the agent does not hold the call any more"
+)
 REMEMBERED_ENDS = 1024
 LONGEST_STEP_S = 10.0
 """A gap between two steps that is longer than this is not taken for a step."""
@@ -83,6 +87,9 @@ class LinkOwner(Protocol):
     def on_issue_cleared(self, link: AgentLink, code: str) -> None: ...
 
     def on_goodbye(self, link: AgentLink, reason: str) -> None: ...
+
+    def on_committed(self, link: AgentLink) -> None:
+        """The agent took a call; its handler hears it after."""
 
     def on_call_ended(self, link: AgentLink) -> None:
         """A claimed slot was given back; the call's handler heard it before."""
@@ -120,6 +127,8 @@ class AgentLink:
         self._calls: dict[CallId, CallHandler] = {}
         self._unconfirmed: dict[CallId, float] = {}
         self._cancelled: set[CallId] = set()
+        self._committed: set[CallId] = set()
+        self._missing: set[CallId] = set()
         self._ended: OrderedDict[CallId, bool] = OrderedDict()
         self._last_step_s: float | None = None
         self.longest_step_s = 0.0
@@ -175,6 +184,19 @@ class AgentLink:
         if call_id in self._calls:
             self._send(encode_notification(Continue(call=call_id)))
 
+    def compare(self, held: AbstractSet[CallId]) -> None:
+        """Fail the committed calls that two statuses in a row do not name.
+
+        Their end was lost on the way, as a message that could not be used; neither the client nor
+        the slot may wait for it for ever.
+        """
+        missing = self._committed - held
+        for call_id in missing & self._missing:
+            log.warning("agent forgot a call", agent=self.agent_name, call=call_id)
+            self._cancelled.add(call_id)  # what may still come about it is no garbage
+            self._on_end(call_id, lambda handler: handler.on_failed(_FORGOTTEN))
+        self._missing = missing & self._committed
+
     def receive(self, frame: bytes | str) -> None:
         """Take one frame. Raises nothing about its content."""
         if self.is_closed:
@@ -202,6 +224,7 @@ class AgentLink:
         calls, self._calls = self._calls, {}
         self._unconfirmed.clear()
         self._cancelled.clear()
+        self._committed.clear()
         self._owner.on_closed(self, reason)
         for call_id, handler in calls.items():
             try:
@@ -286,6 +309,8 @@ class AgentLink:
             self._count_garbage("bad_message", str(error))
             self._drop_handler(response.id)
             return
+        self._committed.add(response.id)
+        self._owner.on_committed(self)
         try:
             handler.on_committed(committed)
         except Exception:
@@ -304,6 +329,7 @@ class AgentLink:
             self._on_unknown_answer(call_id)
             return
         self._unconfirmed.pop(call_id, None)
+        self._committed.discard(call_id)
         self._remember_end(call_id)
         try:
             tell(handler)

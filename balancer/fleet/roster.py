@@ -31,6 +31,9 @@ from protocol.transfer_messages import AbortTransfer, Credit
 log = structlog.get_logger(__name__)
 
 CapacityListener = Callable[[Agent], None]
+HEARTBEATS_TO_LOSE_A_NAME = 1.5
+"""Quiet for this many intervals, an agent has missed a heartbeat. Each one comes a little late: at
+just one interval a stranger that keeps trying would get the name of an agent that is well."""
 CONFIRMATION_S = 2.0
 SLOW_CONFIRMATION = "slow_confirmation"
 MAX_ISSUES = 64
@@ -110,7 +113,7 @@ class Roster:
 
     def note_refusal(self, agent: Agent) -> None:
         """The agent refused for want of capacity: pass it over until that grows."""
-        agent.note_refusal()
+        agent.note_refusal(now=self._now())
         self.version += 1
 
     # --- for the management API and the services ---
@@ -196,10 +199,11 @@ class Roster:
         if agent is None:
             return
         names_before = agent.names
-        if not agent.take_heartbeat(heartbeat):
+        if not agent.take_heartbeat(heartbeat, now=self._now()):
             return
         if agent.names != names_before:
             self._index_models()
+        link.compare(agent.held)
         self._changed(agent)
 
     def on_issue_raised(self, link: AgentLink, issue: Issue) -> None:
@@ -223,6 +227,12 @@ class Roster:
             log.info("agent says goodbye", agent=agent.name, reason=reason)
             agent.is_draining = True
             self.version += 1
+
+    def on_committed(self, link: AgentLink) -> None:
+        """The agent had the room that it said it had."""
+        agent = self._agent_of(link)
+        if agent is not None:
+            agent.note_commit()
 
     def on_call_ended(self, link: AgentLink) -> None:
         """A slot is free again."""
@@ -257,7 +267,7 @@ class Roster:
         quiet_s = self._now() - present.link.last_received_s
         if present.epoch == register.epoch:
             present.link.close("the agent connected again")
-        elif quiet_s > self._settings.heartbeat_interval_s:
+        elif quiet_s > HEARTBEATS_TO_LOSE_A_NAME * self._settings.heartbeat_interval_s:
             present.link.close("missed a heartbeat, and another agent took the name")
         else:
             raise LinkRefused(

@@ -22,8 +22,7 @@ from agent.engine.frames import (
 from agent.engine.llama import Context, LlamaLog, Model, start_backend
 from agent.engine.serving import Serving
 from agent.errors import ModelUnusable
-from protocol.jsonrpc import RpcCode
-from protocol.refusals import RefusalCode
+from protocol.refusals import RefusalCode, consequence_of
 from tests.support.engine_calls import Calls, Heard
 from tests.support.tiny_gguf import CONTEXT, END, TEMPLATE, TOOL, tokens, write_tiny_gguf
 
@@ -175,6 +174,16 @@ def test_no_end_before_min_tokens(bench: Bench) -> None:
     assert heard.token_ids[-1] == END_ID
 
 
+def test_no_stop_string_ends_the_text_before_min_tokens(bench: Bench) -> None:
+    free = bench.call(sampling=GREEDY, max_tokens=30)
+    early = free.text[:1]
+    assert early
+    heard = bench.call(sampling=GREEDY, max_tokens=30, min_tokens=30, stop=(early, "\x00\x01"))
+    assert len(heard.token_ids) == 30
+    assert heard.texts[:29] == free.texts[:29]
+    assert bench.call(sampling=GREEDY, max_tokens=30, stop=(early,)).text == ""
+
+
 def test_user_defined_tokens_are_text_and_control_tokens_are_not(bench: Bench) -> None:
     start = tokens().index("<|im_start|>")
     assert bench.call(sampling=Sampling(logit_bias=((TOOL_ID, 1000.0),)), max_tokens=1).text == TOOL
@@ -262,12 +271,13 @@ def test_a_call_resumed_after_any_token_goes_on_as_if_never_cut(
     bench: Bench, sampling: Sampling
 ) -> None:
     stop = ("\x00\x01", "ab")
-    whole = bench.call(sampling=sampling, max_tokens=24, stop=stop)
+    whole = bench.call(sampling=sampling, max_tokens=24, min_tokens=5, stop=stop)
     for cut in range(len(whole.token_ids)):
         emitted = "".join(whole.texts[:cut])
         heard = bench.call(
             sampling=sampling,
             max_tokens=24,
+            min_tokens=5,
             stop=stop,
             resume_ids=tuple(whole.token_ids[:cut]),
             resume_emitted_chars=len(emitted),
@@ -296,7 +306,8 @@ def test_resuming_what_was_over_ends_at_once(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("resume_ids", "chars"), [((97, 98), 3), ((END_ID, 97), 1), ((97, 98, 99, 100), 4)]
+    ("resume_ids", "chars"),
+    [((97, 98), 3), ((END_ID, 97), 1), ((97, 98, 99, 100), 4), ((2**31 - 1,), 0)],
 )
 def test_a_resume_that_does_not_fit_is_refused(
     bench: Bench, resume_ids: tuple[int, ...], chars: int
@@ -334,15 +345,18 @@ def test_a_prompt_one_token_short_of_the_context_gets_one_token(bench: Bench) ->
         {"prompt": ()},
         {"prompt": (len(tokens()),)},
         {"prompt": (-1,)},
-        {"resume_ids": (2**31 - 1,)},
         {"max_tokens": 0},
         {"sampling": Sampling(temperature=3)},
+        {"sampling": Sampling(logit_bias=((len(tokens()), 1.0),))},
     ],
 )
-def test_impossible_parameters_are_refused(bench: Bench, fields: dict[str, object]) -> None:
+def test_parameters_that_only_the_model_can_judge_are_the_clients_mistake_not_the_agents(
+    bench: Bench, fields: dict[str, object]
+) -> None:
     heard = bench.call(**fields)  # type: ignore[arg-type]
     assert heard.refused is not None
-    assert heard.refused.code == RpcCode.INVALID_PARAMS
+    consequence = consequence_of(heard.refused.code)
+    assert (consequence.status, consequence.blame) == (400, "client")
 
 
 def test_one_call_more_than_slots_is_refused_and_the_others_go_on(bench: Bench) -> None:
@@ -456,6 +470,13 @@ def test_the_context_asked_for_is_shared_out_to_the_slots(model: Model, log: Lla
     heard = bench.call("x" * 90, sampling=Sampling(ignore_eos=True))
     assert len(heard.token_ids) == 10
     bench.context.close()
+
+
+def test_a_context_without_room_for_an_answer_is_said_to_be_too_small(
+    model: Model, log: LlamaLog
+) -> None:
+    with pytest.raises(ModelUnusable, match=r"only 1: use a larger --context"):
+        Context(model, exact(context_tokens=SLOTS), log)
 
 
 @pytest.mark.parametrize("slots", [0, 257])

@@ -27,10 +27,10 @@ from balancer.errors import (
 )
 from balancer.settings import Settings
 from protocol.errors import FrameTooLarge
-from protocol.generation import ReasoningDelta
+from protocol.generation import ReasoningDelta, Usage
 from protocol.jsonrpc import RpcCode
 from protocol.refusals import RefusalCode
-from protocol.to_balancer import Tokens
+from protocol.to_balancer import Finished, Tokens
 from tests.support.generations import Balancer, Generation, RecordingSink
 from tests.support.memory_agent import MemoryAgent
 from tests.support.virtual_time import in_virtual_time, settle
@@ -105,6 +105,16 @@ async def test_round_robin_is_used_where_it_is_set() -> None:
     for _ in range(4):
         await balancer.ask()
     assert (len(large.calls), len(small.calls)) == (2, 2)
+
+
+@in_virtual_time
+async def test_two_models_asked_in_turn_each_use_all_of_their_agents() -> None:
+    balancer = Balancer(settings=Settings(policy="round_robin"))
+    agents = [balancer.agent(f"{model}-{n}", model=model) for model in "xy" for n in range(2)]
+    for _ in range(4):
+        for model in "xy":
+            await balancer.ask(model)
+    assert [len(agent.calls) for agent in agents] == [2, 2, 2, 2]
 
 
 @in_virtual_time
@@ -264,6 +274,22 @@ async def test_estimates_follow_how_long_requests_took() -> None:
     assert (await balancer.ask()).error.retry_after_s == 42
 
 
+@in_virtual_time
+async def test_refusals_do_not_make_waiting_look_short() -> None:
+    balancer = Balancer(settings=Settings(max_waiting=0))
+    agent = balancer.agent(slots=1)
+    await balancer.ask()
+    agent.answer()
+    await asyncio.sleep(42.0)
+    agent.finish(agent.running[0])
+    for _ in range(20):
+        await balancer.ask()
+        agent.refuse(agent.unanswered[0], RefusalCode.CONTEXT_TOO_LONG)
+        await settle()
+    await balancer.ask()
+    assert (await balancer.ask()).error.retry_after_s == 42
+
+
 # --- names of models ---
 
 
@@ -349,6 +375,44 @@ async def test_a_refused_request_keeps_its_place_and_passes_the_agent_over_until
     assert prompts == ["first", "second"]
     await finish_all(agent)
     assert first.outcome.attempts == 2
+
+
+@in_virtual_time
+async def test_an_agent_that_refuses_for_ever_and_claims_room_costs_little_and_ends_in_504() -> (
+    None
+):
+    balancer = Balancer(settings=Settings(queue_timeout_s=60.0))
+    agent = balancer.agent(slots=4)
+    one = await balancer.ask()
+    for _ in range(70):
+        for _ in range(100):
+            if agent.unanswered:
+                agent.refuse(agent.unanswered[0], RefusalCode.NO_FREE_SLOT)
+                agent.capacity_version += 1
+                agent.heartbeat()
+        await asyncio.sleep(1.0)
+        agent.heartbeat()
+    assert isinstance(one.error, QueueTimeout)
+    assert len(agent.calls) < 25
+    agent.capacity_version += 1
+    agent.heartbeat()
+    well = await balancer.ask()
+    await finish_all(agent)
+    assert well.outcome.agent == "one"
+
+
+@in_virtual_time
+async def test_a_refusal_after_the_queue_timeout_is_504_even_if_room_is_told_of_at_once() -> None:
+    balancer = Balancer(settings=Settings(queue_timeout_s=60.0))
+    agent = balancer.agent(slots=4)
+    one = await balancer.ask()
+    await asyncio.sleep(61.0)
+    agent.refuse(agent.unanswered[0], RefusalCode.NO_FREE_SLOT)
+    agent.capacity_version += 1
+    agent.heartbeat()
+    await settle()
+    assert isinstance(one.error, QueueTimeout)
+    assert len(agent.calls) == 1
 
 
 @in_virtual_time
@@ -504,6 +568,19 @@ async def test_an_answer_with_lost_tokens_is_an_error_never_a_short_success() ->
     await settle()
     assert isinstance(one.error, UpstreamFailed)
     assert one.error.details["reason"] == "tokens_lost"
+
+
+@in_virtual_time
+async def test_nonsense_in_the_usage_does_not_leave_the_client_waiting_for_ever() -> None:
+    balancer = Balancer()
+    agent = balancer.agent()
+    one = await balancer.ask()
+    (call,) = agent.answer()
+    usage = Usage(prompt_tokens=-1, completion_tokens=-1)
+    with capture_logs():
+        agent.say(Finished(call=call, finish_reason="stop", usage=usage))
+    await settle()
+    assert one.outcome.usage == usage
 
 
 @pytest.mark.parametrize("moment", ["committed", "tokens"])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from agent.engine.frames import Sampling
 from agent.engine.llama import Candidates
 from agent.engine.sampling import (
+    IMPOSSIBLE,
     Sampler,
     draw,
     log_softmax,
@@ -214,6 +215,18 @@ def test_logprobs_are_of_the_model_and_sum_to_one() -> None:
     assert entry.logprob == pytest.approx(float(log_softmax(logits)[7]))
     assert entry.piece.encode("latin-1") == pieces[7]
     assert logprobs_of(logits, 7, 0, pieces).top == ()
+
+
+def test_broken_logits_give_logprobs_that_json_can_carry() -> None:
+    """NaN is `null` in JSON; the balancer dropped such a step, with its neighbours' tokens."""
+    pieces = [bytes([token]) for token in range(SIZE)]
+    broken = np.full(SIZE, np.nan, dtype=np.float32)
+    impossible = row()
+    impossible[9] = -np.inf
+    for logits in (broken, impossible):
+        entry = logprobs_of(logits, 9, 3, pieces)
+        assert entry.logprob == IMPOSSIBLE
+        assert all(np.isfinite(top.logprob) for top in entry.top)
 
 
 @pytest.mark.parametrize(

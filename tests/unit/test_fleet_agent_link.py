@@ -109,6 +109,39 @@ def test_a_call_is_committed_gets_its_tokens_and_finishes(agent: MemoryAgent) ->
     assert agent.link.claimed_slots == 0
 
 
+def test_a_call_whose_end_was_lost_does_not_keep_its_client_and_its_slot_for_ever(
+    agent: MemoryAgent, metrics: Metrics
+) -> None:
+    lost, well = Recorder(), Recorder()
+    number = call(agent, lost)
+    call(agent, well)
+    agent.answer()
+    agent.link.receive(
+        b'{"jsonrpc":"2.0","method":"finished","params":{"call":%d,"finish_reason":"?"}}' % number
+    )
+    agent.running.remove(number)
+    agent.heartbeat()
+    assert lost.words == ["committed"]
+    agent.heartbeat()
+    assert lost.words == ["committed", "failed"]
+    assert (well.words, agent.link.claimed_slots) == (["committed"], 1)
+    agent.say(Finished(call=number, finish_reason="stop", usage=NO_USAGE))
+    assert garbage(metrics, "unknown_call") == 0
+
+
+def test_a_call_that_one_status_does_not_name_yet_goes_on(agent: MemoryAgent) -> None:
+    handler = Recorder()
+    number = call(agent, handler)
+    agent.heartbeat()
+    agent.heartbeat()
+    agent.answer()
+    agent.heartbeat(agent.status(running=()))
+    agent.heartbeat()
+    agent.heartbeat(agent.status(running=()))
+    agent.finish(number)
+    assert handler.words == ["committed", "finished"]
+
+
 def test_tokens_of_one_step_reach_each_its_own_call(agent: MemoryAgent) -> None:
     handlers = [Recorder() for _ in range(3)]
     numbers = [call(agent, handler) for handler in handlers]

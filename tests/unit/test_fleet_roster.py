@@ -19,7 +19,7 @@ from protocol.jsonrpc import ErrorObject
 from protocol.to_agent import Committed, GenerateTokens
 from protocol.to_balancer import Finished, Heartbeat, IssueCleared, IssueRaised
 from tests.support.memory_agent import MemoryAgent
-from tests.support.virtual_time import in_virtual_time
+from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time
 
 SETTINGS = Settings(heartbeat_interval_s=5.0, heartbeat_misses=3, model_memory_s=600.0)
 PARAMS = GenerateTokens(model="demo", prompt="hi")
@@ -106,10 +106,20 @@ def test_an_agent_that_missed_a_heartbeat_loses_its_name_to_another(
     roster: Roster, clock: Clock
 ) -> None:
     first = MemoryAgent(roster, epoch="e1").register()
-    clock.now_s += 5.1
+    clock.now_s += 7.6
     second = MemoryAgent(roster, epoch="e2").register()
     assert (first.closed_reason is not None, second.welcome is not None) == (True, True)
     assert only(roster).epoch == "e2"
+
+
+def test_a_heartbeat_that_is_a_moment_late_does_not_give_the_name_away(
+    roster: Roster, clock: Clock
+) -> None:
+    first = MemoryAgent(roster, epoch="e1").register()
+    clock.now_s += 5.1
+    second = MemoryAgent(roster, epoch="e2").register()
+    assert (first.closed_reason, second.welcome) == (None, None)
+    assert only(roster).epoch == "e1"
 
 
 def test_the_same_agent_replaces_its_old_link(roster: Roster) -> None:
@@ -315,6 +325,26 @@ async def test_liveness_checks_again_and_again_until_it_is_cancelled() -> None:
         reasons.append(agent.closed_reason)
         watching.cancel()
     assert reasons == [None, "no heartbeat for too long"]
+
+
+@in_virtual_time
+async def test_agents_are_not_dropped_because_the_balancer_itself_stood_still() -> None:
+    """SIGSTOP, a frozen container: the heartbeats are there, nobody has read them yet."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    roster = Roster(settings=SETTINGS, metrics=Metrics(), now=loop.time)
+    agent, silent = MemoryAgent(roster).register(), MemoryAgent(roster, "silent").register()
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(Liveness(roster, SETTINGS).run())
+        await asyncio.sleep(0.5)
+        loop.stand_still(60.0)
+        await asyncio.sleep(0.6)
+        agent.heartbeat()
+        assert (agent.closed_reason, silent.closed_reason) == (None, None)
+        await asyncio.sleep(2.0)
+        assert agent.closed_reason is None
+        assert silent.closed_reason
+        watching.cancel()
 
 
 def test_an_agent_that_was_replaced_changes_nothing_any_more(roster: Roster) -> None:

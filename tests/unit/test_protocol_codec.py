@@ -296,8 +296,8 @@ def test_calls_with_different_ids_in_a_batch_are_both_kept() -> None:
             InvalidParams,
             "temperature",
         ),
-        (b"[" * 200, FrameTooDeep, "64"),
-        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, FrameTooDeep, "64"),
+        (b"[" * 600, FrameTooDeep, "576"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, FrameTooDeep, "576"),
         (b" " * (codec.MAX_FRAME_BYTES + 1), FrameTooLarge, "1048576"),
     ],
 )
@@ -317,6 +317,18 @@ def _only_problem(receiver: codec.Codec, frame: bytes | str) -> ProtocolError:
         return error
     assert isinstance(item, ProtocolError)
     return item
+
+
+def test_a_request_as_deep_as_http_lets_in_reaches_the_agent_and_spares_its_neighbours() -> None:
+    """The link allowed 64 levels, as HTTP did, but its envelope is around a body's."""
+    nested: dict[str, Any] = {}
+    for _ in range(510):
+        nested = {"a": nested}
+    deep = codec.encode_request(1, to_agent.GenerateTokens(prompt="hi", template_arguments=nested))
+    (frame,) = codec.frames([deep, codec.encode_notification(to_agent.Cancel(call=2))])
+    request, cancel = codec.AGENT_RECEIVES.decode(frame)
+    assert isinstance(request, Request)
+    assert isinstance(cancel, Notification)
 
 
 def test_arrays_of_a_step_must_be_parallel() -> None:

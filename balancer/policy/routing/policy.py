@@ -33,7 +33,7 @@ class Candidate(Protocol):
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """What differs from choice to choice. `ordinal` grows by one a choice."""
+    """What differs from choice to choice. `ordinal` counts the model's starts."""
 
     now_s: float
     random_bits: int
