@@ -112,9 +112,9 @@ def loaded(channel: Channel, options: EngineOptions) -> Serving:
     """Load the model, decode once, be ready; raises `ModelUnusable`."""
     try:
         # here, not above: the parent must be watched before anything slow happens
-        from agent.engine.facts import facts_of  # noqa: PLC0415
-        from agent.engine.llama import Context, Model, start_backend  # noqa: PLC0415
-        from agent.engine.serving import Serving  # noqa: PLC0415
+        from agent.engine.facts import facts_of  # noqa: PLC0415 (see above)
+        from agent.engine.llama import Context, Model, start_backend  # noqa: PLC0415 (likewise)
+        from agent.engine.serving import Serving  # noqa: PLC0415 (likewise)
     except (ImportError, OSError, RuntimeError) as error:
         raise ModelUnusable(
             f"llama-cpp-python cannot be imported: {error}. Install `paddler-py[agent]`, "

@@ -213,7 +213,7 @@ def test_waiting_chats_start_in_the_order_in_which_they_came(
         futures = []
         for number in range(8):
             futures.append(pool.submit(stream, number))
-            wait_until(lambda n=number: admitted(n + 1), what="the request is in")  # type: ignore[misc]
+            wait_until(lambda n=number: admitted(n + 1), what="it is in")  # type: ignore[misc]  # default binds
         assert all(future.result() == COUNTED_TO_120 for future in futures)
     assert started[SLOTS:] == sorted(started[SLOTS:])
 

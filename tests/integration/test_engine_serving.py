@@ -59,7 +59,7 @@ class Bench:
     def call(self, prompt: str | tuple[int, ...] = "hello world", **fields: object) -> Heard:
         """One call alone, from beginning to end."""
         number = next(self._numbers) + 1000
-        self.submit(Submit(call=number, prompt=prompt, **fields))  # type: ignore[arg-type]
+        self.submit(Submit(call=number, prompt=prompt, **fields))  # type: ignore[arg-type]  # of any test
         self.finish()
         return self.heard[number]
 
@@ -110,7 +110,7 @@ def test_models_with_other_tokenizers_have_other_digests(
 def exact(**fields: object) -> EngineOptions:
     """Options under which splitting batches changes nothing."""
     settings = {"slots": SLOTS, "threads": 1, "cache_type": "f32", "flash_attention": "off"}
-    return EngineOptions(model_path="", **(settings | fields))  # type: ignore[arg-type]
+    return EngineOptions(model_path="", **(settings | fields))  # type: ignore[arg-type]  # of any test
 
 
 @pytest.fixture
@@ -353,7 +353,7 @@ def test_a_prompt_one_token_short_of_the_context_gets_one_token(bench: Bench) ->
 def test_parameters_that_only_the_model_can_judge_are_the_clients_mistake_not_the_agents(
     bench: Bench, fields: dict[str, object]
 ) -> None:
-    heard = bench.call(**fields)  # type: ignore[arg-type]
+    heard = bench.call(**fields)  # type: ignore[arg-type]  # of any test
     assert heard.refused is not None
     consequence = consequence_of(heard.refused.code)
     assert (consequence.status, consequence.blame) == (400, "client")
@@ -495,7 +495,7 @@ def failing(bench: Bench, fails: Callable[[], bool]) -> None:
         code = decode()
         return 1 if fails() else code
 
-    bench.context.decode = sometimes  # type: ignore[method-assign]
+    bench.context.decode = sometimes  # type: ignore[method-assign]  # a fault put in
 
 
 def test_a_batch_that_fails_is_tried_again_call_by_call(bench: Bench) -> None:

@@ -30,7 +30,7 @@ async def own(model_path: str) -> None:
         await recorder.until(lambda: bool(recorder.ready))
         for call in range(1_000_000):
             engine.send(Submit(call=call, prompt="on and on", sampling=Sampling(ignore_eos=True)))
-            await recorder.until(lambda call=call: bool(recorder[call].token_ids))  # type: ignore[misc]
+            await recorder.until(lambda call=call: bool(recorder[call].token_ids))  # type: ignore[misc]  # default binds
             if call == 0:
                 say("serving")
             await recorder.over(call)
