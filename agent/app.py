@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import secrets
+import stat
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -230,11 +231,11 @@ def claim_name(settings: Settings, folder: Path | None = None) -> tuple[str, IO[
     The lock ends with the process, so that a restarted agent gets its name back.
     """
     folder = folder or Path(tempfile.gettempdir()) / f"paddler-py-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    _make_own(folder)
     parts = (platform.node()[:60], settings.model_names[0][:60])
     base = ":".join(re.sub(r"[^A-Za-z0-9._-]", "-", part) for part in parts)
     for ordinal in range(MAX_ORDINAL):
-        lock = (folder / f"{base}:{ordinal}.lock").open("w")
+        lock = (folder / f"{base}:{ordinal}.lock").open("a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -242,6 +243,21 @@ def claim_name(settings: Settings, folder: Path | None = None) -> tuple[str, IO[
         else:
             return f"{base}:{ordinal}", lock
     raise ConfigError(f"{MAX_ORDINAL} agents of this model run here; give this one a --name")
+
+
+def _make_own(folder: Path) -> None:
+    """Others may write to the folder around it, and could have put theirs, or a link, in its place.
+
+    Raises `ConfigError`.
+    """
+    remedy = "give this agent a --name, then it needs none"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        facts = folder.lstat()
+    except OSError as error:
+        raise ConfigError(f"no folder for names: {error}; {remedy}") from error
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
+        raise ConfigError(f"the folder for names, {folder}, is not this user's; {remedy}")
 
 
 def _version_of(package: str) -> str:

@@ -174,7 +174,8 @@ class BalancerLink:
                 proxy=None,
             ) as connection:
                 return await self._serve(connection)
-        except (OSError, TimeoutError, WebSocketException) as error:
+        except (OSError, TimeoutError, UnicodeError, WebSocketException) as error:
+            # a name that no resolver takes, as `a..b`, is a UnicodeError
             return _End(reason=str(error) or type(error).__name__)
 
     async def _serve(self, connection: ClientConnection) -> _End:
@@ -249,9 +250,7 @@ class BalancerLink:
         """
         try:
             whole = frame if isinstance(frame, str) else self._inbox.feed(frame)
-            messages = (
-                AGENT_RECEIVES.decode(whole, max_bytes=MAX_TRANSFER_BYTES) if whole else []
-            )
+            messages = AGENT_RECEIVES.decode(whole, max_bytes=MAX_TRANSFER_BYTES) if whole else []
         except ProtocolError as error:
             self._complain(str(error))
             messages = []

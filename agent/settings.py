@@ -26,6 +26,7 @@ GGUF_MAGIC = b"GGUF"
 MAX_CHAT_TEMPLATE_BYTES = 256 * 1024
 MAX_SLOTS = 4096
 _INT32_MAX = 2**31 - 1
+_HOST = r"[A-Za-z0-9._:%-]{1,253}"
 _AGENT_NAME = r"^[A-Za-z0-9._:-]{1,128}$"
 
 
@@ -103,7 +104,7 @@ def build(
             raw = (model_aliases or {}).get(raw, raw)
         try:
             values[rule.field] = rule.read(raw)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RuntimeError) as error:  # no such home: RuntimeError
             reason = f" ({error})" if str(error) else ""
             raise ConfigError(
                 f"{source} is {_shown(raw)}{reason}; allowed: {rule.allowed}"
@@ -139,7 +140,9 @@ def _as_model_name(stem: str) -> str:
 def _address(raw: str) -> BalancerAddress:
     host, colon, port = raw.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+    if not colon or not re.fullmatch(_HOST, host):
+        raise ValueError
+    if not port.isdecimal() or len(port) > 5 or not 1 <= int(port) <= 65535:
         raise ValueError
     return BalancerAddress(host, int(port))
 

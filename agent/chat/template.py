@@ -10,6 +10,8 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,30 +65,42 @@ class TemplateRenderer:
     async def prepare(self, template: str) -> None:
         """Compile a template ahead of its first use, with more time than a job has.
 
-        Raises `TemplateRefused`.
+        Raises as `render` does.
         """
         await self._run(RenderJob(template=template, variables=None), PREPARE_TIMEOUT_S)
 
-    async def render(self, template: str, variables: dict[str, Any], *, created: int) -> str:
-        """The prompt. Raises `TemplateRefused` with what the client may read, `TemplateBusy`.
+    async def render(
+        self,
+        template: str,
+        variables: dict[str, Any],
+        *,
+        created: int,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> str:
+        """The prompt; nothing if it is not wanted any more when its turn comes.
 
-        Cancelling is safe; a job that had begun costs the worker.
+        Raises `TemplateRefused` with what the client may read, `TemplateBusy`, and `OSError` where
+        no worker can be started. Cancelling is safe; a job that had begun costs the worker.
         """
         job = RenderJob(template=template, variables=variables, created=created)
-        return await self._run(job, self._timeout_s)
+        return await self._run(job, self._timeout_s, is_wanted)
 
     async def close(self) -> None:
         """End the worker."""
         async with self._turn:
             await self._kill()
 
-    async def _run(self, job: RenderJob, timeout_s: float) -> str:
+    async def _run(
+        self, job: RenderJob, timeout_s: float, is_wanted: Callable[[], bool] = lambda: True
+    ) -> str:
         if self._waiting >= MAX_WAITING:
             raise TemplateBusy("too many chat templates wait to be rendered")
         frame = _encoded(job)
         self._waiting += 1
         try:
             async with self._turn:
+                if not is_wanted():
+                    return ""
                 reply = await self._ask(frame, timeout_s)
         finally:
             self._waiting -= 1
@@ -95,10 +109,21 @@ class TemplateRenderer:
         raise TemplateRefused(_REASONS.get(reply.kind, "") + reply.text)
 
     async def _ask(self, frame: bytes, timeout_s: float) -> RenderReply:
-        """One job's reply; unless it came whole and in time the worker is gone afterwards."""
+        """One job's reply. A worker that dies under it may have been killed from outside, so that
+        a second one is asked before the template is blamed."""
+        with suppress(EOFError):
+            return await self._attempt(frame, timeout_s)
+        try:
+            return await self._attempt(frame, timeout_s)
+        except EOFError as error:
+            raise TemplateRefused("The chat template ended its worker process.") from error
+
+    async def _attempt(self, frame: bytes, timeout_s: float) -> RenderReply:
+        """Unless the reply came whole and in time the worker is gone afterwards. Raises `EOFError`
+        where it died."""
+        worker = await self._started()
         healthy = False
         try:
-            worker = await self._started()
             async with asyncio.timeout(timeout_s):
                 reply = await worker.ask(frame)
             healthy = reply.kind != "out_of_memory"
@@ -106,20 +131,30 @@ class TemplateRenderer:
             raise TemplateRefused(
                 f"The chat template did not finish within {timeout_s:g} s."
             ) from error
-        except (OSError, EOFError, msgspec.MsgspecError) as error:
-            raise TemplateRefused("The chat template ended its worker process.") from error
+        except (OSError, msgspec.MsgspecError) as error:
+            raise EOFError("the worker's reply broke off") from error
         finally:
             if not healthy:
                 await self._kill()
         return reply
 
     async def _started(self) -> _Worker:
-        if self._worker is None or self._worker.process.returncode is not None:
-            await self._kill()
-            self._worker = await _Worker.start()
+        """A worker that runs. Raises `OSError`: that there is none is no template's fault."""
+        if self._worker is not None and self._worker.process.returncode is None:
+            return self._worker
+        await self._kill()
+        worker = self._worker = await _Worker.start()
+        healthy = False
+        try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                await self._worker.reply()
-        return self._worker
+                await worker.reply()
+            healthy = True
+        except EOFError as error:
+            raise OSError("the chat template worker ended as it started") from error
+        finally:
+            if not healthy:
+                await self._kill()
+        return worker
 
     async def _kill(self) -> None:
         worker, self._worker = self._worker, None

@@ -77,11 +77,11 @@ class Calls:
         call.paused = paused
         self._on_change(False)
 
-    def end(self, call: Call) -> None:
-        """Forget the call; the slot it may have held is free."""
+    def end(self, call: Call, *, frees: bool = True) -> None:
+        """Forget the call; the slot it may have held is free, unless there was none for it."""
         self._by_id.pop(call.id, None)
         self._by_number.pop(call.number, None)
-        self._on_change(True)
+        self._on_change(frees)
 
     def abandon(self, call: Call) -> None:
         """Forget the call while the engine still has it."""

@@ -13,6 +13,7 @@ from agent.engine.engine import EngineDoor
 from protocol.agent_status import AgentStatus
 from protocol.codec import encode_error
 from protocol.jsonrpc import CallId, ErrorObject
+from protocol.refusals import CONSEQUENCES
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,6 +35,11 @@ class Desk:
         self.send(encode_error(call_id, ErrorObject(code=int(code), message=message)))
 
     def end_refused(self, call: Call, code: int, message: str) -> None:
-        """Refuse a call that was already opened."""
-        self.calls.end(call)
+        """Refuse a call that was already opened.
+
+        One that found no room leaves none behind: told otherwise, the balancer would send it
+        again at once.
+        """
+        consequence = CONSEQUENCES.get(code)
+        self.calls.end(call, frees=consequence is None or consequence.blame != "capacity")
         self.refuse(call.id, code, message)

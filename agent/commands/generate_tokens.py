@@ -101,7 +101,12 @@ async def _rendered(desk: Desk, call: Call, served: Served) -> str:
     variables = template_variables(
         request, served.template, bos_token=served.bos_token, eos_token=served.eos_token
     )
-    prompt = await desk.renderer.render(served.template, variables, created=request.created)
+    prompt = await desk.renderer.render(
+        served.template,
+        variables,
+        created=request.created,
+        is_wanted=lambda: desk.calls.is_open(call),
+    )
     call.template_ms = (time.monotonic() - started) * 1000
     call.parser = parser_for(
         served.output_format,

@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import structlog
 from aiohttp.web import Response
 
-from balancer.errors import BalancerError
+from balancer.errors import BalancerError, InternalError
 from balancer.http.exchange import Exchange
+
+log = structlog.get_logger(__name__)
 
 SECURITY_HEADERS = {
     "Server": "paddler-py",
@@ -68,6 +71,22 @@ def error_answer(exchange: Exchange, error: BalancerError) -> Response:
     if allowed := error.details.get("allowed"):
         extra["Allow"] = ", ".join(allowed)
     return json_answer(exchange, msgspec.json.encode(body), status=error.status, headers=extra)
+
+
+def shown_error(exchange: Exchange, error: Exception) -> BalancerError:
+    """What a client is told of an error: ours as it is; any other is a fault of ours, logged."""
+    if not isinstance(error, BalancerError):
+        log.error(
+            "handler failed", exc_info=error, request_id=exchange.id, route=exchange.route_path
+        )
+        error = internal_error()
+    exchange.facts["error"] = error.code
+    return error
+
+
+def internal_error() -> InternalError:
+    """For what must not happen."""
+    return InternalError("the balancer failed to answer; its log has the reason by request_id")
 
 
 def error_object(error: BalancerError, request_id: str) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from typing import Any, TypeVar, cast
 import msgspec
 from aiohttp.web import BaseRequest, RequestPayloadError
 
-from balancer.errors import InvalidRequest, RequestTooLarge
+from balancer.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
 from balancer.http.connection import ClientConnection
 from balancer.http.faults import missing, refuse_value
 from balancer.settings import MIB, Settings
 from protocol.json_depth import is_too_deep
+
+ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
 
 _T = TypeVar("_T")
 _AT = re.compile(r" - at `(?:key in )?\$\.?(.*)`$", re.DOTALL)
@@ -23,10 +25,14 @@ _STEP = re.compile(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
 
 async def read_body(request: BaseRequest, settings: Settings) -> bytes:
-    """The whole body, decompressed. Raises `RequestTooLarge` for too many bytes or too slow ones.
+    """The whole body, decompressed. Raises `RequestTooLarge` for too many bytes or too slow ones,
+    `UnsupportedMediaType` for an encoding that nobody here undoes.
 
     The answer to `Expect: 100-continue` waits until the announced size is known to be allowed.
     """
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ENCODINGS:
+        raise unknown_encoding()
     limit = settings.max_body_bytes
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
@@ -48,6 +54,13 @@ async def read_body(request: BaseRequest, settings: Settings) -> bytes:
         cast(ClientConnection, request.protocol).ignore_rest()
         raise InvalidRequest("The request body is not encoded as its headers say.") from error
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def unknown_encoding() -> UnsupportedMediaType:
+    """The error for a body that is compressed in a way that is not known here."""
+    return UnsupportedMediaType(
+        "The body's Content-Encoding is not known here; send gzip, deflate, or the plain body."
+    )
 
 
 def decode_json(

@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 import structlog
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.streams import StreamReader
 from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 
@@ -121,6 +122,8 @@ class ClientConnection(RequestHandler):
         message: str | None = None,  # noqa: ARG002 (aiohttp's signature)
     ) -> StreamResponse:
         """The answer where no handler answered: what came is not HTTP, or we failed badly."""
+        if isinstance(exc, ContentEncodingError):
+            status = 415  # known by name to aiohttp, but not installed
         if status >= 500:
             log.error("answer failed", exc_info=exc)
         if request.writer.output_size > 0:

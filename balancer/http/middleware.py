@@ -6,7 +6,6 @@ answer of api.md's one shape before it is summed up.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 
@@ -14,14 +13,14 @@ import structlog
 from aiohttp.web import BaseRequest, StreamResponse
 
 from balancer.errors import (
-    BalancerError,
     ClientDropped,
     Forbidden,
-    InternalError,
     InvalidRequest,
     RequestTooLarge,
+    UnsupportedMediaType,
 )
-from balancer.http.answers import error_answer
+from balancer.http.answers import error_answer, internal_error, shown_error
+from balancer.http.body import unknown_encoding
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.origin import is_allowed_host, is_loopback, is_own_origin
 from balancer.http.router import Route, Router
@@ -59,7 +58,9 @@ class Pipeline:
     def refuse(self, request: BaseRequest, status: int) -> StreamResponse:
         """The answer to what is not HTTP, or where aiohttp found a fault of ours."""
         if status >= 500:
-            return error_answer(_exchange_of(request), _internal_error())
+            return error_answer(_exchange_of(request), internal_error())
+        if status == UnsupportedMediaType.status:
+            return error_answer(_exchange_of(request), unknown_encoding())
         error = InvalidRequest("this is not a valid HTTP/1.1 request")
         return error_answer(_exchange_of(request), error)
 
@@ -67,17 +68,11 @@ class Pipeline:
         try:
             route = self._admit(exchange)
             return await route.handler(exchange, self._wiring)
-        except BalancerError as error:
-            exchange.facts["error"] = error.code
-            if isinstance(error, ClientDropped):
+        except Exception as error:  # noqa: BLE001 (the request's outermost edge)
+            shown = shown_error(exchange, error)
+            if isinstance(shown, ClientDropped):
                 exchange.status = CLIENT_LEFT
-            return error_answer(exchange, error)
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            log.exception("handler failed", request_id=exchange.id, route=exchange.route_path)
-            exchange.facts["error"] = "internal_error"
-            return error_answer(exchange, _internal_error())
+            return error_answer(exchange, shown)
 
     def _admit(self, exchange: Exchange) -> Route:
         """The row for this request, once it may be served."""
@@ -171,7 +166,3 @@ def _check_origin(request: BaseRequest, route: Route) -> None:
             f"the origin {origin[:200]!r} is foreign here; a page may only call the balancer "
             "that served it"
         )
-
-
-def _internal_error() -> InternalError:
-    return InternalError("the balancer failed to answer; its log has the reason by request_id")

@@ -46,8 +46,9 @@ class StreamWritten(StreamResponse):
         super().__init__(status=200)
         self._keep_alive = keep_alive
 
-    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:  # noqa: ARG002
+    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
         """Nothing is left to do."""
+        del request
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:

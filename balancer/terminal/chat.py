@@ -33,7 +33,7 @@ def chat(url: str, model: str | None, system: str | None) -> None:
     if sys.stdin.isatty():
         _converse(talk)
         return
-    question = sys.stdin.read().strip()
+    question = sys.stdin.buffer.read().decode("utf-8", "replace").strip()
     if not question:
         raise click.ClickException("nothing came through the pipe; send a question")
     if not asyncio.run(_ask(talk, question)):

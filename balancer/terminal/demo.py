@@ -14,7 +14,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import IO
@@ -31,6 +31,7 @@ _END_PATIENCE_S = 10.0
 _PROBE_EVERY_S = 0.1
 _SHOWN_LOG_LINES = 15
 _PR_SET_PDEATHSIG = 1
+_END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 _EXIT_STOPPED = 130
 
 
@@ -56,7 +57,7 @@ def demo(*, once: bool, slots: int) -> None:
 async def _demo(*, once: bool, slots: int) -> None:
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    on_signals(_END_SIGNALS, task.cancel)
     inference = _free_port(_INFERENCE_PORT)
     management = _free_port(_MANAGEMENT_PORT, taken=inference)
     async with AsyncExitStack() as stack:
@@ -76,6 +77,14 @@ async def _demo(*, once: bool, slots: int) -> None:
         if not once:
             click.echo("It stays up until Ctrl-C.", err=True)
             await _until_ended((balancer, agent))
+
+
+def on_signals(numbers: tuple[signal.Signals, ...], act: Callable[[], object]) -> None:
+    """Act on these, but for what our caller had us ignore, as nohup does with SIGHUP."""
+    loop = asyncio.get_running_loop()
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, act)
 
 
 class Child:
@@ -180,7 +189,7 @@ async def _is_ready(session: aiohttp.ClientSession, base: str) -> bool:
     try:
         async with session.get(f"{base}/ready") as answer:
             return answer.status == 200
-    except aiohttp.ClientError:
+    except (aiohttp.ClientError, TimeoutError):
         return False
 
 
@@ -211,8 +220,8 @@ async def _ask(session: aiohttp.ClientSession, base: str) -> None:
             has_text = has_text or bool(piece.content)
             click.echo(piece.content, nl=False)
             sys.stdout.flush()
-    except (ServerSaidNo, aiohttp.ClientError, ValueError) as error:
-        raise DemoFailed(f"no answer: {error}") from error
+    except (ServerSaidNo, aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise DemoFailed(f"no answer: {error or 'it took too long'}") from error
     click.echo("\n")
     if not has_text:
         raise DemoFailed("the answer was empty")
@@ -233,9 +242,7 @@ def _show_where(base: str, management: str) -> None:
 async def _until_ended(children: tuple[Child, ...]) -> None:
     """Wait for Ctrl-C or SIGTERM; raises `DemoFailed` where a child ends before."""
     asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.set)
+    on_signals((signal.SIGINT, *_END_SIGNALS), asked.set)
     async with asyncio.TaskGroup() as tasks:
         waits = [tasks.create_task(_ended(child)) for child in children]
         waits.append(tasks.create_task(_happened(asked)))

@@ -28,7 +28,7 @@ async def stream_chat(
 ) -> AsyncIterator[Piece]:
     """The pieces of an answer as they come. `url` is the whole address of the route.
 
-    Raises `ServerSaidNo` and aiohttp's `ClientError`.
+    Raises `ServerSaidNo`, aiohttp's `ClientError`, and `ValueError` for what is no such stream.
     """
     async with session.post(url, json={**body, "stream": True}) as answer:
         if answer.status != 200:
@@ -42,7 +42,9 @@ async def stream_chat(
                 is_done = True
                 continue
             event = json.loads(data)
-            if "error" in event:
+            if not isinstance(event, dict):
+                raise ValueError(f"an event is no object: {data[:80]!r}")
+            if event.get("error"):  # some servers send null with every chunk
                 raise ServerSaidNo(_reason(data.decode("utf-8", "replace")))
             for piece in _pieces(event):
                 yield piece

@@ -158,6 +158,9 @@ def main() -> int:
     except CannotBuild as problem:
         say(str(problem))
         return 1
+    except OSError as problem:
+        say(f"{problem}; set XDG_CACHE_HOME to a folder that can be written")
+        return 1
     print(wheel)
     return 0
 

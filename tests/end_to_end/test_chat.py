@@ -22,17 +22,6 @@ COUNT_TO_120 = "Count from 1 to 120."
 COUNTED_TO_120 = " ".join(map(str, range(1, 121)))
 
 
-@pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path_factory.mktemp("logs"))
-    try:
-        cluster.start_balancer()
-        cluster.start_agent("one", "--slots", str(SLOTS))
-        yield cluster
-    finally:
-        cluster.close()
-
-
 @pytest.fixture
 def client(serving: Cluster) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(

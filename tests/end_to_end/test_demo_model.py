@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Any, TypeVar
 
@@ -25,17 +25,6 @@ MARGIN = 0.5
 _Task = TypeVar("_Task")
 Answer = dict[str, Any]
 Ask = Callable[..., Awaitable[Answer]]
-
-
-@pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path_factory.mktemp("logs"))
-    try:
-        cluster.start_balancer()
-        cluster.start_agent("one", "--slots", str(SLOTS))
-        yield cluster
-    finally:
-        cluster.close()
 
 
 @pytest.fixture

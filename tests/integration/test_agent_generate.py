@@ -187,6 +187,20 @@ async def test_a_fifth_call_on_four_slots_is_refused_and_capacity_is_told_when_i
     assert engine.most_running == 4
 
 
+async def test_a_call_refused_for_capacity_does_not_say_that_capacity_grew(
+    balancer: FakeBalancer,
+) -> None:
+    engine = FakeEngine(pace="held")
+    async with running_agent(balancer.address, engine):
+        await balancer.has_slots(4)
+        version = _capacity_version(balancer)
+        engine.refuse_next(RefusalCode.NO_FREE_SLOT, "all slots taken")
+        beats = len(balancer.notifications(Heartbeat))
+        assert (await refusal(balancer, ASK)).code == RefusalCode.NO_FREE_SLOT
+        await balancer.until(lambda: len(balancer.notifications(Heartbeat)) > beats, "a status")
+        assert _capacity_version(balancer) == version
+
+
 def _capacity_version(balancer: FakeBalancer) -> int:
     return max(beat.status.capacity_version for beat in balancer.notifications(Heartbeat))
 

@@ -8,15 +8,30 @@ from collections.abc import AsyncIterator
 import pytest
 
 from agent import balancer_link
-from agent.balancer_link import longest_delay_s
+from agent.balancer_link import BalancerLink, longest_delay_s
 from agent.errors import RegistrationRefused
+from agent.settings import BalancerAddress
 from protocol.agent_status import AgentStatus
 from protocol.codec import MAX_FRAME_BYTES, decode_result, encode_request
 from protocol.generation import GenerationRequest
-from protocol.jsonrpc import ErrorObject, ErrorResponse, Response, RpcCode
+from protocol.jsonrpc import (
+    ErrorObject,
+    ErrorResponse,
+    Notification,
+    Request,
+    Response,
+    RpcCode,
+)
 from protocol.refusals import RefusalCode
 from protocol.to_agent import Cancel, Snapshot, generate_tokens_call
-from protocol.to_balancer import Goodbye, Heartbeat, IssueCleared, IssueRaised
+from protocol.to_balancer import (
+    Goodbye,
+    Heartbeat,
+    IssueCleared,
+    IssueRaised,
+    Register,
+    Welcome,
+)
 from protocol.transfers import Outbox
 from tests.support.cluster import eventually
 from tests.support.fake_balancer import FakeBalancer, fake_balancer
@@ -27,6 +42,19 @@ ASK = GenerationRequest(prompt="Hello there")
 NAME_TAKEN = ErrorObject(
     code=int(RpcCode.INVALID_REQUEST), message="the name 'agent-1' is taken; use --name"
 )
+
+
+class SilentListener:
+    """For links that never come up."""
+
+    def registration(self) -> Register:
+        raise AssertionError("nobody is there to register with")
+
+    def on_welcome(self, welcome: Welcome) -> None: ...
+
+    def on_message(self, message: Request | Notification) -> None: ...
+
+    def on_lost(self) -> None: ...
 
 
 @pytest.fixture
@@ -284,6 +312,23 @@ async def test_a_dead_engine_costs_the_slots_and_is_an_issue_until_it_is_back(
     assert balancer.notifications(IssueRaised)[0].issue.message == "died: SIGKILL"
     assert balancer.notifications(IssueCleared)[0].code == "engine_died"
     assert balancer.links == 1
+
+
+async def test_a_balancer_s_name_that_no_resolver_takes_is_no_crash() -> None:
+    delays: list[float] = []
+
+    def jitter(longest_s: float) -> float:
+        delays.append(longest_s)
+        return 0.0
+
+    address = BalancerAddress("balancer..example", 1)
+    link = BalancerLink(address, SilentListener(), jitter=jitter)
+    running = asyncio.ensure_future(link.run())
+    await eventually(lambda: running.done() or len(delays) >= 2, what="a second try")
+    assert not running.done()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
 
 async def test_a_balancer_that_does_not_answer_is_left_and_dialled_again(

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
 import psutil
 import pytest
@@ -65,9 +64,37 @@ async def test_a_worker_that_was_killed_is_replaced(renderer: TemplateRenderer) 
     assert renderer.pid is not None
     worker = psutil.Process(renderer.pid)
     worker.kill()
-    with suppress(TemplateRefused):  # it may die under this one
-        await rendered(renderer)
     assert await rendered(renderer) == "Hi you"
+
+
+async def test_a_worker_killed_from_outside_costs_nobody_a_request(
+    renderer: TemplateRenderer,
+) -> None:
+    await rendered(renderer)
+    assert renderer.pid is not None
+    worker = psutil.Process(renderer.pid)
+    worker.suspend()
+    asked = asyncio.ensure_future(rendered(renderer))
+    await asyncio.sleep(0)  # the job is on its way to the stopped worker
+    worker.kill()
+    assert await asked == "Hi you"
+
+
+async def test_a_worker_that_cannot_start_is_not_blamed_on_the_template(
+    renderer: TemplateRenderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(OSError, match="ended as it started"):
+        await rendered(renderer)
+    assert renderer.pid is None
+    monkeypatch.undo()
+    assert await rendered(renderer) == "Hi you"
+
+
+async def test_a_job_that_nobody_wants_any_more_is_not_done(renderer: TemplateRenderer) -> None:
+    unwanted = renderer.render("Hi", {}, created=0, is_wanted=lambda: False)
+    assert await unwanted == ""
+    assert renderer.pid is None
 
 
 async def test_numbers_that_no_frame_can_carry_are_refused(renderer: TemplateRenderer) -> None:

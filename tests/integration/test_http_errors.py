@@ -128,6 +128,17 @@ async def test_a_compressed_body_is_read_and_bounded_by_its_real_size(
     assert (await balancer.post("/v1/chat/completions", bomb, headers)).status == 413
 
 
+@pytest.mark.parametrize("encoding", ["br", "zstd", "snappy", "gzip, gzip"])
+async def test_a_body_compressed_in_an_unknown_way_is_415_with_the_remedy(
+    balancer: RunningBalancer, encoding: str
+) -> None:
+    body = json.dumps(_chat()).encode()
+    answer = await balancer.post("/v1/chat/completions", body, {"Content-Encoding": encoding})
+    assert answer.status == 415
+    assert answer.error["code"] == "unsupported_media_type"
+    assert "gzip" in answer.error["message"]
+
+
 async def test_a_client_s_sane_request_id_comes_back_and_ours_is_always_there(
     balancer: RunningBalancer,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 
+from balancer.http.openai.chat_answer import ChatChunks
 from protocol.generation import ReasoningDelta, TokenLogprob, ToolCallDelta, TopLogprob
 from protocol.refusals import RefusalCode
 from tests.support.fake_agent import FakeAgent, Script, events_of
@@ -217,6 +218,23 @@ async def test_a_failure_after_the_first_token_is_an_event_and_no_done(
     *_, last = events_of(answer.body)
     assert last["error"]["code"] == "upstream_failed"
     assert last["error"]["request_id"] == answer.headers["X-Paddler-Request-Id"]
+
+
+async def test_a_fault_of_ours_after_the_first_token_is_an_event_not_a_second_status_line(
+    balancer: RunningBalancer,
+    agent: FakeAgent,  # noqa: ARG001 (serves)
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any) -> bytes:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(ChatChunks, "closing", fail)
+    answer = await balancer.chat(stream=True)
+    assert answer.status == 200
+    assert b"HTTP/1.1" not in answer.body
+    *_, last = events_of(answer.body)
+    assert last["error"]["code"] == "internal_error"
+    assert "ours" not in last["error"]["message"]
 
 
 async def test_an_agent_s_death_before_the_first_token_is_502(

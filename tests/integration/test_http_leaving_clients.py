@@ -82,6 +82,21 @@ async def test_a_client_that_leaves_in_prefill_frees_its_slot(
 
 
 @pytest.mark.parametrize("way", WAYS)
+async def test_a_client_that_leaves_between_headers_and_first_token_frees_its_slot(
+    way: Way,
+) -> None:
+    async with (
+        running_balancer(first_token_header_delay_s=0.01) as balancer,
+        FakeAgent(balancer.management_port, slots=1, script=Script(is_held=True)) as agent,
+        _chat(balancer, stream=True) as (reader, leaving),
+    ):
+        await agent.call()
+        await reader.readuntil(b"\r\n\r\n")
+        _leave(leaving, way)
+        await eventually(lambda: balancer.is_at_rest, "the slot is free")
+
+
+@pytest.mark.parametrize("way", WAYS)
 async def test_a_client_that_leaves_in_mid_stream_frees_its_slot(
     balancer: RunningBalancer, agent: FakeAgent, way: Way
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from balancer.terminal.chat import chat_url
+from balancer.terminal.demo import on_signals
 from protocol.refusals import RefusalCode
 from tests.support.fake_agent import FakeAgent, Script
 from tests.support.running_balancer import running_balancer
@@ -20,7 +21,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60
 
 
-async def _run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+async def _run(*arguments: str, stdin: str | bytes = "") -> tuple[int, str, str]:
     """A `paddler-py` command to its end: exit code, standard output, standard error."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PADDLER_")}
     process = await asyncio.create_subprocess_exec(
@@ -35,7 +36,7 @@ async def _run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(PATIENCE_S):
-        out, err = await process.communicate(stdin.encode())
+        out, err = await process.communicate(stdin.encode() if isinstance(stdin, str) else stdin)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 
@@ -49,6 +50,40 @@ async def test_a_piped_question_is_answered_on_standard_output() -> None:
         messages = agent.started[0].messages
         assert messages is not None
         assert [message.content for message in messages] == ["be kind", "hello?"]
+
+
+async def test_a_piped_question_that_is_not_utf_8_is_asked_all_the_same() -> None:
+    async with running_balancer() as balancer, FakeAgent(balancer.management_port) as agent:
+        code, out, _ = await _run("chat", "--url", balancer.url, stdin=b"caf\xe9?")
+        assert (code, out) == (0, "Hello, world\n")
+        messages = agent.started[0].messages
+        assert messages is not None
+        assert messages[0].content == "caf\N{REPLACEMENT CHARACTER}?"
+
+
+@pytest.mark.parametrize(
+    ("events", "exit_code", "says"),
+    [
+        (b'data: {"error":null,"choices":[{"delta":{"content":"hi"}}]}\n\ndata: [DONE]\n\n', 0, ""),
+        (b"data: []\n\ndata: [DONE]\n\n", 1, "does not speak this protocol"),
+        (b"data: nonsense\n\n", 1, "does not speak this protocol"),
+        (b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n', 1, "broke off"),
+    ],
+)
+async def test_another_server_s_odd_stream_is_read_or_said_so_in_one_line(
+    events: bytes, exit_code: int, says: str
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}]")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(events), events))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        code, _, err = await _run("chat", "--url", f"127.0.0.1:{port}", stdin="hello?")
+    assert code == exit_code
+    assert says in err
+    assert "Traceback" not in err
 
 
 async def test_a_server_s_refusal_is_one_line_and_an_exit_code() -> None:
@@ -125,3 +160,20 @@ async def test_a_terminated_balancer_ends_well() -> None:
         rest = await process.stderr.read()
         assert await process.wait() == 0
     assert b"balancer stopped" in rest
+
+
+async def test_the_demo_ends_tidily_when_its_terminal_closes_but_not_under_nohup() -> None:
+    loop = asyncio.get_running_loop()
+    closed = asyncio.Event()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        on_signals((signal.SIGHUP,), closed.set)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        on_signals((signal.SIGHUP,), closed.set)
+        os.kill(os.getpid(), signal.SIGHUP)
+        async with asyncio.timeout(PATIENCE_S):
+            await closed.wait()
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, before)

@@ -76,6 +76,9 @@ def test_the_template_s_text_is_read_at_the_start(model: Path, tmp_path: Path) -
         ({"slots": "0"}, ["--slots", "'0'", "1 to 4096"]),
         ({"slots": "many"}, ["--slots", "'many'"]),
         ({"balancer": "8081"}, ["--balancer", "HOST:PORT"]),
+        ({"balancer": "http://host:8081"}, ["--balancer", "'http://host:8081'", "HOST:PORT"]),
+        ({"balancer": f"host:{'9' * 5000}"}, ["--balancer", "HOST:PORT"]),
+        ({"model": "~nobody-has-this-name/m.gguf"}, ["--model", "GGUF"]),
         ({"balancer": "host:99999"}, ["--balancer", "'host:99999'"]),
         ({"name": "a b"}, ["--name", "'a b'"]),
         ({"alias": ("a b",)}, ["--alias", "'a b'"]),
@@ -162,3 +165,18 @@ def test_agents_of_one_host_get_names_of_their_own_and_a_name_is_free_again_afte
     assert third == first
     second_lock.close()
     third_lock.close()
+
+
+def test_names_are_not_kept_in_a_folder_that_somebody_else_put_there(
+    model: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = tmp_path / "names"
+    link.symlink_to(elsewhere)
+    with pytest.raises(ConfigError, match="--name"):
+        claim_name(built(model), link)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="--name"):
+        claim_name(built(model), tmp_path / "file")
+    assert list(elsewhere.iterdir()) == []

@@ -191,8 +191,8 @@ class FailingRenderer(TemplateRenderer):
         super().__init__()
         self._error = error
 
-    async def render(self, template: str, variables: dict[str, Any], *, created: int) -> str:
-        del template, variables, created
+    async def render(self, template: str, variables: dict[str, Any], **_: Any) -> str:
+        del template, variables
         raise self._error
 
 
@@ -218,9 +218,9 @@ async def test_a_chat_that_cannot_be_rendered_is_refused_by_whose_fault_it_is(
 
 async def test_a_call_whose_engine_died_while_it_was_rendered_is_for_another_agent() -> None:
     class DeadlyRenderer(TemplateRenderer):
-        async def render(self, template: str, variables: dict[str, Any], *, created: int) -> str:
+        async def render(self, template: str, variables: dict[str, Any], **_: Any) -> str:
             at.engine.facts = None
-            return f"{template}{variables}{created}"
+            return f"{template}{variables}"
 
     at = Table(DeadlyRenderer())
     execute(at.desk, Request(id="a", method="generate_tokens", params=CHAT))

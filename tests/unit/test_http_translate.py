@@ -210,6 +210,12 @@ def test_a_prompt_is_text_or_token_ids(prompt: Any, canonical: Any) -> None:
         ({"prompt": None}, "missing_required_parameter", "prompt"),
         ({"prompt": []}, "invalid_type", "prompt"),
         ({"prompt": [1, "a"]}, "invalid_type", "prompt"),
+        ({"prompt": [1] * (2**20 + 1)}, "invalid_value", "prompt"),
+        (
+            {"prompt": "a", "logit_bias": dict.fromkeys(map(str, range(10_001)), 1)},
+            "invalid_value",
+            "logit_bias",
+        ),
         ({"prompt": [True]}, "invalid_type", "prompt"),
         ({"prompt": [-1]}, "invalid_type", "prompt"),
         ({"best_of": 2}, "unsupported_parameter", "best_of"),
@@ -224,6 +230,18 @@ def test_a_completion_that_cannot_be_made_is_refused_by_name(
     with pytest.raises(InvalidRequest) as refused:
         _completion(**given)
     assert (refused.value.code, refused.value.param) == (code, param)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [{"type": "text", "text": ""}] * 5001},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}] * 5001},
+    ],
+)
+def test_more_pieces_than_the_loop_can_take_at_a_stretch_are_refused(message: Any) -> None:
+    error = _refusal(messages=[message, message])
+    assert (error.code, error.param) == ("invalid_value", "messages[1]")
 
 
 def test_a_completion_s_empty_suffix_is_none_and_its_logprobs_a_number() -> None:

@@ -82,3 +82,16 @@ def test_a_finished_build_is_found_and_an_unfinished_one_is_not(
     assert llama_wheel.finished_wheel(tmp_path) is None
     (tmp_path / "a.whl").touch()
     assert llama_wheel.finished_wheel(tmp_path) == tmp_path / "a.whl"
+
+
+def test_a_cache_folder_that_cannot_be_written_is_said_with_the_remedy(
+    llama_wheel: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "paddler-py").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["llama_wheel.py", "a==1"])
+    assert llama_wheel.main() == 1
+    assert "set XDG_CACHE_HOME" in capsys.readouterr().err

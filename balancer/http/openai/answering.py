@@ -13,8 +13,7 @@ from aiohttp.web import StreamResponse
 from msgspec import Struct
 
 from balancer.dispatch.sink import Flow, Outcome
-from balancer.errors import BalancerError
-from balancer.http.answers import error_object, json_answer
+from balancer.http.answers import error_object, json_answer, shown_error
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.openai.extras import AnswerHead
 from balancer.http.sse import EventStream
@@ -72,11 +71,11 @@ async def _answer_stream(
     try:
         outcome = await _generate(exchange, wiring, generation, sink)
         return stream.finish(sink.closing(outcome))
-    except BalancerError as error:
+    except Exception as error:
         if not stream.is_open:
             raise
-        exchange.facts["error"] = error.code
-        event = msgspec.json.encode({"error": error_object(error, exchange.id)})
+        shown = shown_error(exchange, error)
+        event = msgspec.json.encode({"error": error_object(shown, exchange.id)})
         return stream.finish(b"data: " + event + b"\n\n")
     finally:
         stream.close()

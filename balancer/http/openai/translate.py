@@ -32,6 +32,11 @@ from protocol.generation import GenerationRequest
 
 MAX_SEED = 2**63 - 1
 MAX_TOKEN_ID = 2**31 - 1
+MAX_PROMPT_TOKENS = 2**20
+MAX_BIASES = 10_000
+MAX_PIECES = 10_000
+"""Parts of contents and tool calls in the history, of all messages together. As the two above, a
+bound on what one request can make the loop do at a stretch."""
 
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
@@ -73,6 +78,7 @@ _THINKING_BY_EFFORT = {
 def chat_request(body: ChatCompletionRequest, *, drawn_seed: int) -> GenerationRequest:
     """The canonical form of a chat completion. `drawn_seed` serves if the client gave none."""
     fields = _sampling(body, drawn_seed)
+    _check_pieces(body.messages)
     max_tokens = body.max_completion_tokens
     thinking, arguments = _template_arguments(body)
     return GenerationRequest(
@@ -129,6 +135,8 @@ def _json_words(value: Any) -> str:
 
 
 def _logit_bias(bias: dict[str, float] | None) -> tuple[tuple[int, float], ...]:
+    if bias is not None and len(bias) > MAX_BIASES:
+        raise refuse_value("logit_bias", bias, f"an object of at most {MAX_BIASES} token ids")
     pairs = []
     for key, value in (bias or {}).items():
         if not key.isascii() or not key.isdigit() or len(key) > 10 or int(key) > MAX_TOKEN_ID:
@@ -188,6 +196,16 @@ def _tool(tool: ToolIn, at: str) -> Tool:
             strict=tool.function.strict,
         )
     )
+
+
+def _check_pieces(messages: list[MessageIn]) -> None:
+    pieces = 0
+    for i, message in enumerate(messages):
+        pieces += len(message.content) if isinstance(message.content, list) else 0
+        pieces += len(message.tool_calls or ())
+        if pieces > MAX_PIECES:
+            expected = f"such that all messages have at most {MAX_PIECES} parts and tool calls"
+            raise refuse_value(f"messages[{i}]", message, expected)
 
 
 def _message(message: MessageIn, at: str) -> Message:
@@ -255,6 +273,8 @@ def _prompt(prompt: str | list[Any] | None) -> str | tuple[int, ...]:
         return prompt
     if len(prompt) == 1 and isinstance(prompt[0], str | list):
         return _prompt(prompt[0])
+    if len(prompt) > MAX_PROMPT_TOKENS:
+        raise refuse_value("prompt", prompt, f"at most {MAX_PROMPT_TOKENS} token ids")
     if prompt and all(_is_token(item) for item in prompt):
         return tuple(prompt)
     if len(prompt) > 1 and all(isinstance(item, str | list) for item in prompt):
