@@ -57,6 +57,11 @@ class Outbox:
         self._next_transfer = 1
         self.unsent_text_bytes = 0
 
+    @property
+    def has_transfers(self) -> bool:
+        """Whether big messages travel or wait."""
+        return bool(self._transfers or self._queued)
+
     def put(self, message: bytes) -> None:
         """Add an encoded message; raises `FrameTooLarge` past the bound on transfers."""
         if len(message) <= MAX_TEXT_FRAME_BYTES:

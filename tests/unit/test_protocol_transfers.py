@@ -50,7 +50,9 @@ def _carry(outbox: Outbox, inbox: Inbox) -> list[bytes]:
 def test_a_message_of_three_mebibytes_arrives_whole() -> None:
     outbox, inbox = Outbox(), Inbox()
     outbox.put(BIG)
+    assert outbox.has_transfers
     assert _carry(outbox, inbox) == [BIG]
+    assert not outbox.has_transfers
 
 
 def test_small_messages_go_first_and_share_a_text_frame() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Callable
 from typing import cast
 
 import structlog
@@ -32,6 +33,8 @@ REGISTER_TIMEOUT_S = 5.0
 MAX_UNSENT_BYTES = 16 * MIB
 """More than this unread by an agent, and its link is closed: it hangs, or its network does. Big
 messages do not count: they go no further than the agent's credit."""
+STALLED_TRANSFER_S = 30.0
+"""An agent that grants no credit for so long loses its link at the next message."""
 _UNSENT_MARK_BYTES = MIB
 _CLOSE_PATIENCE_S = 2.0
 _FINAL_TEXT = 0x81
@@ -97,9 +100,10 @@ class Outbox:
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._messages = transfers.Outbox()
+        self._last_progress = self._loop.time()
         self._is_scheduled = False
         self._is_closed = False
-        self.on_overflow = self.close
+        self.on_overflow: Callable[[str], None] = self.close
         connection.is_agent = True
         if connection.transport is not None:
             connection.transport.set_write_buffer_limits(high=_UNSENT_MARK_BYTES)
@@ -111,13 +115,18 @@ class Outbox:
         """
         if self._is_closed:
             return
+        if not self._messages.has_transfers:
+            self._last_progress = self._loop.time()
         self._messages.put(message)
         self._schedule()
+        if self._loop.time() - self._last_progress > STALLED_TRANSFER_S:
+            self._loop.call_soon(self.on_overflow, "the agent takes no part of a big message")
         if self._messages.unsent_text_bytes + self._connection.unsent_bytes() > MAX_UNSENT_BYTES:
             self._loop.call_soon(self.on_overflow, "the agent does not read")
 
     def on_transfer(self, message: Credit | AbortTransfer) -> None:
         """The agent took pieces of a big message, or wants no more of it."""
+        self._last_progress = self._loop.time()
         if isinstance(message, Credit):
             self._messages.on_credit(message)
         else:
