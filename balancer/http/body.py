@@ -18,6 +18,8 @@ from protocol.json_depth import is_too_deep
 
 ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
 
+MAX_BRACKETS = 500_000
+"""Opening ones, in strings too: 20 MiB of nothing else would cost seconds and a gigabyte."""
 _T = TypeVar("_T")
 _AT = re.compile(r" - at `(?:key in )?\$\.?(.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(.*?)`")
@@ -74,6 +76,10 @@ def decode_json(
 
     `expected` has, by parameter, what to say was expected instead of msgspec's own words.
     """
+    if data.count(b"{") + data.count(b"[") > MAX_BRACKETS:
+        raise RequestTooLarge(
+            f"The body holds more than {MAX_BRACKETS} arrays and objects; send less at once."
+        )
     if is_too_deep(data, max_depth):
         raise InvalidRequest(
             f"The body nests JSON deeper than {max_depth} levels.", code="invalid_json"
