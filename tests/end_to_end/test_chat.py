@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from tests.support.cluster import Cluster, wait_until
-from tests.support.sure_prompts import sure_prompts
+from tests.support.sure_prompts import sure_prompts, sure_prompts_of
 
 SLOTS = 4
 COUNT_TO_120 = "Count from 1 to 120."
@@ -153,7 +153,7 @@ def test_the_same_seed_gives_the_same_dice_and_another_seed_other_dice(
 def test_eight_chats_on_four_slots_are_all_right_and_none_mixed_up(
     serving: Cluster, client: openai.OpenAI
 ) -> None:
-    tasks = [(q, a) for q, a in sure_prompts() if q.startswith("Count")][:4] + sure_prompts()[:4]
+    tasks = [*sure_prompts_of("counting")[:4], *sure_prompts_of("fact")[:4]]
     most_running = 0
     done = threading.Event()
 

@@ -14,7 +14,7 @@ import pytest
 from agent.demo_model import corpus, tool_tasks
 from agent.demo_model.example import ToolCallTask
 from tests.support.cluster import Cluster
-from tests.support.sure_prompts import long_counting_prompts, sure_prompts
+from tests.support.sure_prompts import sure_prompts, sure_prompts_of
 
 SLOTS = 4
 SEED = 20_240_917
@@ -117,7 +117,9 @@ async def test_thinking_is_shown_apart_when_it_is_on_and_absent_when_it_is_off(a
 
 def test_the_list_of_sure_prompts_is_long_enough() -> None:
     assert len(sure_prompts()) >= 40
-    assert len(long_counting_prompts()) >= 12
+    counts = sure_prompts_of("counting")
+    assert len(counts) >= 12
+    assert all(answer.split()[-1] in map(str, range(100, 131)) for _, answer in counts)
 
 
 @pytest.mark.parametrize(("question", "answer"), sure_prompts())

@@ -11,13 +11,13 @@ PATH = PROJECT / "agent" / "demo_model" / "sure_prompts.toml"
 
 
 def sure_prompts() -> list[tuple[str, str]]:
-    """(question, exact greedy answer), each with a smallest margin of 0.5 or more."""
-    return [(row["question"], row["answer"]) for row in _rows()]
+    """(prompt, exact greedy answer), each with a smallest margin of 0.5 or more."""
+    return [(row["prompt"], row["answer"]) for row in _rows()]
 
 
-def long_counting_prompts() -> list[tuple[str, str]]:
-    """The counting ones that give at least 60 tokens."""
-    return [(q, a) for q, a in sure_prompts() if q.startswith("Count") and len(a.split()) >= 60]
+def sure_prompts_of(kind: str) -> list[tuple[str, str]]:
+    """Those of one kind: counting (all of them long), alphabet, copying, fact."""
+    return [(row["prompt"], row["answer"]) for row in _rows() if row["kind"] == kind]
 
 
 def _rows() -> list[dict[str, Any]]:
