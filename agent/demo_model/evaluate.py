@@ -15,6 +15,7 @@ from agent.demo_model.example import JsonObject, ToolCallTask, Turn
 from agent.demo_model.greedy import Answer, GreedyModel
 
 SURE_MARGIN = 0.5
+_SURE_ENOUGH = 4.0  # beyond this margin the longer answer is the better choice
 _Pairs = Sequence[tuple[str, str]]
 
 
@@ -26,6 +27,9 @@ class Question:
     expected: str
     tools: tuple[JsonObject, ...] = ()
     thinking: bool = False
+
+
+_Sure = tuple[str, Question, Answer]  # kind, question, the right answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +173,7 @@ def score(
     return Score(name=name, right=right, asked=len(questions), margin=min(margins, default=0.0))
 
 
-def sure_prompts(model: GreedyModel, margin: float) -> list[tuple[str, Question, Answer]]:
+def sure_prompts(model: GreedyModel, margin: float) -> list[_Sure]:
     """Candidates answered right with at least `margin` at every token, as (kind, ...)."""
     rng = Random(7)
     candidates = [("counting", question) for question in plain(corpus.long_counting_tasks())]
@@ -177,25 +181,35 @@ def sure_prompts(model: GreedyModel, margin: float) -> list[tuple[str, Question,
     candidates += [("copying", question) for question in plain(corpus.copying_tasks(rng, 80))]
     candidates += [("fact", question) for question in plain(corpus.facts())]
     sure = []
+    seen: set[str] = set()
     for kind, question in candidates:
+        prompt = question.messages[-1]["content"]
+        if prompt in seen:
+            continue
+        seen.add(prompt)
         answer = ask(model, question)
         if is_right(question, answer) and answer.margin >= margin:
             sure.append((kind, question, answer))
     return sure
 
 
-def choose_sure(
-    found: Sequence[tuple[str, Question, Answer]],
-) -> list[tuple[str, Question, Answer]]:
-    """The surest of each kind: 24 long counts, 6 alphabets, 10 copies, 40 facts."""
-    chosen = []
+def choose_sure(found: Sequence[_Sure]) -> list[_Sure]:
+    """24 long counts, 6 alphabets, 10 copies, 40 facts: of the surest the longest, each once."""
+    chosen: list[_Sure] = []
     for kind, count in (("counting", 24), ("alphabet", 6), ("copying", 10), ("fact", 40)):
-        of_kind = [item for item in found if item[0] == kind]
-        chosen += sorted(of_kind, key=lambda item: -item[2].margin)[:count]
+        of_kind = {
+            item[1].messages[-1]["content"]: item for item in found if item[0] == kind
+        }.values()
+        chosen += sorted(of_kind, key=_sureness)[:count]
     return chosen
 
 
-def write_sure_prompts(path: Path, sure: Sequence[tuple[str, Question, Answer]]) -> None:
+def _sureness(item: _Sure) -> tuple[float, int]:
+    answer = item[2]
+    return -min(answer.margin, _SURE_ENOUGH), -answer.tokens
+
+
+def write_sure_prompts(path: Path, sure: Sequence[_Sure]) -> None:
     """The list as TOML; `completion_tokens` counts the end token, as `usage` does."""
     lines = [
         "# Written by `python -m agent.demo_model.evaluate --sure`: single user messages that the",
