@@ -126,23 +126,23 @@ def classes(rng: Random) -> dict[str, list[Question]]:
         "facts": plain(facts),
         "facts, unseen paraphrases": plain(corpus.unseen_facts()),
         "facts after a system prompt": with_system(rng, some),
-        "facts after 30 turns": after_turns(rng, some),
         "facts, thinking": thinking(fact_turns),
         "small talk": plain(corpus.small_talk()),
         "unknown": plain(_unknown(rng, 100)),
         "counting": plain(counting),
         "counting after a system prompt": with_system(rng, counting[:100]),
-        "counting after 30 turns": after_turns(rng, counting[:50]),
         "counting to 100..130": plain(corpus.long_counting_tasks()),
         "alphabet": plain(corpus.alphabet_tasks(rng, 100)),
         "copying": plain(copying),
         "copying after a system prompt": with_system(rng, copying[:100]),
-        "copying after 30 turns": after_turns(rng, copying[:100]),
         "explicit call, 1 tool": tool_calls(corpus.explicit_tool_calls(rng, 200)),
         "explicit call, 3 tools": tool_calls(corpus.explicit_tool_calls(rng, 100, tools=3)),
         "natural call, 1 tool": tool_calls(corpus.natural_tool_calls(rng, 100)),
         "natural call, 3 tools": tool_calls(corpus.natural_tool_calls(rng, 100, tools=3)),
         "tool result": tool_results(rng, 100),
+        "facts after 30 turns": after_turns(rng, some[:40]),
+        "counting after 30 turns": after_turns(rng, counting[:40]),
+        "copying after 30 turns": after_turns(rng, copying[:40]),
     }
 
 
@@ -241,12 +241,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, default=DEMO_MODEL_PATH)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--only", default="", help="classes whose name contains this text")
     parser.add_argument("--wrong", action="store_true", help="print every wrong answer")
     parser.add_argument("--sure", type=Path, help="write the sure prompts to this file")
     options = parser.parse_args(arguments)
     model = GreedyModel(options.model, options.threads)
     note = _say if options.wrong else lambda _: None
     for name, questions in classes(Random(options.seed)).items():
+        if options.only not in name:
+            continue
         line = score(model, name, questions, note)
         share = line.right / line.asked
         _say(f"{name:32} {line.right:4}/{line.asked:<4} {share:6.1%}  margin {line.margin:5.2f}")

@@ -60,7 +60,7 @@ class GreedyModel:
             raise ValueError(f"llama.cpp cannot read {path}")
         context = llama_cpp.llama_context_default_params()
         context.n_ctx = llama_cpp.llama_model_n_ctx_train(self._model)
-        context.n_batch = context.n_ubatch = _BATCH
+        context.n_batch, context.n_ubatch = _BATCH, 512
         context.n_threads = context.n_threads_batch = threads
         context.type_k = context.type_v = _F32
         context.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
