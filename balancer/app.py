@@ -52,6 +52,7 @@ def build(settings: Settings) -> App:
         metrics=metrics,
         traffic=Traffic(),
         is_draining=lambda: dispatcher.is_draining,
+        started=int(time.time()),
     )
     return App(wiring)
 

@@ -159,7 +159,8 @@ def _received(link: socket.socket, size: int) -> bytes:
 
 def main(descriptor: int, parent_pid: int) -> None:
     """Serve until the socket closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the agent; it ends us
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # they are for the agent; it ends us
     _die_with(parent_pid)
     link = socket.socket(fileno=descriptor)
     link.sendall(encode(RenderReply(kind="rendered", text="")))  # started

@@ -44,7 +44,6 @@ FIRST_BACKOFF_S = 0.2
 LONGEST_BACKOFF_S = 5.0
 SERVED_LONG_ENOUGH_S = 10.0
 SHUTDOWN_GRACE_S = 2.0
-TERMINATE_GRACE_S = 1.0
 
 CallCommand = Submit | CancelCall | PauseCall | ContinueCall
 
@@ -181,18 +180,19 @@ class _Life:
             raise
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
-        """Ask (one that still loads would not hear it), press, kill; returns when it is gone."""
+        """Ask (one that still loads would not hear it), kill; returns when it is gone.
+
+        SIGTERM is no way to ask: the engine ignores it, as a service manager sends it to every
+        process of the agent, whose calls are then still to be finished.
+        """
         self.link.send(Shutdown())
-        asked_s = SHUTDOWN_GRACE_S if self._phase == "serving" else 0.0
-        for grace_s, press in ((asked_s, process.terminate), (TERMINATE_GRACE_S, process.kill)):
-            try:
-                async with asyncio.timeout(grace_s):
-                    await process.wait()
-                    return
-            except TimeoutError:
-                # it may have ended in this very moment
-                with suppress(ProcessLookupError):
-                    press()
+        try:
+            async with asyncio.timeout(SHUTDOWN_GRACE_S if self._phase == "serving" else 0.0):
+                await process.wait()
+        except TimeoutError:
+            # it may have ended in this very moment
+            with suppress(ProcessLookupError):
+                process.kill()
         await process.wait()
 
     async def _spawn(self) -> asyncio.subprocess.Process:

@@ -127,7 +127,8 @@ class Admission:
         return sum(agent.slots_total for agent in agents)
 
     def _served_names(self) -> list[str]:
-        return [model.name for model in self._roster.served_models()]
+        served = self._roster.served_models()
+        return [name for model in served for name in (model.name, *model.aliases)]
 
 
 def ambiguous_model(names: list[str]) -> BalancerError:

@@ -165,7 +165,8 @@ class Relay:
     @property
     def queue_ms(self) -> float:
         """Milliseconds from arrival to the latest claim of a slot, or until now."""
-        until_s = self._started_s if self._agent is not None else self._now()
+        is_waiting = self._agent is None and not self.done.done()
+        until_s = self._now() if is_waiting else self._started_s
         return (until_s - self.arrived_s) * 1000
 
     def pause(self) -> None:

@@ -32,6 +32,8 @@ class Wiring(Struct, frozen=True, kw_only=True):
     metrics: Metrics
     traffic: Traffic
     is_draining: Callable[[], bool]
+    started: int
+    """Unix seconds."""
 
 
 class Exchange:

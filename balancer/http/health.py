@@ -6,13 +6,15 @@ import os
 import shutil
 import time
 from collections import Counter
+from math import ceil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiohttp.web import Response, StreamResponse
 
 from balancer.fleet.snapshot import AgentSnapshot, AgentState
-from balancer.http.answers import SECURITY_HEADERS, iso_time, value_answer
+from balancer.http.answers import SECURITY_HEADERS, iso_time, json_answer, value_answer
 from balancer.http.exchange import Exchange, Wiring
 from balancer.observability.metrics import CONTENT_TYPE
 
@@ -71,11 +73,18 @@ async def detailed_health(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 async def ready(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """200 while at least one model can be served, else 503."""
     if wiring.is_draining():
-        return value_answer(exchange, {"status": "draining"}, status=503)
+        return _not_ready(exchange, wiring, {"status": "draining"})
     if any(agent.state in _SERVING for agent in wiring.roster.snapshot()):
         return value_answer(exchange, {"status": "ready"})
     reason = "no agent can serve a model yet"
-    return value_answer(exchange, {"status": "not_ready", "reason": reason}, status=503)
+    return _not_ready(exchange, wiring, {"status": "not_ready", "reason": reason})
+
+
+def _not_ready(exchange: Exchange, wiring: Wiring, value: dict[str, str]) -> StreamResponse:
+    """503; looking again makes sense after a heartbeat."""
+    retry_after_s = max(1, ceil(wiring.settings.heartbeat_interval_s))
+    headers = {"Retry-After": str(retry_after_s)}
+    return json_answer(exchange, msgspec.json.encode(value), status=503, headers=headers)
 
 
 async def metrics_text(exchange: Exchange, wiring: Wiring) -> StreamResponse:

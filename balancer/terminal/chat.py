@@ -60,6 +60,13 @@ class Talk:
         self.messages.append({"role": "user", "content": question})
         self.messages.append({"role": "assistant", "content": answer})
 
+    def forget_oldest(self) -> bool:
+        """Drop the first question and answer, never the system text; False: there is none."""
+        first = 1 if self.messages and self.messages[0]["role"] == "system" else 0
+        has_any = len(self.messages) > first
+        del self.messages[first : first + 2]
+        return has_any
+
 
 def chat_url(url: str) -> str:
     """The chat route of a server given as its address, its base URL or the route itself."""
@@ -95,9 +102,7 @@ async def _ask(talk: Talk, question: str) -> bool:
     with _interrupt_cancels():
         try:
             async with _session() as session:
-                async for piece in stream_chat(session, talk.url, talk.body(question)):
-                    _show(piece)
-                    said.append(piece.content)
+                await _answer(session, talk, question, said)
             is_complete = True
         except ServerSaidNo as error:
             click.echo(f"\n[{error}]", err=True)
@@ -113,12 +118,31 @@ async def _ask(talk: Talk, question: str) -> bool:
     return is_complete
 
 
+async def _answer(
+    session: aiohttp.ClientSession, talk: Talk, question: str, said: list[str]
+) -> None:
+    """Show the answer; a conversation too long for the model loses its oldest turns first."""
+    while True:
+        try:
+            async for piece in stream_chat(session, talk.url, talk.body(question)):
+                _show(piece)
+                said.append(piece.content)
+        except ServerSaidNo as error:
+            if error.code != "context_length_exceeded" or not talk.forget_oldest():
+                raise
+            click.echo("[the conversation is too long: its oldest turn is left out]", err=True)
+        else:
+            return
+
+
 def _show(piece: Piece) -> None:
     if piece.reasoning:
         click.secho(piece.reasoning, nl=False, dim=True, err=True)
     if piece.content:
         click.echo(piece.content, nl=False)
         sys.stdout.flush()
+    if piece.is_cut:
+        click.echo("\n[cut off: the answer reached its limit]", err=True)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -227,12 +228,18 @@ async def _ask(session: aiohttp.ClientSession, base: str) -> None:
         raise DemoFailed("the answer was empty")
 
 
+def _own_command() -> str:
+    """How this program is called again from here."""
+    on_path = shutil.which("paddler-py")
+    return "paddler-py" if on_path else os.path.relpath(sys.argv[0])
+
+
 def _show_where(base: str, management: str) -> None:
     click.echo(f"API         {base}/v1   (any OpenAI client: base_url={base}/v1)")
     click.echo(f"Agents      {management}/agents")
     click.echo(f"Health      {management}/health")
     click.echo(f"Metrics     {base}/metrics")
-    click.echo(f"Terminal    paddler-py chat --url {base}")
+    click.echo(f"Terminal    {_own_command()} chat --url {base}")
     click.echo(
         f"Try         curl -N {base}/v1/chat/completions -d "
         """'{"messages": [{"role": "user", "content": "Count from 1 to 20."}], "stream": true}'"""

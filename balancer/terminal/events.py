@@ -13,14 +13,23 @@ _LONGEST_ERROR_CHARS = 500
 
 
 class ServerSaidNo(Exception):
-    """The server answered with an error; the text is its own, made fit for one line."""
+    """The server answered with an error; the text is its own, made fit for one line, and so is
+    its `code` if it gave one."""
+
+    def __init__(self, reason: str, *, code: str = "") -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 class Piece(Struct, frozen=True, kw_only=True):
-    """A piece of an answer: text of the answer itself, or of the reasoning before it."""
+    """A piece of an answer: text of the answer itself, or of the reasoning before it.
+
+    `is_cut` comes with the last one of an answer that a limit ended.
+    """
 
     content: str = ""
     reasoning: str = ""
+    is_cut: bool = False
 
 
 async def stream_chat(
@@ -32,7 +41,8 @@ async def stream_chat(
     """
     async with session.post(url, json={**body, "stream": True}) as answer:
         if answer.status != 200:
-            raise ServerSaidNo(_reason(await answer.text()) or f"HTTP status {answer.status}")
+            said = await answer.text()
+            raise ServerSaidNo(_reason(said) or f"HTTP status {answer.status}", code=_code(said))
         is_done = False
         async for line in answer.content:
             if not line.startswith(b"data:"):
@@ -53,14 +63,23 @@ async def stream_chat(
 
 
 def _pieces(event: dict[str, Any]) -> list[Piece]:
-    deltas = [choice.get("delta") or {} for choice in event.get("choices") or []]
+    choices = event.get("choices") or []
+    deltas = [choice.get("delta") or {} for choice in choices]
     return [
         Piece(
             content=delta.get("content") or "",
             reasoning=delta.get("reasoning_content") or delta.get("reasoning") or "",
+            is_cut=choice.get("finish_reason") == "length",
         )
-        for delta in deltas
+        for choice, delta in zip(choices, deltas, strict=True)
     ]
+
+
+def _code(text: str) -> str:
+    try:
+        return str(json.loads(text)["error"]["code"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _reason(text: str) -> str:

@@ -267,11 +267,21 @@ async def test_an_ended_engine_leaves_no_process(model_path: str) -> None:
     assert recorder.deaths == []
 
 
+async def test_a_sigterm_to_every_process_of_an_agent_leaves_the_engine_serving(
+    model_path: str,
+) -> None:
+    async with running_engine(options(model_path)) as (engine, recorder):
+        await ready(recorder)
+        os.kill(pid_of(engine), signal.SIGTERM)
+        engine.send(Submit(call=1, prompt="abc", max_tokens=4, sampling=ENDLESS))
+        await recorder.until(lambda: recorder[1].ended is not None)
+    assert recorder.deaths == []
+
+
 async def test_an_engine_that_hangs_is_ended_within_a_bound(
     never_loads: str, model_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_module, "SHUTDOWN_GRACE_S", 0.05)
-    monkeypatch.setattr(engine_module, "TERMINATE_GRACE_S", 0.05)
     async with running_engine(options(never_loads)) as (engine, _):
         await polled(lambda: engine.pid is not None)
         loading = pid_of(engine)

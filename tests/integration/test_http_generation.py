@@ -42,6 +42,8 @@ async def test_a_chat_is_answered_as_json_with_usage_and_our_own_fields(
     assert answer.headers["X-Paddler-Agent"] == "one"
     assert answer.headers["X-Paddler-Attempts"] == "1"
     body = answer.json()
+    queue_ms = float(answer.headers["X-Paddler-Queue-Ms"])
+    assert queue_ms == pytest.approx(body["performance"]["queue_time_ms"], abs=0.001)
     assert body["object"] == "chat.completion"
     assert body["model"] == "demo"
     (choice,) = body["choices"]

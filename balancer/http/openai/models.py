@@ -18,7 +18,7 @@ async def list_models(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     for model in wiring.roster.served_models():
         agents = wiring.roster.candidates(model.name)
         for name in (model.name, *model.aliases):
-            rows.append(_row(name, model, agents, created=exchange.created))
+            rows.append(_row(name, model, agents, created=wiring.started))
     return value_answer(exchange, {"object": "list", "data": rows})
 
 
