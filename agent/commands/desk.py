@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
+
+from msgspec import UNSET
 
 from agent.chat.template import TemplateRenderer
 from agent.commands.calls import Call, Calls
@@ -14,6 +17,8 @@ from protocol.agent_status import AgentStatus
 from protocol.codec import encode_error
 from protocol.jsonrpc import CallId, ErrorObject
 from protocol.refusals import CONSEQUENCES
+
+NO_FACTS: Mapping[str, int | str] = MappingProxyType({})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,16 +35,21 @@ class Desk:
     served: Served | None = None
     draining: bool = False
 
-    def refuse(self, call_id: CallId, code: int, message: str) -> None:
+    def refuse(
+        self, call_id: CallId, code: int, message: str, *, facts: Mapping[str, int | str] = NO_FACTS
+    ) -> None:
         """Answer a call with an error: it was not taken."""
-        self.send(encode_error(call_id, ErrorObject(code=int(code), message=message)))
+        error = ErrorObject(code=int(code), message=message, data=dict(facts) if facts else UNSET)
+        self.send(encode_error(call_id, error))
 
-    def end_refused(self, call: Call, code: int, message: str) -> None:
-        """Refuse a call that was already opened.
+    def end_refused(
+        self, call: Call, code: int, message: str, *, facts: Mapping[str, int | str] = NO_FACTS
+    ) -> None:
+        """Refuse a call that was already opened; `facts` are the error's `data`.
 
         One that found no room leaves none behind: told otherwise, the balancer would send it
         again at once.
         """
         consequence = CONSEQUENCES.get(code)
         self.calls.end(call, frees=consequence is None or consequence.blame != "capacity")
-        self.refuse(call.id, code, message)
+        self.refuse(call.id, code, message, facts=facts)

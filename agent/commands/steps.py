@@ -87,7 +87,7 @@ def _refused(desk: Desk, refused: Refused) -> None:
     if call is None:
         desk.calls.abandoned_ended(refused.call)
     else:
-        desk.end_refused(call, refused.code, refused.message)
+        desk.end_refused(call, refused.code, refused.message, facts=refused.facts)
 
 
 def _tokens(desk: Desk, step: Step) -> None:

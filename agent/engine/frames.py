@@ -158,11 +158,13 @@ class Accepted(Struct, frozen=True, array_like=True):
 
 
 class Refused(Struct, frozen=True, array_like=True):
-    """The call was not taken: a code of `protocol.refusals`, and why."""
+    """The call was not taken: a code of `protocol.refusals`, and why. `facts` are numbers, and
+    under `param` the name of the parameter at fault."""
 
     call: int
     code: int
     message: str
+    facts: dict[str, int | str] = {}
 
 
 class CallTokens(Struct, frozen=True, array_like=True):

@@ -13,21 +13,25 @@ from protocol.refusals import RefusalCode
 class PromptRefused(Exception):
     """The call is not taken; `code` is one of `protocol.refusals`.
 
-    Never one of JSON-RPC's: those blame the agent, and here the client is to blame.
+    Never one of JSON-RPC's: those blame the agent, and here the client is to blame. `facts` has
+    what the message says as numbers, and under `param` the name of the parameter at fault.
     """
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, **facts: int | str) -> None:
         super().__init__(message)
         self.code = int(code)
+        self.facts = facts
 
 
 def known_tokens(submit: Submit, vocabulary: Vocabulary, context: int) -> tuple[Ints, int]:
     """The prompt's ids and the cap on output in force; raises `PromptRefused`."""
     problem = problem_with(submit.sampling, vocabulary.size)
     if problem:
-        raise PromptRefused(RefusalCode.UNSUPPORTED, problem)
+        raise PromptRefused(RefusalCode.UNSUPPORTED, problem, **_parameter_named_in(problem))
     if submit.max_tokens is not None and submit.max_tokens < 1:
-        raise PromptRefused(RefusalCode.UNSUPPORTED, "`max_tokens` must be at least 1")
+        raise PromptRefused(
+            RefusalCode.UNSUPPORTED, "`max_tokens` must be at least 1", param="max_tokens"
+        )
     if not _are_ids(submit.resume_ids, vocabulary.size):
         raise PromptRefused(
             RefusalCode.RESUME_MISMATCH, "the tokens to resume after are not of this vocabulary"
@@ -39,6 +43,11 @@ def known_tokens(submit: Submit, vocabulary: Vocabulary, context: int) -> tuple[
     return prompt, left if submit.max_tokens is None else min(submit.max_tokens, left)
 
 
+def _parameter_named_in(problem: str) -> dict[str, str]:
+    """Problems of sampling begin with the parameter's name in backticks."""
+    return {"param": problem.split("`")[1]} if problem.startswith("`") else {}
+
+
 def _prompt_ids(prompt: str | tuple[int, ...], vocabulary: Vocabulary, context: int) -> Ints:
     if isinstance(prompt, str):
         ids = _tokenized(prompt, vocabulary, context)
@@ -48,9 +57,10 @@ def _prompt_ids(prompt: str | tuple[int, ...], vocabulary: Vocabulary, context: 
         raise PromptRefused(
             RefusalCode.UNSUPPORTED,
             f"`prompt` holds token ids outside of the vocabulary (0 to {vocabulary.size - 1})",
+            param="prompt",
         )
     if len(ids) == 0:
-        raise PromptRefused(RefusalCode.UNSUPPORTED, "the prompt is empty")
+        raise PromptRefused(RefusalCode.UNSUPPORTED, "the prompt is empty", param="prompt")
     return ids
 
 
@@ -75,4 +85,6 @@ def _too_long(tokens: int, context: int, *, at_least: bool) -> PromptRefused:
         RefusalCode.CONTEXT_TOO_LONG,
         f"the prompt has {about}{tokens} tokens, the context {context}; "
         "one must be left for the answer",
+        prompt_tokens=tokens,
+        context_tokens=context,
     )

@@ -109,7 +109,9 @@ class Serving:
         try:
             self._admit(submit)
         except PromptRefused as refusal:
-            self._news.refused.append(Refused(submit.call, refusal.code, str(refusal)))
+            self._news.refused.append(
+                Refused(submit.call, refusal.code, str(refusal), refusal.facts)
+            )
 
     def cancel(self, command: CancelCall) -> None:
         """End a call; its slot is free at once."""

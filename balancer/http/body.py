@@ -107,7 +107,8 @@ def _no_json(data: bytes, error: Exception) -> InvalidRequest:
 def _fault(message: str, data: bytes, expected: Mapping[str, str]) -> InvalidRequest:
     """msgspec's words turned into a parameter, what it held and what it should hold."""
     at = _AT.search(message)
-    path = at[1] if at else ""
+    # `[...]` stands for any key of an object: its whole is shown
+    path = at[1].partition("[...]")[0] if at else ""
     reason = message[: at.start()] if at else message
     if absent := _MISSING.match(reason):
         return missing(f"{path}.{absent[1]}" if path else absent[1])

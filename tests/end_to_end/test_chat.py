@@ -225,6 +225,17 @@ def test_a_prompt_over_the_context_is_refused_with_the_numbers(client: openai.Op
     body: Any = refusal.value.body
     assert body["code"] == "context_length_exceeded"
     assert "2048" in body["message"]
+    assert body["details"]["context_tokens"] == 2048
+    assert body["details"]["prompt_tokens"] > 2048
+
+
+def test_a_token_outside_of_the_vocabulary_is_refused_with_the_parameter(
+    client: openai.OpenAI,
+) -> None:
+    with pytest.raises(openai.BadRequestError) as refusal:
+        _ask(client, "Hello", logit_bias={"999999": 5})
+    body: Any = refusal.value.body
+    assert body["param"] == "logit_bias"
 
 
 def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:

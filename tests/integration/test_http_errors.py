@@ -53,6 +53,7 @@ REFUSED: list[tuple[Any, int, str, str | None]] = [
         "response_format",
     ),
     (_chat(tool_choice="required"), 400, "unsupported_parameter", "tool_choice"),
+    (_chat(logit_bias={"5": 101}), 400, "invalid_value", "logit_bias"),
     (_chat(model="no such model"), 400, "invalid_value", "model"),
     (_chat(model="other"), 404, "model_not_found", "model"),
     ([], 400, "invalid_type", None),
