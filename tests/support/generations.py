@@ -143,3 +143,16 @@ class Balancer:
     def sample(self, name: str, **labels: str) -> float:
         """A metric's value."""
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def finish_all(agent: MemoryAgent) -> None:
+    """Work until nothing is left to do."""
+    while agent.unanswered or agent.running:
+        agent.answer()
+        for call in tuple(agent.running):
+            agent.finish(call)
+    await settle()

@@ -5,6 +5,7 @@ Both generation routes share this; they differ in the shapes that they hand in.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
@@ -139,7 +140,7 @@ class _Course:
         )
 
 
-class _Sink:
+class _Sink(ABC):
     """What both sinks have in common."""
 
     def __init__(self, course: _Course) -> None:
@@ -153,6 +154,7 @@ class _Sink:
         """An agent works on it."""
         self.course.agent = agent
 
+    @abstractmethod
     def on_tokens(
         self,
         token_ids: tuple[int, ...],
@@ -160,7 +162,6 @@ class _Sink:
         logprobs: tuple[TokenLogprob, ...],
     ) -> None:
         """One step's output."""
-        raise NotImplementedError
 
 
 class _StreamingSink(_Sink):
