@@ -5,7 +5,9 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from agent.engine.frames import EngineFacts
-from agent.engine.llama import Context, Model, Vocabulary
+from agent.engine.llama.context import Context
+from agent.engine.llama.model import Model
+from agent.engine.llama.vocabulary import Vocabulary
 
 
 def facts_of(model: Model, context: Context) -> EngineFacts:

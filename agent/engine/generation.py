@@ -10,7 +10,7 @@ from collections.abc import Container
 
 from agent.engine.detokenizer import Detokenizer
 from agent.engine.frames import CallTokens, Submit
-from agent.engine.llama import Floats
+from agent.engine.llama.arrays import Floats
 from agent.engine.sampling import Sampler, logprobs_of
 from agent.engine.stopping import StopMatcher
 from protocol.generation import FinishReason, TokenLogprob

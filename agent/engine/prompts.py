@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from agent.engine.frames import Submit
-from agent.engine.llama import Ints, Vocabulary
+from agent.engine.llama.arrays import Ints
+from agent.engine.llama.vocabulary import Vocabulary
 from agent.engine.sampling import problem_with
 from protocol.refusals import RefusalCode
 

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.engine.frames import Sampling
-from agent.engine.llama import Candidates, Floats, Ints, SamplerChain
+from agent.engine.llama.arrays import Floats, Ints
+from agent.engine.llama.sampler_chain import Candidates, SamplerChain
 from protocol.generation import TokenLogprob, TopLogprob
 
 PROBABLE_LOGITS = 12.0

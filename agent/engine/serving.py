@@ -21,7 +21,10 @@ from agent.engine.frames import (
     Submit,
 )
 from agent.engine.generation import Generation, ResumeMismatch
-from agent.engine.llama import Candidates, Context, Ints, Model
+from agent.engine.llama.arrays import Ints
+from agent.engine.llama.context import Context
+from agent.engine.llama.model import Model
+from agent.engine.llama.sampler_chain import Candidates
 from agent.engine.prompts import PromptRefused, known_tokens
 from agent.engine.sampling import Sampler
 from agent.engine.scheduler import Plan, Scheduler, Seat

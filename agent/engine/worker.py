@@ -115,7 +115,9 @@ def loaded(channel: Channel, options: EngineOptions) -> Serving:
     try:
         # here, not above: the parent must be watched before anything slow happens
         from agent.engine.facts import facts_of  # noqa: PLC0415 (see above)
-        from agent.engine.llama import Context, Model, start_backend  # noqa: PLC0415 (likewise)
+        from agent.engine.llama.context import Context  # noqa: PLC0415 (likewise)
+        from agent.engine.llama.log import start_backend  # noqa: PLC0415 (likewise)
+        from agent.engine.llama.model import Model  # noqa: PLC0415 (likewise)
         from agent.engine.serving import Serving  # noqa: PLC0415 (likewise)
     except (ImportError, OSError, RuntimeError) as error:
         raise ModelUnusable(

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import agent.demo_model
 from agent.engine.frames import EngineOptions, Sampling, Submit, encode
-from agent.engine.llama import Context, LlamaLog, Model, start_backend
+from agent.engine.llama.context import Context
+from agent.engine.llama.log import LlamaLog, start_backend
+from agent.engine.llama.model import Model
 from agent.engine.serving import Serving
 
 SHIPPED = Path(agent.demo_model.__file__).with_name("paddler-demo.gguf")

@@ -19,7 +19,9 @@ from agent.engine.frames import (
     Sampling,
     Submit,
 )
-from agent.engine.llama import Context, LlamaLog, Model, start_backend
+from agent.engine.llama.context import Context
+from agent.engine.llama.log import LlamaLog, start_backend
+from agent.engine.llama.model import Model
 from agent.engine.serving import Serving
 from agent.errors import ModelUnusable
 from protocol.refusals import RefusalCode, consequence_of

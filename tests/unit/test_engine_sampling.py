@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from agent.engine.frames import Sampling
-from agent.engine.llama import Candidates
+from agent.engine.llama.sampler_chain import Candidates
 from agent.engine.sampling import (
     IMPOSSIBLE,
     Sampler,

@@ -1,0 +1,37 @@
+"""llama.cpp's own log, and its start."""
+
+from __future__ import annotations
+
+import ctypes
+
+from llama_cpp import llama_cpp as api
+
+from agent.engine.stderr_lines import say
+
+LOG_WARNING = 3
+LOG_ERROR = 4
+
+
+class LlamaLog:
+    """llama.cpp's own log: warnings and errors become lines of ours, the rest is dropped."""
+
+    def __init__(self) -> None:
+        self.last_error = ""
+        # kept: llama.cpp holds the bare pointer
+        self._callback = api.llama_log_callback(self._take)
+        api.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _take(self, level: int, text: bytes | None, _user_data: object) -> None:
+        if not text or level not in (LOG_WARNING, LOG_ERROR):
+            return
+        line = text.decode("utf-8", "replace").strip()
+        if level == LOG_ERROR:
+            self.last_error = line
+        say(f"llama.cpp: {line}")
+
+
+def start_backend() -> LlamaLog:
+    """Once a process, before anything else here."""
+    log = LlamaLog()
+    api.llama_backend_init()
+    return log

@@ -1,0 +1,69 @@
+"""A model's tokens: their ids, their texts, and the way from text to ids."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from llama_cpp import llama_cpp as api
+
+from agent.engine.llama.arrays import Ints
+from agent.errors import ModelUnusable
+
+MAX_PIECE_BYTES = 4096
+
+
+class Vocabulary:
+    """The model's tokens."""
+
+    def __init__(self, model: Any) -> None:
+        self._vocab = api.llama_model_get_vocab(model)
+        self.size: int = api.llama_vocab_n_tokens(self._vocab)
+        if self.size <= 0:
+            raise ModelUnusable("The model file has no vocabulary; it cannot generate text.")
+        self.bos: int = api.llama_vocab_bos(self._vocab)
+        self.eos: int = api.llama_vocab_eos(self._vocab)
+        self.eot: int = api.llama_vocab_eot(self._vocab)
+        self.adds_bos: bool = api.llama_vocab_get_add_bos(self._vocab) and self.bos >= 0
+        self.end_tokens = tuple(
+            token for token in range(self.size) if api.llama_vocab_is_eog(self._vocab, token)
+        )
+        buffer = ctypes.create_string_buffer(MAX_PIECE_BYTES)
+        self.pieces = [self._piece(token, buffer, special=False) for token in range(self.size)]
+        """What a token adds to the text: control tokens nothing."""
+        self.shown_pieces = [self._piece(token, buffer, special=True) for token in range(self.size)]
+        """The same, with the text of control tokens."""
+        self.longest_piece = max(map(len, self.shown_pieces))
+
+    def attributes(self, token: int) -> int:
+        """llama.cpp's attribute bits of a token."""
+        return int(api.llama_vocab_get_attr(self._vocab, token))
+
+    def text(self, token: int) -> str:
+        """A special token's text as templates expect it; "" if the model has no such token."""
+        if not 0 <= token < self.size:
+            return ""
+        text: bytes | None = api.llama_vocab_get_text(self._vocab, token)
+        return (text or b"").decode("utf-8", "replace")
+
+    def tokenize(self, text: str) -> Ints:
+        """The ids of a text. Special tokens written in it are parsed; none is added."""
+        data = text.encode("utf-8", "replace")
+        ids = np.empty(len(data) + 8, dtype=np.int32)
+        pointer = ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        count = api.llama_tokenize(self._vocab, data, len(data), pointer, len(ids), False, True)
+        if count < 0 and -count > len(ids):
+            ids = np.empty(-count, dtype=np.int32)
+            pointer = ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+            count = api.llama_tokenize(self._vocab, data, len(data), pointer, len(ids), False, True)
+        if count < 0:
+            raise ValueError(f"llama.cpp could not tokenise {len(data)} bytes")
+        return ids[:count].copy()
+
+    def _piece(self, token: int, buffer: Any, *, special: bool) -> bytes:
+        size = api.llama_token_to_piece(self._vocab, token, buffer, MAX_PIECE_BYTES, 0, special)
+        if size < 0:
+            buffer = ctypes.create_string_buffer(-size)
+            size = api.llama_token_to_piece(self._vocab, token, buffer, -size, 0, special)
+        return bytes(buffer.raw[:size])
