@@ -73,6 +73,13 @@ def cmake_args(machine: str, flags: frozenset[str], extra: str) -> list[str]:
     return args + shlex.split(extra)
 
 
+def machine_args() -> list[str]:
+    """`cmake_args` for this machine and the `CMAKE_ARGS` in the environment."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpu_flags(cpuinfo.read_text()) if cpuinfo.exists() else frozenset()
+    return cmake_args(platform.machine(), flags, os.environ.get("CMAKE_ARGS", ""))
+
+
 def cache_key(requirement: str, args: list[str]) -> str:
     """What a build is stored under: the exact requirement, machine, libc and flags."""
     facts = [requirement, platform.machine(), *platform.libc_ver(), *args]
@@ -142,10 +149,7 @@ def say(text: str) -> None:
 def main() -> int:
     """Print the path of the wheel for the requirement in argv, building it if need be."""
     requirement = sys.argv[1]
-    extra = os.environ.get("CMAKE_ARGS", "")
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpu_flags(cpuinfo.read_text()) if cpuinfo.exists() else frozenset()
-    args = cmake_args(platform.machine(), flags, extra)
+    args = machine_args()
     folder = cache_dir() / cache_key(requirement, args)
     try:
         with locked(folder):

@@ -89,7 +89,7 @@ def bench(model: Model, log: LlamaLog, slots: int, threads: int, seconds: float)
     options = EngineOptions(model_path="", slots=slots, threads=threads)
     for name, sampling in SAMPLINGS.items():
         context = TimedContext(model, options, log)
-        serving = Serving(model, context)
+        serving = Serving(model, context, options)
         serving.warm_up()
         measured = measure(context, serving, sampling, seconds)
         print(f"{slots:5d}  {name:22s}{measured.row()}", flush=True)
