@@ -34,17 +34,25 @@ class AgentStatus(Struct, frozen=True, kw_only=True):
 
     `seq` grows by one a status message of a link, so older ones are recognised.
     `capacity_version` grows only when the agent could accept more than before.
+    `cache_seq` is that of the last `cache_changed` sent.
+    `queries_total` is how many calls for embeddings, scores or ids are taken at once, beside the
+    slots, `queries_running` how many there are.
     `engine_steps` counts decode steps; `has_work` says whether one could run now.
     """
 
     seq: Annotated[int, Meta(ge=0)]
     capacity_version: Annotated[int, Meta(ge=0)]
+    cache_seq: Annotated[int, Meta(ge=0)] = 0
     slots_total: Annotated[int, Meta(ge=0, le=MAX_SLOTS)]
     running: Annotated[tuple[CallId, ...], Meta(max_length=MAX_SLOTS)] = ()
     waiting: Annotated[tuple[CallId, ...], Meta(max_length=MAX_SLOTS)] = ()
     paused: Annotated[tuple[CallId, ...], Meta(max_length=MAX_SLOTS)] = ()
+    queries_total: Annotated[int, Meta(ge=0, le=MAX_SLOTS)] = 0
+    queries_running: Annotated[int, Meta(ge=0, le=MAX_SLOTS)] = 0
     engine_steps: int = 0
     has_work: bool = False
     kv_cells_used: int = 0
     kv_cells_total: int = 0
     issues: Annotated[tuple[Issue, ...], Meta(max_length=MAX_ISSUES)] = ()
+    load_progress: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """How much of the model is in memory, while it is being loaded."""

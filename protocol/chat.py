@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
+Modality = Literal["vision", "audio"]
+
+MAX_MEDIA = 32
+"""Images and sounds of one request."""
+MAX_MEDIA_BYTES = 16 * 1024 * 1024
+"""Their files, together."""
+
+MediaBytes = Annotated[bytes, Meta(min_length=1, max_length=MAX_MEDIA_BYTES)]
+"""A file; base64 in JSON."""
 
 
 class TextPart(Struct, frozen=True, kw_only=True, tag_field="type", tag="text"):
     """A piece of text inside a message of several parts."""
 
     text: str
+
+
+class ImagePart(Struct, frozen=True, kw_only=True, tag_field="type", tag="image"):
+    """An image inside a message: a JPEG, PNG, WebP, GIF (its first picture) or BMP file."""
+
+    data: MediaBytes
+
+
+class AudioPart(Struct, frozen=True, kw_only=True, tag_field="type", tag="audio"):
+    """A sound inside a message: a WAV file."""
+
+    data: MediaBytes
+
+
+MediaPart = ImagePart | AudioPart
+Part = TextPart | ImagePart | AudioPart
 
 
 class FunctionCall(Struct, frozen=True, kw_only=True):
@@ -50,7 +75,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One turn. `content` is text, parts, or None beside `tool_calls`."""
 
     role: Role
-    content: str | tuple[TextPart, ...] | None = None
+    content: str | tuple[Part, ...] | None = None
     name: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None

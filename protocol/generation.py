@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from protocol.chat import Message, Tool
+from protocol.grammar import Grammar
+from protocol.models import ModelName
 
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -19,18 +21,38 @@ MAX_MESSAGES = 10_000
 MAX_STOPS = 16
 MAX_STOP_CHARS = 1024
 MAX_TOP_LOGPROBS = 20
+MAX_DRY_WINDOW = 16_384
+MAX_DRY_SEQUENCE_BREAKERS = 32
+MAX_DRY_SEQUENCE_BREAKER_CHARS = 40
+DRY_SEQUENCE_BREAKERS = ("\n", ":", '"', "*")
+MAX_ADAPTERS = 16
+MAX_ADAPTER_SCALE = 100
+MAX_PRIORITY = 1000
+MAX_SAMPLER_STATE = 8
+"""Numbers that a sampler may carry from token to token; mirostat has one."""
+
+AdapterScale = tuple[ModelName, Annotated[float, Meta(ge=-MAX_ADAPTER_SCALE, le=MAX_ADAPTER_SCALE)]]
+SamplerState = Annotated[tuple[float, ...], Meta(max_length=MAX_SAMPLER_STATE)]
 
 
 class GenerationRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One generation, whoever asked. Exactly one of `messages` and `prompt` is set.
 
     Neutral values switch a sampler off: temperature 0 is greedy, top_k 0, top_p 1, min_p 0,
-    typical_p 1, repeat_penalty 1, the other penalties 0.
+    typical_p 1, repeat_penalty 1, the other penalties 0, dry_multiplier 0, xtc_probability 0 (or
+    xtc_threshold over 0.5), mirostat 0.
+
+    They apply in this order: logit_bias, penalties (presence, frequency, repeat), DRY, top_k,
+    typical_p, top_p, min_p, XTC, temperature. Mirostat 1 or 2 takes the place of what stands
+    between DRY and temperature. Penalties look at the last `penalty_last_n` generated tokens, DRY
+    at the last `dry_penalty_last_n` of prompt and answer, back to the last sequence breaker.
     """
 
     model: str = ""
     messages: Annotated[tuple[Message, ...], Meta(max_length=MAX_MESSAGES)] | None = None
     prompt: str | tuple[TokenId, ...] | None = None
+    suffix: str | None = None
+    """Not None: write what stands between the prompt, a text, and this."""
     tools: tuple[Tool, ...] = ()
     enable_thinking: bool | None = None
     template_arguments: dict[str, Any] = {}
@@ -45,6 +67,20 @@ class GenerationRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
     penalty_last_n: Annotated[int, Meta(ge=0)] = 64
+    dry_multiplier: Annotated[float, Meta(ge=0, le=100)] = 0.0
+    dry_base: Annotated[float, Meta(ge=1, le=100)] = 1.75
+    dry_allowed_length: Annotated[int, Meta(ge=0, le=MAX_DRY_WINDOW)] = 2
+    dry_penalty_last_n: Annotated[int, Meta(ge=0, le=MAX_DRY_WINDOW)] = 64
+    dry_sequence_breakers: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=MAX_DRY_SEQUENCE_BREAKER_CHARS)], ...],
+        Meta(max_length=MAX_DRY_SEQUENCE_BREAKERS),
+    ] = DRY_SEQUENCE_BREAKERS
+    xtc_probability: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    xtc_threshold: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    mirostat: Annotated[int, Meta(ge=0, le=2)] = 0
+    mirostat_tau: Annotated[float, Meta(ge=0, le=100)] = 5.0
+    """The surprise aimed at, in bits."""
+    mirostat_eta: Annotated[float, Meta(ge=0, le=1)] = 0.1
     logit_bias: tuple[tuple[TokenId, float], ...] = ()
     seed: Seed = 0
     stop: Annotated[
@@ -54,13 +90,25 @@ class GenerationRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ignore_eos: bool = False
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     """None: no logprobs. 0: of the chosen tokens only. n: also of the n likeliest."""
+    grammar: Grammar | None = None
+    adapters: Annotated[tuple[AdapterScale, ...], Meta(max_length=MAX_ADAPTERS)] = ()
+    """LoRA adapters that the model's agents have loaded, and how strongly each one acts."""
+    priority: Annotated[int, Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = 0
+    """When memory is short, the call of the lowest gives way first."""
+    context_shift: bool = False
+    """When the context is full, drop the older half of what came behind the prompt and go on."""
 
 
-class Resume(Struct, frozen=True, kw_only=True):
-    """Where a generation goes on: the ids that other agents produced, and what was emitted."""
+class Resume(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a generation goes on: the ids that other agents produced, and what was emitted.
+
+    `sampler_state` is the last that came with one of the tokens (`Tokens.sampler_states`); a
+    mirostat call with tokens needs it, no other has it.
+    """
 
     token_ids: tuple[TokenId, ...]
     emitted_chars: Annotated[int, Meta(ge=0)]
+    sampler_state: SamplerState = ()
 
 
 class ReasoningDelta(Struct, frozen=True, tag_field="type", tag="reasoning"):
@@ -126,9 +174,15 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 class Timings(Struct, frozen=True, kw_only=True):
-    """Durations in milliseconds as the agent measured them."""
+    """Durations in milliseconds as the agent measured them, and what drafting did."""
 
     template_ms: float = 0.0
     queue_ms: float = 0.0
     prefill_ms: float = 0.0
     decode_ms: float = 0.0
+    encode_ms: float = 0.0
+    """Of the prefill, what images and sounds took to be encoded."""
+    draft_steps: int = 0
+    """Steps in which drafted tokens were checked; how many they were, and how many were right."""
+    drafted_tokens: int = 0
+    accepted_draft_tokens: int = 0

@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9._:/@-]{1,200}$"
+ModalityName = Annotated[str, Meta(max_length=32)]
 ModelName = Annotated[str, Meta(pattern=MODEL_NAME_PATTERN)]
 
 
@@ -23,3 +24,14 @@ class ServedModel(Struct, frozen=True, kw_only=True):
     architecture: Annotated[str, Meta(max_length=64)] = ""
     description: Annotated[str, Meta(max_length=256)] = ""
     has_chat_template: bool = True
+    modalities: Annotated[tuple[ModalityName, ...], Meta(max_length=16)] = ()
+    """What its prompts may hold beside text: each a `protocol.chat.Modality`, or one of a later
+    version's."""
+    generates: bool = True
+    """False: it makes embeddings only, and has no slot."""
+    embedding_dimensions: int = 0
+    reranks: bool = False
+    infills: bool = False
+    """Whether it can write what stands between a prompt and a suffix."""
+    adapters: Annotated[tuple[ModelName, ...], Meta(max_length=64)] = ()
+    """LoRA adapters that a request may ask for."""

@@ -31,6 +31,7 @@ class RefusalCode(IntEnum):
     INVALID_MEDIA = -32009
     CAP_EXCEEDED = -32010
     RESUME_MISMATCH = -32011
+    CANNOT_MOVE = -32012
 
 
 class Consequence(Struct, frozen=True):
@@ -72,6 +73,8 @@ CONSEQUENCES: dict[int, Consequence] = {
         "cap_exceeded", 429, "token_limit_exceeded", "client", False
     ),
     RefusalCode.RESUME_MISMATCH: Consequence("resume_mismatch", None, None, "agent", True),
+    # of a sequence's state: its call can be resumed without it
+    RefusalCode.CANNOT_MOVE: Consequence("cannot_move", None, None, "capacity", True),
 }
 
 _JSONRPC_OWN = Consequence("protocol_error", 502, "upstream_failed", "agent", True)

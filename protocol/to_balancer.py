@@ -7,9 +7,17 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from protocol.agent_status import AgentStatus, Hardware, Issue
-from protocol.generation import FinishReason, StepDelta, Timings, TokenLogprob, Usage
+from protocol.generation import (
+    FinishReason,
+    SamplerState,
+    StepDelta,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
 from protocol.jsonrpc import CallId, ErrorObject
 from protocol.models import ServedModel
+from protocol.prefix_chain import HASH_BYTES, PackedBlocks
 from protocol.transfer_messages import AbortTransfer, Credit
 
 PROTOCOL_VERSION = 1
@@ -22,8 +30,9 @@ Label = Annotated[str, Meta(max_length=128)]
 class Register(Struct, frozen=True, kw_only=True):
     """The first message of a link. `epoch` is drawn when the agent's process starts.
 
-    Agents with equal `resume_key` can take over each other's generations; the balancer only
-    compares. `status.slots_total` is 0 while no model is loaded.
+    Agents with equal `resume_key` can take over each other's generations, those with equal `kv_key`
+    (if they have one) each other's KV cache, too; the balancer only compares. `status.slots_total`
+    is 0 while no model is loaded.
     """
 
     name: AgentName
@@ -36,6 +45,7 @@ class Register(Struct, frozen=True, kw_only=True):
     hardware: Hardware = Hardware()
     model: ServedModel | None = None
     resume_key: Annotated[str, Meta(max_length=128)] = ""
+    kv_key: Annotated[str, Meta(max_length=128)] = ""
     status: AgentStatus
 
 
@@ -53,6 +63,7 @@ class Heartbeat(Struct, frozen=True, kw_only=True):
     status: AgentStatus
     model: ServedModel | None = None
     resume_key: Annotated[str, Meta(max_length=128)] = ""
+    kv_key: Annotated[str, Meta(max_length=128)] = ""
 
 
 class PrefillProgress(Struct, frozen=True, array_like=True):
@@ -66,7 +77,8 @@ class PrefillProgress(Struct, frozen=True, array_like=True):
 class Tokens(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One engine step: parallel arrays over the calls that got tokens in it.
 
-    `logprobs` is empty unless a call of the step asked for them; then it is parallel too.
+    `logprobs` is empty unless a call of the step asked for them; then it is parallel too. So is
+    `sampler_states`, which is for `Resume.sampler_state`: only mirostat has one.
     """
 
     calls: tuple[CallId, ...]
@@ -74,12 +86,15 @@ class Tokens(Struct, frozen=True, kw_only=True, omit_defaults=True):
     deltas: tuple[StepDelta, ...]
     logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()
     prefill: tuple[PrefillProgress, ...] = ()
+    sampler_states: tuple[SamplerState, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.calls) == len(self.token_ids) == len(self.deltas):
             raise ValueError("`calls`, `token_ids` and `deltas` must have equal length")
         if self.logprobs and len(self.logprobs) != len(self.calls):
             raise ValueError("`logprobs` must be empty or as long as `calls`")
+        if self.sampler_states and len(self.sampler_states) != len(self.calls):
+            raise ValueError("`sampler_states` must be empty or as long as `calls`")
 
 
 class Finished(Struct, frozen=True, kw_only=True):
@@ -97,6 +112,23 @@ class Failed(Struct, frozen=True, kw_only=True):
 
     call: CallId
     error: ErrorObject
+
+
+class CacheChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Prefix blocks that the agent's cache gained and lost since the message before.
+
+    `cache_seq` grows by one a message, over all links of the agent's process. `starts_over`: what
+    was told before does not count any more. Within `gained` a block comes after those before it.
+    """
+
+    cache_seq: Annotated[int, Meta(ge=1)]
+    gained: PackedBlocks = b""
+    lost: PackedBlocks = b""
+    starts_over: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.gained) % HASH_BYTES or len(self.lost) % HASH_BYTES:
+            raise ValueError(f"blocks have {HASH_BYTES} bytes each")
 
 
 class IssueRaised(Struct, frozen=True, kw_only=True):
@@ -123,6 +155,7 @@ METHODS: dict[str, type[Struct]] = {
     "tokens": Tokens,
     "finished": Finished,
     "failed": Failed,
+    "cache_changed": CacheChanged,
     "issue_raised": IssueRaised,
     "issue_cleared": IssueCleared,
     "goodbye": Goodbye,

@@ -6,21 +6,25 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from protocol import codec, to_agent, to_balancer
+from protocol import codec, prefix_chain, to_agent, to_balancer
 from protocol.agent_status import AgentStatus, Hardware, Issue
 from protocol.chat import (
+    AudioPart,
     FunctionCall,
     FunctionDefinition,
+    ImagePart,
     Message,
     TextPart,
     Tool,
     ToolCall,
 )
+from protocol.embeddings import Embeddings, InputError, Scores, Text, TokenIds
 from protocol.errors import (
     DuplicateId,
     FrameTooDeep,
@@ -41,6 +45,7 @@ from protocol.generation import (
     TopLogprob,
     Usage,
 )
+from protocol.grammar import Grammar
 from protocol.jsonrpc import ErrorObject, ErrorResponse, Notification, Request, Response, RpcCode
 from protocol.models import ServedModel
 from protocol.transfer_messages import AbortTransfer, Credit
@@ -50,14 +55,18 @@ GOLDEN = Path(__file__).parent / "golden" / "protocol"
 STATUS = AgentStatus(
     seq=7,
     capacity_version=3,
+    cache_seq=5,
     slots_total=4,
     running=(1, 2),
     paused=(2,),
+    queries_total=16,
+    queries_running=2,
     engine_steps=1234,
     has_work=True,
     kv_cells_used=96,
     kv_cells_total=8192,
     issues=(Issue(code="engine_died", message="The engine was killed (SIGKILL); restarting."),),
+    load_progress=0.25,
 )
 MODEL = ServedModel(
     name="demo",
@@ -67,6 +76,9 @@ MODEL = ServedModel(
     size_bytes=9_500_000,
     parameters=2_370_000,
     architecture="llama",
+    modalities=("vision",),
+    embedding_dimensions=192,
+    adapters=("poet",),
 )
 
 TO_AGENT: dict[str, Struct] = {
@@ -74,7 +86,14 @@ TO_AGENT: dict[str, Struct] = {
         model="demo",
         messages=(
             Message(role="system", content="Be brief."),
-            Message(role="user", content=(TextPart(text="Which port?"),)),
+            Message(
+                role="user",
+                content=(
+                    TextPart(text="Which port?"),
+                    ImagePart(data=b"GIF89a"),
+                    AudioPart(data=b"RIFF"),
+                ),
+            ),
             Message(
                 role="assistant",
                 tool_calls=(
@@ -90,16 +109,37 @@ TO_AGENT: dict[str, Struct] = {
         seed=42,
         stop=("\n\n",),
         logit_bias=((5, -100.0),),
+        dry_multiplier=0.8,
+        dry_sequence_breakers=("\n", "###"),
+        xtc_probability=0.5,
+        mirostat=2,
+        mirostat_eta=0.25,
         top_logprobs=2,
+        adapters=(("poet", 0.5),),
+        priority=5,
+        context_shift=True,
+        grammar=Grammar(kind="regex", text="[0-9]+", trigger="<answer>"),
         created=1_700_000_000,
         deadline_ms=60_000,
         trace_id="req_1",
-        resume=Resume(token_ids=(11, 12), emitted_chars=5),
+        cache_scope="tenant-1",
+        prefix_chain=bytes(range(32)),
+        resume=Resume(token_ids=(11, 12), emitted_chars=5, sampler_state=(9.75,)),
     ),
     "cancel": to_agent.Cancel(call=1),
     "pause": to_agent.Pause(call=1),
     "continue": to_agent.Continue(call="request-123"),
     "snapshot": to_agent.Snapshot(),
+    "embed": to_agent.Embed(
+        model="demo", inputs=("Which port?", (1, 2, 3)), pooling="mean", dimensions=2
+    ),
+    "rerank": to_agent.Rerank(model="demo", query="Which port?", documents=("8080", "A cat.")),
+    "tokenize": to_agent.Tokenize(model="demo", text="Hello", add_special=True, with_pieces=True),
+    "detokenize": to_agent.Detokenize(model="demo", token_ids=(1, 2), show_special=True),
+    "export_sequence": to_agent.ExportSequence(call=7, release=True),
+    "import_sequence": to_agent.ImportSequence(
+        tokens=1012, size_bytes=1_560_000, kv_key="cd34", cache_scope="tenant-1"
+    ),
     "credit": Credit(transfer=1, bytes_taken=131072),
     "abort_transfer": AbortTransfer(transfer=1),
 }
@@ -115,9 +155,12 @@ TO_BALANCER: dict[str, Struct] = {
         hardware=Hardware(hostname="gpu-1", cpu="EPYC", cores=2, memory_bytes=2**34),
         model=MODEL,
         resume_key="ab12",
+        kv_key="cd34",
         status=STATUS,
     ),
-    "heartbeat": to_balancer.Heartbeat(status=STATUS, model=MODEL, resume_key="ab12"),
+    "heartbeat": to_balancer.Heartbeat(
+        status=STATUS, model=MODEL, resume_key="ab12", kv_key="cd34"
+    ),
     "tokens": to_balancer.Tokens(
         calls=(1, 2),
         token_ids=((100,), (200, 201)),
@@ -131,16 +174,28 @@ TO_BALANCER: dict[str, Struct] = {
         ),
         logprobs=((TokenLogprob(100, "Hel", -0.1, (TopLogprob(101, "He", -2.5),)),), ()),
         prefill=(to_balancer.PrefillProgress(call=3, done=128, total=900),),
+        sampler_states=((), (9.75,)),
     ),
     "finished": to_balancer.Finished(
         call=1,
         finish_reason="stop",
         usage=Usage(prompt_tokens=9, completion_tokens=5, cached_tokens=2, reasoning_tokens=1),
-        timings=Timings(template_ms=0.5, prefill_ms=3.25, decode_ms=12.5),
+        timings=Timings(
+            template_ms=0.5,
+            prefill_ms=3.25,
+            decode_ms=12.5,
+            encode_ms=1.5,
+            draft_steps=3,
+            drafted_tokens=9,
+            accepted_draft_tokens=6,
+        ),
         stop_sequence="\n\n",
     ),
     "failed": to_balancer.Failed(
         call=1, error=ErrorObject(code=-32006, message="SIGKILL", data={"signal": "SIGKILL"})
+    ),
+    "cache_changed": to_balancer.CacheChanged(
+        cache_seq=5, gained=bytes(range(32)), lost=bytes(16), starts_over=True
     ),
     "issue_raised": to_balancer.IssueRaised(issue=Issue(code="slow", message="Step took 9 s.")),
     "issue_cleared": to_balancer.IssueCleared(code="slow"),
@@ -154,6 +209,21 @@ RESULTS: dict[str, Struct] = {
         protocol_version=1, heartbeat_interval_ms=5000, heartbeat_misses=3
     ),
     "snapshot": STATUS,
+    "embed": Embeddings(
+        pooling="mean",
+        dimensions=2,
+        rows=(1, 0),
+        tokens=(4, 3),
+        errors=(InputError(1, -32002, "the input has 3 tokens, at most 2 can be taken"),),
+        vectors=bytes.fromhex("0000803f00000000"),
+    ),
+    "rerank": Scores(scores=(0.5, None), tokens=(5, 6), errors=(InputError(1, -32006, "no"),)),
+    "tokenize": TokenIds(token_ids=(1, 7), pieces=("<s>", "\xc3")),
+    "detokenize": Text(text="Hello"),
+    "export_sequence": to_agent.ExportedSequence(
+        tokens=1012, size_bytes=1_560_000, kv_key="cd34", sampler_state=(9.5,)
+    ),
+    "import_sequence": to_agent.ImportedSequence(tokens=1012),
 }
 
 
@@ -217,6 +287,14 @@ def test_an_error_answer_is_written_and_read_as_its_golden_file_says() -> None:
     assert codec.BALANCER_RECEIVES.decode(golden) == [ErrorResponse(id=1, error=error)]
 
 
+def test_an_agent_of_a_later_version_may_say_more_than_is_understood() -> None:
+    register = msgspec.json.decode((GOLDEN / "register.json").read_bytes())
+    register["params"]["model"]["modalities"] = ["vision", "smell"]
+    register["params"]["model"]["new"] = register["params"]["new"] = {"more": [1]}
+    [message] = codec.BALANCER_RECEIVES.decode(msgspec.json.encode(register))
+    assert isinstance(message, Request)
+
+
 def test_a_call_is_made_from_a_canonical_request_without_losing_a_field() -> None:
     whole = TO_AGENT["generate_tokens"]
     assert isinstance(whole, to_agent.GenerateTokens)
@@ -226,6 +304,8 @@ def test_a_call_is_made_from_a_canonical_request_without_losing_a_field() -> Non
         created=whole.created,
         deadline_ms=whole.deadline_ms,
         trace_id=whole.trace_id,
+        cache_scope=whole.cache_scope,
+        prefix_chain=whole.prefix_chain,
         resume=whole.resume,
     )
     assert again == whole
@@ -334,11 +414,29 @@ def test_a_request_as_deep_as_http_lets_in_reaches_the_agent_and_spares_its_neig
 def test_arrays_of_a_step_must_be_parallel() -> None:
     short = b'{"calls":[1],"token_ids":[],"deltas":["a"]}'
     uneven = b'{"calls":[1],"token_ids":[[1]],"deltas":["a"],"logprobs":[[],[]]}'
-    for params in (short, uneven):
+    states = b'{"calls":[1],"token_ids":[[1]],"deltas":["a"],"sampler_states":[[1.5],[]]}'
+    for params in (short, uneven, states):
         frame = b'{"jsonrpc":"2.0","method":"tokens","params":' + params + b"}"
         problem = _only_problem(codec.BALANCER_RECEIVES, frame)
         assert isinstance(problem, InvalidParams)
-        assert "logprobs" in str(problem) or "equal length" in str(problem)
+        assert any(part in str(problem) for part in ("logprobs", "equal length", "sampler_states"))
+
+
+def test_cached_blocks_must_be_whole_and_no_more_than_a_chain_has() -> None:
+    for blocks, says in (("A" * 20, "16 bytes"), ("A" * 4 * 32768, "65536"), ("-", "base64")):
+        params = b'{"cache_seq":1,"gained":"' + blocks.encode() + b'"}'
+        frame = b'{"jsonrpc":"2.0","method":"cache_changed","params":' + params + b"}"
+        problem = _only_problem(codec.BALANCER_RECEIVES, frame)
+        assert isinstance(problem, InvalidParams)
+        assert says in str(problem)
+
+
+def test_a_change_of_the_cache_and_a_chain_of_full_size_fit_a_text_frame() -> None:
+    full = bytes(prefix_chain.MAX_BLOCKS * prefix_chain.HASH_BYTES)
+    changed = to_balancer.CacheChanged(cache_seq=1, gained=full, lost=full)
+    assert len(codec.encode_notification(changed)) < codec.MAX_TEXT_FRAME_BYTES
+    call = to_agent.GenerateTokens(prompt="a", prefix_chain=full)
+    assert len(codec.encode_request(1, call)) < codec.MAX_TEXT_FRAME_BYTES
 
 
 def test_a_result_of_the_wrong_shape_is_a_typed_error() -> None:

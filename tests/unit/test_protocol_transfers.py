@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import codec
+from protocol import codec, transfers
 from protocol.errors import FrameTooLarge, MalformedFrame, ProtocolError
 from protocol.jsonrpc import Notification
 from protocol.to_agent import Cancel
 from protocol.transfer_messages import AbortTransfer, Credit
 from protocol.transfers import (
+    MAX_DATA_CALL,
     MAX_OPEN_TRANSFERS,
     MAX_TRANSFER_BYTES,
     PIECE_BYTES,
@@ -112,6 +113,45 @@ def test_a_piece_out_of_place_ends_its_transfer_on_both_sides() -> None:
         inbox.feed(pieces[3])
 
 
+def test_a_sender_beyond_its_credit_ends_its_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfers, "MAX_HELD_BYTES", 0)
+    outbox, inbox = Outbox(), Inbox()
+    outbox.put(BIG)
+    outbox.put(BIG)
+    for piece in outbox.take_binary():
+        inbox.feed(piece)
+    outbox.on_credit(Credit(transfer=2, bytes_taken=PIECE_BYTES))
+    [beyond] = outbox.take_binary()
+    with pytest.raises(FrameTooLarge, match="granted"):
+        inbox.feed(beyond)
+    _deliver_replies(inbox, outbox)
+    assert _carry(outbox, inbox) == [BIG]
+    assert not outbox.has_transfers
+
+
+def test_what_is_put_together_in_memory_at_once_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transfers, "MAX_HELD_BYTES", 2 * WINDOW_BYTES)
+    outbox, inbox = Outbox(), Inbox()
+    for _ in range(MAX_OPEN_TRANSFERS):
+        outbox.put(BIG)
+    outbox.put_data(7, BIG)
+    whole: list[bytes] = []
+    fed = 0
+    while pieces := outbox.take_binary():
+        for piece in pieces:
+            fed += len(piece)
+            message = inbox.feed(piece)
+            if message is not None:
+                whole.append(message)
+            held = fed - len(BIG) * (len(whole) + len(inbox.data))
+            assert held < (2 + 1 + MAX_OPEN_TRANSFERS) * WINDOW_BYTES + len(BIG)
+        _deliver_replies(inbox, outbox)
+    assert whole == [BIG] * MAX_OPEN_TRANSFERS
+    assert list(inbox.data) == [(7, BIG)]
+
+
 def test_more_big_messages_than_may_travel_at_once_wait_their_turn() -> None:
     outbox, inbox = Outbox(), Inbox()
     messages = [bytes([number]) * len(BIG) for number in range(MAX_OPEN_TRANSFERS + 3)]
@@ -155,3 +195,43 @@ def test_a_late_credit_or_abort_changes_nothing() -> None:
 def test_credits_are_bounded_by_their_type() -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"transfer": 1, "bytes_taken": 2**40}, Credit)
+
+
+@given(size=st.integers(1, 5 * PIECE_BYTES), call=st.integers(1, MAX_DATA_CALL))
+def test_a_call_s_data_arrives_whole_under_the_call_s_id(size: int, call: int) -> None:
+    outbox, inbox = Outbox(), Inbox()
+    outbox.put_data(call, b"v" * size)
+    assert outbox.unsent_data_bytes == size
+    assert _carry(outbox, inbox) == []
+    assert list(inbox.data) == [(call, b"v" * size)]
+    assert outbox.unsent_data_bytes == 0
+
+
+def test_data_and_messages_take_turns_and_stay_apart() -> None:
+    outbox, inbox = Outbox(), Inbox()
+    outbox.put_data(7, BIG)
+    outbox.put(BIG)
+    outbox.put_data(8, b"small")
+    assert _carry(outbox, inbox) == [BIG]
+    assert [call for call, _ in inbox.data] == [8, 7]
+
+
+def test_aborted_data_is_not_waited_for() -> None:
+    outbox = Outbox()
+    outbox.put_data(7, BIG)
+    outbox.take_binary()
+    assert outbox.unsent_data_bytes == len(BIG)
+    outbox.on_abort(AbortTransfer(transfer=1))
+    outbox.on_abort(AbortTransfer(transfer=1))
+    assert (outbox.unsent_data_bytes, outbox.has_transfers) == (0, False)
+
+
+@pytest.mark.parametrize(("call", "data"), [(0, b"x"), (MAX_DATA_CALL + 1, b"x"), (1, b"")])
+def test_data_needs_a_call_that_fits_the_header_and_is_not_empty(call: int, data: bytes) -> None:
+    with pytest.raises(ValueError, match="for the call"):
+        Outbox().put_data(call, data)
+
+
+def test_too_much_data_for_one_call_is_refused() -> None:
+    with pytest.raises(FrameTooLarge, match="for a call"):
+        Outbox().put_data(1, bytes(MAX_TRANSFER_BYTES + 1))
