@@ -2,86 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from agent.engine.frames import Sampling
-from agent.engine.llama.sampler_chain import Candidates
-from agent.engine.sampling import (
-    IMPOSSIBLE,
-    Sampler,
-    draw,
-    log_softmax,
-    logprobs_of,
-    nucleus,
-    problem_with,
-    uniform,
-)
-
-SIZE = 200
-ENDS = np.array([3, 4], dtype=np.int32)
-Floats = NDArray[np.float32]
-
-
-def row(seed: int = 0, size: int = SIZE) -> Floats:
-    return np.random.default_rng(seed).standard_normal(size, dtype=np.float32) * np.float32(3)
-
-
-@contextmanager
-def sampler(sampling: Sampling, size: int = SIZE) -> Iterator[Sampler]:
-    made = Sampler(sampling, Candidates(size), size, ENDS)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-def drawn(sampling: Sampling, logits: Floats, count: int = 400) -> list[int]:
-    with sampler(sampling, len(logits)) as made:
-        return [made.choose(logits, position, may_end=True) for position in range(count)]
-
-
-def test_numbers_are_spread_evenly() -> None:
-    numbers = [uniform(7, position) for position in range(20_000)]
-    counts, _ = np.histogram(numbers, bins=20, range=(0, 1))
-    assert counts.min() > 850
-    assert counts.max() < 1150
-    assert min(numbers) >= 0
-    assert max(numbers) < 1
-
-
-def test_numbers_of_other_seeds_positions_and_streams_differ() -> None:
-    numbers = {uniform(s, p, t) for s in range(10) for p in range(10) for t in range(2)}
-    assert len(numbers) == 200
-    assert uniform(1, 23) != uniform(12, 3)
-
-
-def test_a_number_is_the_same_on_every_machine_for_ever() -> None:
-    assert uniform(42, 7) == 0.11586143634009805
-
-
-def test_draws_follow_the_probabilities() -> None:
-    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32))
-    chosen = [draw(logits, 1.0, uniform(1, position)) for position in range(20_000)]
-    shares = np.bincount(chosen, minlength=4) / len(chosen)
-    assert np.abs(shares - [0.5, 0.3, 0.15, 0.05]).max() < 0.015
-
-
-@given(st.floats(0, 1, exclude_max=True), st.floats(1e-5, 2))
-def test_the_impossible_is_never_drawn(number: float, temperature: float) -> None:
-    logits = np.array([-np.inf, 1.0, -np.inf, 0.5, -np.inf], dtype=np.float32)
-    assert draw(logits, temperature, number) in (1, 3)
-
-
-def test_the_largest_number_below_one_draws_the_last_possible_token() -> None:
-    logits = np.array([0.0, 0.0, -np.inf], dtype=np.float32)
-    assert draw(logits, 1.0, np.nextafter(1.0, 0.0)) == 1
+from tests.support.samplers import ENDS, SIZE, drawn, row, sampler
 
 
 def test_a_draw_depends_on_seed_and_position_and_not_on_what_was_drawn_before() -> None:
@@ -127,26 +52,6 @@ def test_top_p_zero_and_tiny_leave_the_best_alone() -> None:
     logits = row()
     for top_p in (0.0, 1e-6):
         assert set(drawn(Sampling(top_p=top_p), logits, 20)) == {int(logits.argmax())}
-
-
-@given(st.integers(0, 10_000), st.floats(0.01, 0.999), st.floats(0.1, 8))
-def test_our_nucleus_is_llama_cpps(seed: int, top_p: float, loudness: float) -> None:
-    logits = row(seed) * np.float32(loudness)
-    ours = set(nucleus(logits, top_p).tolist())
-    probabilities = np.sort(np.exp(log_softmax(logits)))[::-1]
-    reached = probabilities.cumsum()
-    # float32 sums may tip over a border that float64 does not
-    low = int(reached.searchsorted(top_p - 1e-5)) + 1
-    high = int(reached.searchsorted(top_p + 1e-5)) + 1
-    assert low <= len(ours) <= high
-    assert ours == set(np.argsort(-logits, kind="stable")[: len(ours)].tolist())
-
-
-def test_the_nucleus_cut_by_us_and_by_llama_cpp_draws_the_same_tokens() -> None:
-    logits = row(3, 5000)
-    ours = Sampling(top_p=0.9, seed=9)
-    theirs = Sampling(top_p=0.9, seed=9, top_k=5000)
-    assert drawn(ours, logits, 300) == drawn(theirs, logits, 300)
 
 
 def test_logit_bias_forces_and_forbids() -> None:
@@ -203,49 +108,3 @@ def test_broken_logits_still_give_a_token() -> None:
             assert SIZE // 2 <= made.choose(half, 0, may_end=True) < SIZE
             none = np.full(SIZE, np.nan, dtype=np.float32)
             assert 0 <= made.choose(none, 0, may_end=True) < SIZE
-
-
-def test_logprobs_are_of_the_model_and_sum_to_one() -> None:
-    logits = row()
-    assert np.exp(log_softmax(logits)).sum() == pytest.approx(1)
-    pieces = [bytes([token]) for token in range(SIZE)]
-    entry = logprobs_of(logits, 7, 5, pieces)
-    best = np.argsort(-logits)[:5].tolist()
-    assert [top.token_id for top in entry.top] == best
-    assert entry.logprob == pytest.approx(float(log_softmax(logits)[7]))
-    assert entry.piece.encode("latin-1") == pieces[7]
-    assert logprobs_of(logits, 7, 0, pieces).top == ()
-
-
-def test_broken_logits_give_logprobs_that_json_can_carry() -> None:
-    """NaN is `null` in JSON; the balancer dropped such a step, with its neighbours' tokens."""
-    pieces = [bytes([token]) for token in range(SIZE)]
-    broken = np.full(SIZE, np.nan, dtype=np.float32)
-    impossible = row()
-    impossible[9] = -np.inf
-    for logits in (broken, impossible):
-        entry = logprobs_of(logits, 9, 3, pieces)
-        assert entry.logprob == IMPOSSIBLE
-        assert all(np.isfinite(top.logprob) for top in entry.top)
-
-
-@pytest.mark.parametrize(
-    ("sampling", "named"),
-    [
-        (Sampling(temperature=-1), "temperature"),
-        (Sampling(temperature=float("nan")), "temperature"),
-        (Sampling(repeat_penalty=0), "repeat_penalty"),
-        (Sampling(top_p=1.5), "top_p"),
-        (Sampling(top_k=-1), "top_k"),
-        (Sampling(presence_penalty=float("inf")), "presence_penalty"),
-        (Sampling(logit_bias=((SIZE, 1.0),)), "vocabulary"),
-        (Sampling(logit_bias=((1, float("nan")),)), "logit_bias"),
-        (Sampling(top_logprobs=SIZE + 1), "top_logprobs"),
-    ],
-)
-def test_what_llama_cpp_would_not_survive_is_named(sampling: Sampling, named: str) -> None:
-    assert named in problem_with(sampling, SIZE)
-
-
-def test_ordinary_sampling_has_no_problem() -> None:
-    assert problem_with(Sampling(logit_bias=((1, -100.0),), top_logprobs=20), SIZE) == ""

@@ -1,0 +1,186 @@
+"""Constrained generation in the engine: one compiled grammar a content, one matcher a call.
+
+llguidance does the matching (docs/adr/0004). It looks at a token's bytes alone, so that nothing
+here depends on how a text was cut into tokens; its state is a function of the tokens accepted.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+from numpy.typing import NDArray
+
+from agent.errors import GrammarRefused, OutsideGrammar
+from agent.grammar.compiling import compiled, reason
+from agent.grammar.lark_text import TokenNames, grammar_text
+from agent.grammar.reasoning_block import ReasoningBlock
+from protocol.grammar import Grammar
+
+GRAMMARS_KEPT = 32
+_CONTROL = b"\xff"
+"""What llguidance wants in front of tokens that are no text."""
+
+Ints = NDArray[np.int32]
+
+
+class Tokens(Protocol):
+    """What a grammar needs of a vocabulary (`agent.engine.llama.vocabulary.Vocabulary`)."""
+
+    size: int
+    end_tokens: tuple[int, ...]
+    pieces: list[bytes]
+    shown_pieces: list[bytes]
+
+    def tokenize(self, text: str) -> Ints:
+        """The ids of a text, special tokens in it parsed."""
+
+
+class Grammars:
+    """Compiled grammars for one vocabulary: the 32 used last, by content."""
+
+    def __init__(self, vocabulary: Tokens) -> None:
+        self._vocabulary = vocabulary
+        self._ends = np.array(sorted(vocabulary.end_tokens), dtype=np.int32)
+        self._tokenizer = LLTokenizer(
+            cast("Any", _TokenizerWrapper(vocabulary)),
+            n_vocab=vocabulary.size,
+            eos_token=list(vocabulary.end_tokens) or None,
+        )
+        control = (token for token, piece in enumerate(vocabulary.pieces) if not piece)
+        self._control = {vocabulary.shown_pieces[token]: token for token in control}
+        self._names = TokenNames(control=self._control_token, whole=self._whole_token)
+        self._compiled: OrderedDict[tuple[Grammar, ReasoningBlock | None], LLMatcher] = (
+            OrderedDict()
+        )
+
+    def constraint(
+        self, grammar: Grammar, reasoning: ReasoningBlock | None = None
+    ) -> GrammarConstraint:
+        """A call's constraint, at its first token. Raises `GrammarRefused`.
+
+        A grammar's first use compiles it: 1 to 20 ms, 0.5 s at the worst of what the agent's
+        worker lets pass; any other is a copy in microseconds.
+        """
+        key = (grammar, reasoning)
+        matcher = self._compiled.get(key)
+        if matcher is None:
+            text = grammar_text(grammar, reasoning, self._names)
+            matcher = self._compiled[key] = compiled(self._tokenizer, text, grammar.kind)
+            if len(self._compiled) > GRAMMARS_KEPT:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(key)
+        return GrammarConstraint(matcher.deep_copy(), self._ends, self._vocabulary.size)
+
+    @property
+    def kept(self) -> int:
+        """How many compiled grammars are held."""
+        return len(self._compiled)
+
+    def _control_token(self, text: str) -> int | None:
+        return self._control.get(text.encode())
+
+    def _whole_token(self, text: str) -> int | None:
+        ids = self._vocabulary.tokenize(text)
+        return int(ids[0]) if len(ids) == 1 else None
+
+
+class GrammarConstraint:
+    """One call's grammar: an `agent.engine.sampling.constraint.Constraint`.
+
+    All but `close` and `is_complete` raise `GrammarRefused` when the grammar passes its limits at
+    this text: it is over then, and stays so. `accept` raises `OutsideGrammar` and changes nothing.
+    """
+
+    def __init__(self, matcher: LLMatcher, ends: Ints, vocabulary_size: int) -> None:
+        self._matcher = matcher
+        self._ends = ends
+        self._end_set = frozenset(ends.tolist())
+        self._vocabulary_size = vocabulary_size
+        self._bits = np.zeros(-(-vocabulary_size // 32), dtype=np.uint32)
+        self._accepted = 0
+        self._ended = 0
+
+    def allows(self, token: int) -> bool:
+        """Whether the token may come next; an end token where the text is a whole sentence."""
+        if token in self._end_set:
+            return bool(self._matcher.is_accepting())
+        if self._matcher.validate_tokens([token]) == 1:
+            return True
+        self._raise_if_broken()
+        return False
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Which tokens may come next, [vocabulary]; at least one."""
+        matcher = self._matcher
+        matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
+        self._raise_if_broken()
+        bits = np.unpackbits(
+            self._bits.view(np.uint8), count=self._vocabulary_size, bitorder="little"
+        )
+        bits[self._ends] = matcher.is_accepting()
+        return bits.view(np.bool_)
+
+    def accept(self, token: int) -> None:
+        """The token was chosen, here or elsewhere."""
+        if token in self._end_set:
+            self._ended += 1
+        elif self._matcher.try_consume_tokens([token]) == 1:
+            self._accepted += 1
+        else:
+            self._raise_if_broken()
+            raise OutsideGrammar(f"Token {token} is not what the grammar allows here.")
+
+    def rollback(self, count: int) -> None:
+        """Undo the last `count` accepts, `ValueError` if there were fewer. Nothing follows an end
+        token, so those go first."""
+        ends = min(count, self._ended)
+        others = count - ends
+        if others > self._accepted:
+            raise ValueError(f"{count} tokens cannot be undone, fewer were accepted")
+        if others and not self._matcher.rollback(others):
+            self._raise_if_broken()
+        self._ended -= ends
+        self._accepted -= others
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing but an end token may follow."""
+        return bool(self._matcher.is_stopped())
+
+    def close(self) -> None:
+        """Nothing is held that the garbage collector does not free."""
+
+    def _raise_if_broken(self) -> None:
+        if self._matcher.is_error():
+            why = reason(self._matcher.get_error())
+            raise GrammarRefused(f"The grammar cannot be followed any further: {why}.")
+
+
+class _TokenizerWrapper:
+    """The vocabulary as llguidance wants it: text as bytes, all else marked, never to be text."""
+
+    is_tokenizer_wrapper = True
+    bos_token_id = None
+    special_token_ids: tuple[int, ...] = ()
+
+    def __init__(self, vocabulary: Tokens) -> None:
+        self._vocabulary = vocabulary
+        ends = frozenset(vocabulary.end_tokens)
+        self.eos_token_id = vocabulary.end_tokens[0] if vocabulary.end_tokens else None
+        self.tokens = [
+            _CONTROL + (shown or b"<[%d]>" % token)
+            if token in ends or not piece or piece == _CONTROL
+            else piece
+            for token, (piece, shown) in enumerate(
+                zip(vocabulary.pieces, vocabulary.shown_pieces, strict=True)
+            )
+        ]
+
+    def __call__(self, text: str) -> Sequence[int]:
+        """Only a Lark grammar that turns forcing on gets here."""
+        ids: list[int] = self._vocabulary.tokenize(text).tolist()
+        return ids
