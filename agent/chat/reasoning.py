@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from agent.chat.markers import certain_chars
+from agent.grammar.reasoning_block import ReasoningBlock
 
 REVISION = "think-1"
 OPEN = "<think>"
@@ -23,6 +24,11 @@ def knows_reasoning(template: str) -> bool:
 def opens_reasoning(rendered_prompt: str) -> bool:
     """Whether the template has opened the block itself, so that output starts inside it."""
     return rendered_prompt.rstrip().endswith(OPEN)
+
+
+def block_around(rendered_prompt: str) -> ReasoningBlock:
+    """The block as a grammar must let it by."""
+    return ReasoningBlock(OPEN, CLOSE, opens_reasoning(rendered_prompt))
 
 
 class ReasoningSplitter:

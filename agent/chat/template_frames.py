@@ -1,4 +1,4 @@
-"""What crosses the socket pair between the agent and its template worker: length + MessagePack."""
+"""What crosses the socket pair between the agent and its template worker, as MessagePack."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-HEADER_BYTES = 4
 MAX_OUTPUT_BYTES = 1024 * 1024
 MAX_REPLY_BYTES = 2 * MAX_OUTPUT_BYTES
 MAX_REASON_CHARS = 500
@@ -37,6 +36,5 @@ reply_decoder = msgspec.msgpack.Decoder(RenderReply)
 
 
 def encode(frame: RenderJob | RenderReply) -> bytes:
-    """The frame with its length in front."""
-    body = _encoder.encode(frame)
-    return len(body).to_bytes(HEADER_BYTES, "little") + body
+    """The frame's body."""
+    return _encoder.encode(frame)

@@ -1,22 +1,16 @@
 """The process that renders chat templates, so that a hostile one can be killed.
 
 Started as `python -m agent.chat.template_worker FD PARENT_PID`; serves one job at a time until its
-socket closes. Time is the parent's business: it kills. Memory is capped here.
+socket closes (`agent.killable`).
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import resource
-import signal
-import socket
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NoReturn
 
 import jinja2
@@ -26,7 +20,6 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from agent.chat.template_frames import (
-    HEADER_BYTES,
     MAX_OUTPUT_BYTES,
     MAX_REASON_CHARS,
     RenderJob,
@@ -34,10 +27,9 @@ from agent.chat.template_frames import (
     encode,
     job_decoder,
 )
+from agent.killable.job_loop import serve
 
-MEMORY_OVER_BASE_BYTES = 256 * 1024 * 1024
 TEMPLATES_KEPT = 8
-_PR_SET_PDEATHSIG = 1
 
 
 class _RaisedByTemplate(jinja2.TemplateError):
@@ -134,41 +126,9 @@ def _reason(error: Exception) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _cap_memory() -> None:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + MEMORY_OVER_BASE_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _die_with(parent_pid: int) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        raise SystemExit(0)
-
-
-def _received(link: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        piece = link.recv(min(size - len(data), 65536))
-        if not piece:
-            raise SystemExit(0)
-        data += piece
-    return bytes(data)
-
-
-def main(descriptor: int, parent_pid: int) -> None:
-    """Serve until the socket closes."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # they are for the agent; it ends us
-    _die_with(parent_pid)
-    link = socket.socket(fileno=descriptor)
-    link.sendall(encode(RenderReply(kind="rendered", text="")))  # started
-    _cap_memory()
-    while True:
-        size = int.from_bytes(_received(link, HEADER_BYTES), "little")
-        link.sendall(encode(render(job_decoder.decode(_received(link, size)))))
+def _reply_to(job: bytes) -> bytes:
+    return encode(render(job_decoder.decode(job)))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    serve(int(sys.argv[1]), int(sys.argv[2]), _reply_to)

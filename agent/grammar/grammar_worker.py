@@ -1,0 +1,78 @@
+"""The process that compiles a client's grammar first, so that a hostile one can be killed.
+
+Started as `python -m agent.grammar.grammar_worker FD PARENT_PID`. Bytes stand for the vocabulary:
+what a grammar costs to compile hardly depends on it, and tokens that it names are looked for by the
+engine, which has them.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+
+from llguidance import LLMatcher, LLTokenizer
+
+from agent.errors import GrammarRefused
+from agent.grammar.compiling import compiled, limits_for, reason
+from agent.grammar.grammar_frames import (
+    MAX_REFUSAL_CHARS,
+    CompileJob,
+    CompileReply,
+    encode,
+    job_decoder,
+)
+from agent.grammar.lark_text import TokenNames, grammar_text
+from agent.killable.job_loop import serve
+
+MAX_CPU_S = 0.5
+"""What may pass: the engine's loop stands still while it compiles the same once more."""
+
+_BYTES = LLTokenizer("byte")
+_NAMES = TokenNames(control=lambda _text: None, whole=lambda _text: 0)
+_NAMES_TOKENS = re.compile(r"<[^\s<>]")
+
+
+def checked(job: CompileJob) -> CompileReply:
+    """Do one job; whatever the grammar does short of ending the process is a reply."""
+    started = time.process_time()
+    try:
+        _compile(job)
+    except GrammarRefused as refusal:
+        return CompileReply(refusal=shortened(str(refusal)))
+    except (MemoryError, RecursionError):
+        return CompileReply(refusal="The grammar used more memory than it may.", out_of_memory=True)
+    taken = time.process_time() - started
+    if taken > MAX_CPU_S:
+        return CompileReply(
+            refusal=f"The grammar is too large: it takes {taken:.1f} s to compile, "
+            f"{MAX_CPU_S:g} s are allowed."
+        )
+    return CompileReply()
+
+
+def _compile(job: CompileJob) -> None:
+    grammar = job.grammar
+    text = grammar_text(grammar, job.reasoning, _NAMES)
+    if grammar.kind not in ("lark", "gbnf") or not _NAMES_TOKENS.search(grammar.text):
+        compiled(_BYTES, text, grammar.kind)
+        return
+    # without a tokenizer no token can be unknown
+    problem = LLMatcher.validate_grammar(text, limits=limits_for(grammar.kind))
+    if problem and not problem.startswith("WARNING"):
+        raise GrammarRefused(f"The grammar cannot be used: {reason(problem)}.")
+
+
+def shortened(refusal: str) -> str:
+    """A refusal names what is wrong as the client wrote it, which may be as long as the grammar."""
+    if len(refusal) <= MAX_REFUSAL_CHARS:
+        return refusal
+    return f"{refusal[: MAX_REFUSAL_CHARS - 1]}…"
+
+
+def _reply_to(job: bytes) -> bytes:
+    return encode(checked(job_decoder.decode(job)))
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), int(sys.argv[2]), _reply_to)
