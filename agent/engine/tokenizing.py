@@ -1,0 +1,178 @@
+"""Texts to ids and back, for calls that want nothing else.
+
+Tokenising runs at about 3 MB a second. Short texts are done on the engine's loop, at most 32 KiB of
+them between two steps (about 12 ms); longer ones on a thread beside it, which never decodes:
+llama.cpp's tokeniser may be called from any thread, and its call gives the GIL away.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from queue import SimpleQueue
+
+from agent.engine.llama.vocabulary import Vocabulary
+from agent.engine.query_frames import (
+    DetokenizeCall,
+    Detokenized,
+    QueryAnswer,
+    QueryRefused,
+    TokenizeCall,
+    Tokenized,
+)
+from protocol.refusals import RefusalCode
+
+MAX_CALLS = 64
+MAX_TEXT_BYTES = 1024 * 1024
+MAX_IDS = 256 * 1024
+SHORT_BYTES = 32 * 1024
+SLICE_IDS = 32 * 1024
+"""Ids that one turn writes out: about 2 ms."""
+
+
+class Tokenizing:
+    """At most `MAX_CALLS` calls at once, more are refused. `wakes` is a file descriptor that can be
+    read when the thread has finished something: then a turn has something to say."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._short: deque[TokenizeCall] = deque()
+        self._texts: deque[_Text] = deque()
+        self._beside: set[int] = set()
+        self._answers: list[QueryAnswer] = []
+        self._given: SimpleQueue[TokenizeCall | None] = SimpleQueue()
+        self._found: SimpleQueue[QueryAnswer] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self.wakes, self._waker = os.pipe()
+        os.set_blocking(self.wakes, False)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a turn would do something; what the thread works on does not count."""
+        return bool(self._answers or self._short or self._texts or not self._found.empty())
+
+    def submit(self, command: TokenizeCall | DetokenizeCall) -> None:
+        """Take a call, or refuse it with the next turn's answers."""
+        if len(self._short) + len(self._texts) + len(self._beside) >= MAX_CALLS:
+            self._refuse(command.call, RefusalCode.NO_FREE_SLOT, f"{MAX_CALLS} calls wait")
+        elif isinstance(command, TokenizeCall):
+            self._submit_text(command)
+        else:
+            self._submit_ids(command)
+
+    def cancel(self, call: int) -> None:
+        """Forget a call; nothing more is said about it. Unknown: no effect."""
+        self._beside.discard(call)
+        self._short = deque(each for each in self._short if each.call != call)
+        self._texts = deque(each for each in self._texts if each.call != call)
+        self._answers = [answer for answer in self._answers if answer.call != call]
+
+    def turn(self) -> list[QueryAnswer]:
+        """Work for a few milliseconds; the answers that are complete now."""
+        self._collect()
+        text_bytes = SHORT_BYTES
+        while self._short and text_bytes > 0:
+            command = self._short.popleft()
+            text_bytes -= len(command.text)
+            self._answers.append(_tokenized(self._vocabulary, command))
+        if self._texts:
+            text = self._texts[0].written()
+            if text is not None:
+                self._answers.append(text)
+                self._texts.popleft()
+        answers, self._answers = self._answers, []
+        return answers
+
+    def close(self) -> None:
+        """End the thread, after what it is at."""
+        if self._thread is not None:
+            self._given.put(None)
+            self._thread.join()
+        os.close(self.wakes)
+        os.close(self._waker)
+
+    def _submit_text(self, command: TokenizeCall) -> None:
+        size = len(command.text)
+        if size > MAX_TEXT_BYTES:
+            message = f"`text` has {size} characters, at most {MAX_TEXT_BYTES} are tokenised"
+            self._refuse(command.call, RefusalCode.UNSUPPORTED, message, param="text")
+        elif size <= SHORT_BYTES:
+            self._short.append(command)
+        else:
+            self._beside.add(command.call)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="tokenizing", daemon=True)
+                self._thread.start()
+            self._given.put(command)
+
+    def _submit_ids(self, command: DetokenizeCall) -> None:
+        ids, size = command.token_ids, self._vocabulary.size
+        if len(ids) > MAX_IDS:
+            message = f"`token_ids` has {len(ids)} ids, at most {MAX_IDS} are written out"
+            self._refuse(command.call, RefusalCode.UNSUPPORTED, message, param="token_ids")
+        elif ids and not 0 <= min(ids) <= max(ids) < size:
+            message = f"`token_ids` has ids outside of the vocabulary (0 to {size - 1})"
+            self._refuse(command.call, RefusalCode.UNSUPPORTED, message, param="token_ids")
+        else:
+            vocabulary = self._vocabulary
+            pieces = vocabulary.shown_pieces if command.show_special else vocabulary.pieces
+            self._texts.append(_Text(command, pieces))
+
+    def _collect(self) -> None:
+        """Take what the thread has finished; answers to cancelled calls are dropped."""
+        try:
+            os.read(self.wakes, 4096)
+        except BlockingIOError:
+            return
+        while not self._found.empty():
+            answer = self._found.get()
+            if answer.call in self._beside:
+                self._beside.discard(answer.call)
+                self._answers.append(answer)
+
+    def _work(self) -> None:
+        """The thread: it touches the vocabulary and the two queues, nothing else."""
+        while (command := self._given.get()) is not None:
+            self._found.put(_tokenized(self._vocabulary, command))
+            os.write(self._waker, b"\0")
+
+    def _refuse(self, call: int, code: int, message: str, **facts: int | str) -> None:
+        refused = QueryRefused(call=call, code=int(code), message=message, facts=facts)
+        self._answers.append(refused)
+
+
+class _Text:
+    """Ids that are written out, a slice a turn."""
+
+    def __init__(self, command: DetokenizeCall, pieces: list[bytes]) -> None:
+        self.call = command.call
+        self._ids = command.token_ids
+        self._pieces = pieces
+        self._done = 0
+        self._data = bytearray()
+
+    def written(self) -> Detokenized | None:
+        """Do a slice; the whole text when it was the last."""
+        end = self._done + SLICE_IDS
+        pieces = self._pieces
+        self._data += b"".join([pieces[token] for token in self._ids[self._done : end]])
+        self._done = end
+        if end < len(self._ids):
+            return None
+        return Detokenized(call=self.call, text=self._data.decode("utf-8", "replace"))
+
+
+def _tokenized(vocabulary: Vocabulary, command: TokenizeCall) -> QueryAnswer:
+    try:
+        ids = vocabulary.tokenize(
+            command.text,
+            add_special=command.add_special,
+            parse_special=command.parse_special,
+        ).tolist()
+    except ValueError as error:
+        code = int(RefusalCode.ENGINE_FAILED)
+        return QueryRefused(call=command.call, code=code, message=str(error))
+    shown = vocabulary.shown_pieces if command.with_pieces else []
+    pieces = tuple(shown[token].decode("latin-1") for token in ids) if shown else ()
+    return Tokenized(call=command.call, token_ids=tuple(ids), pieces=pieces)
