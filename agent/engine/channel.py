@@ -32,6 +32,10 @@ class Channel:
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
 
+    def also_wake_on(self, descriptor: int) -> None:
+        """Let `wait` end when this can be read, too; whoever reads it empties it."""
+        self._poll.register(descriptor, select.POLLIN)
+
     def send(self, event: Event) -> None:
         """Write what the socket takes now and keep the rest."""
         self._pending += encode(event)

@@ -26,7 +26,8 @@ class EngineDeath(Struct, frozen=True, kw_only=True):
     """The end of an engine process that nobody asked for.
 
     `signal` is a name as "SIGKILL", "" if the process exited by itself, then with `exit_code`.
-    `step` is the last decode step it told of. `message` has the remedy in it.
+    `step` is the last decode step it told of. `message` has the remedy in it. `final`: the next one
+    would end likewise.
     """
 
     signal: str
@@ -34,14 +35,22 @@ class EngineDeath(Struct, frozen=True, kw_only=True):
     phase: Phase
     step: int
     message: str
+    final: bool = False
 
 
 def explain(
-    return_code: int, phase: Phase, step: int, *, load_failure: str = "", last_words: str = ""
+    return_code: int,
+    phase: Phase,
+    step: int,
+    *,
+    load_failure: str = "",
+    final: bool = False,
+    last_words: str = "",
 ) -> EngineDeath:
     """The death behind a process's return code (negative: a signal's number).
 
-    `load_failure` is what the engine itself said; `last_words` the last line of its error output.
+    `load_failure` is what the engine itself said, and `final` how it meant that; `last_words` the
+    last line of its error output.
     """
     name = _signal_name(-return_code) if return_code < 0 else ""
     return EngineDeath(
@@ -50,6 +59,7 @@ def explain(
         phase=phase,
         step=step,
         message=load_failure or _message(name, return_code, phase, step, last_words),
+        final=final,
     )
 
 

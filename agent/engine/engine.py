@@ -27,6 +27,7 @@ from agent.engine.frames import (
     Event,
     Loaded,
     LoadFailed,
+    LoadProgress,
     PauseCall,
     Ready,
     Shutdown,
@@ -35,6 +36,8 @@ from agent.engine.frames import (
     Submit,
 )
 from agent.engine.last_words import LastWords
+from agent.engine.query_frames import MoveCall, QueryAnswer, QueryCall
+from agent.errors import ModelRejected
 
 __all__ = ["CallCommand", "Engine", "EngineDeath", "EngineDoor", "EngineListener"]
 
@@ -45,11 +48,14 @@ LONGEST_BACKOFF_S = 5.0
 SERVED_LONG_ENOUGH_S = 10.0
 SHUTDOWN_GRACE_S = 2.0
 
-CallCommand = Submit | CancelCall | PauseCall | ContinueCall
+CallCommand = Submit | CancelCall | PauseCall | ContinueCall | QueryCall | MoveCall
 
 
 class EngineListener(Protocol):
     """Who hears from the engine. Called synchronously on the event loop; must not raise."""
+
+    def on_load_progress(self, fraction: float) -> None:
+        """So much of the model is loaded; a few times a second at most."""
 
     def on_ready(self, facts: EngineFacts) -> None:
         """The model is loaded; calls may be sent."""
@@ -57,8 +63,12 @@ class EngineListener(Protocol):
     def on_step(self, step: Step) -> None:
         """One decode step's news of all calls."""
 
+    def on_answer(self, answer: QueryAnswer) -> None:
+        """A query is answered or refused."""
+
     def on_died(self, death: EngineDeath) -> None:
-        """All running calls are lost; a restart follows by itself."""
+        """All running calls are lost; a restart follows by itself, unless the first start failed
+        for good."""
 
 
 class EngineDoor(Protocol):
@@ -69,7 +79,10 @@ class EngineDoor(Protocol):
         """The model's facts while it is ready, else None."""
 
     async def run(self, listener: EngineListener) -> None:
-        """Keep an engine alive until cancelled; then end it within a bound."""
+        """Keep an engine alive until cancelled; then end it within a bound.
+
+        Raises `ModelRejected` if the model could never be served, and trying again cannot help.
+        """
 
     def send(self, command: CallCommand) -> None:
         """Hand over a command; dropped while no engine is ready."""
@@ -79,7 +92,8 @@ class Engine:
     """One engine process at a time, restarted when it dies.
 
     A process that dies soon is restarted after 0.2 s, doubling to 5 s; one that served for
-    10 s starts the count anew.
+    10 s starts the count anew. A load that failed for good is not repeated, unless the model was
+    served before: its file may be about to be replaced.
     """
 
     def __init__(self, options: EngineOptions) -> None:
@@ -102,12 +116,19 @@ class Engine:
             self._life.link.send(command)
 
     async def run(self, listener: EngineListener) -> None:
-        """Spawn, supervise and restart until cancelled; the process is gone when this returns."""
+        """Spawn, supervise and restart until cancelled; the process is gone when this returns.
+
+        Raises `ModelRejected` if the first load failed for good.
+        """
         backoff_s = FIRST_BACKOFF_S
+        was_ready = False
         while True:
             death, served_s = await self._live_once(listener)
             log.error("engine died", **{k: getattr(death, k) for k in death.__struct_fields__})
             listener.on_died(death)
+            was_ready = was_ready or served_s > 0
+            if death.final and not was_ready:
+                raise ModelRejected(death.message)
             if served_s > SERVED_LONG_ENOUGH_S:
                 backoff_s = FIRST_BACKOFF_S
             await asyncio.sleep(backoff_s)
@@ -136,6 +157,8 @@ class _Life:
         self._phase: Phase = "loading"
         self._step = 0
         self._load_failure = ""
+        self._is_final = False
+        self._reads_weights = False
         self._clock = asyncio.get_running_loop().time
         self._ready_at: float | None = None
         self._last_words = LastWords()
@@ -168,6 +191,7 @@ class _Life:
             self._phase,
             self._step,
             load_failure=self._load_failure,
+            final=self._is_final,
             last_words=self._last_words.text,
         )
 
@@ -180,14 +204,15 @@ class _Life:
             raise
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
-        """Ask (one that still loads would not hear it), kill; returns when it is gone.
+        """Ask (one that is about to load would not hear it), kill; returns when it is gone.
 
         SIGTERM is no way to ask: the engine ignores it, as a service manager sends it to every
         process of the agent, whose calls are then still to be finished.
         """
         self.link.send(Shutdown())
+        listens = self._phase == "serving" or self._reads_weights
         try:
-            async with asyncio.timeout(SHUTDOWN_GRACE_S if self._phase == "serving" else 0.0):
+            async with asyncio.timeout(SHUTDOWN_GRACE_S if listens else 0.0):
                 await process.wait()
         except TimeoutError:
             # it may have ended in this very moment
@@ -226,7 +251,11 @@ class _Life:
             case Step():
                 self._step = event.number
                 self._listener.on_step(event)
+            case LoadProgress():
+                self._reads_weights = True
+                self._listener.on_load_progress(event.fraction)
             case Loaded():
+                self._reads_weights = False
                 self._phase = "starting_decode"
             case Ready():
                 self._phase = "serving"
@@ -234,7 +263,9 @@ class _Life:
                 self.facts = event.facts
                 self._listener.on_ready(event.facts)
             case LoadFailed():
-                self._load_failure = event.message
+                self._load_failure, self._is_final = event.message, event.final
+            case _:
+                self._listener.on_answer(event)
 
 
 def _environment() -> dict[str, str]:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
+from agent.engine.embedding.embedder import MAX_CALLS
 from agent.engine.frames import EngineFacts
+from agent.engine.infill import missing_tokens
+from agent.engine.llama.adapters import Adapters
 from agent.engine.llama.context import Context
+from agent.engine.llama.embedding_context import longest_input, own_pooling, vector_size
 from agent.engine.llama.model import Model
+from agent.engine.llama.projector import Projector
 from agent.engine.llama.vocabulary import Vocabulary
+from protocol.chat import Modality
 
 
-def facts_of(model: Model, context: Context) -> EngineFacts:
-    """Everything the agent may ask about the model and its context."""
+def facts_of(
+    model: Model,
+    context: Context | None,
+    projector: Projector | None = None,
+    adapters: Adapters | None = None,
+) -> EngineFacts:
+    """Everything the agent may ask about the model, its context (None: it only embeds), its
+    projector and its adapters."""
     vocabulary = model.vocabulary
     return EngineFacts(
-        slots=context.slots,
-        context_tokens=context.context_tokens,
-        kv_cells=context.kv_cells,
+        slots=context.slots if context else 0,
+        context_tokens=context.context_tokens if context else longest_input(model),
+        kv_cells=context.kv_cells if context else 0,
         trained_context_tokens=model.trained_context_tokens,
         vocabulary=vocabulary.size,
         size_bytes=model.size_bytes,
@@ -30,7 +42,21 @@ def facts_of(model: Model, context: Context) -> EngineFacts:
         adds_bos=vocabulary.adds_bos,
         tokenizer_digest=tokenizer_digest(vocabulary),
         llama_cpp_version=model.version,
+        embedding_calls=MAX_CALLS,
+        embedding_dimensions=vector_size(model),
+        can_rerank=own_pooling(model) == "rank",
+        can_infill=not missing_tokens(vocabulary),
+        adapters=adapters.digests if adapters else (),
+        modalities=modalities_of(projector) if projector else (),
+        audio_sample_rate=projector.sample_rate if projector else 0,
+        projector_digest=projector.digest if projector else "",
     )
+
+
+def modalities_of(projector: Projector) -> tuple[Modality, ...]:
+    """What prompts may hold beside text."""
+    vision: tuple[Modality, ...] = ("vision",) if projector.sees else ()
+    return (*vision, "audio") if projector.hears else vision
 
 
 def tokenizer_digest(vocabulary: Vocabulary) -> str:

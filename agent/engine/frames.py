@@ -11,7 +11,17 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from protocol.generation import FinishReason, Timings, TokenLogprob, Usage
+from agent.engine.query_frames import MoveCall, QueryAnswer, QueryCall
+from agent.grammar.reasoning_block import ReasoningBlock
+from protocol.chat import Modality
+from protocol.generation import (
+    DRY_SEQUENCE_BREAKERS,
+    FinishReason,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
+from protocol.grammar import Grammar
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 HEADER_BYTES = 4
@@ -33,6 +43,20 @@ class EngineOptions(Struct, frozen=True, kw_only=True):
     cache_type: CacheType = "f16"
     flash_attention: Switch = "auto"
     unified_kv: Switch = "auto"
+    fit: Switch = "auto"
+    """Off: load without a look at what memory there is."""
+    prefix_cache: Switch = "auto"
+    host_cache_bytes: int = 0
+    """Bound of sequence states saved in host memory; -1: by the machine."""
+    target_gap_ms: float = 0.0
+    """Zero: a fixed prompt budget, larger where the machine is fast."""
+    speculation: Switch = "auto"
+    draft_model_path: str = ""
+    """A small model of the same vocabulary that drafts; none: drafts come from the text so far."""
+    adapters: tuple[tuple[str, str], ...] = ()
+    """LoRA adapters: names and files."""
+    mmproj_path: str = ""
+    """The projector that makes images or sounds embeddings of this model; empty: none."""
 
 
 class Start(Struct, frozen=True, kw_only=True, tag="start", array_like=True):
@@ -54,9 +78,36 @@ class Sampling(Struct, frozen=True, kw_only=True):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     penalty_last_n: int = 64
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = 64
+    dry_sequence_breakers: tuple[str, ...] = DRY_SEQUENCE_BREAKERS
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
     logit_bias: tuple[tuple[int, float], ...] = ()
     ignore_eos: bool = False
     top_logprobs: int | None = None
+
+
+class Medium(Struct, frozen=True, kw_only=True, array_like=True):
+    """An image or a sound of a prompt, behind its first `at` characters.
+
+    The data lie in a file that the engine opens once, before it accepts or refuses the call: RGB,
+    three bytes a pixel, row by row; or float32 samples of one channel at the rate of `EngineFacts`.
+    """
+
+    kind: Literal["image", "audio"]
+    at: int
+    path: str
+    digest: bytes
+    """Of the data: equal digests are equal media."""
+    width: int = 0
+    height: int = 0
+    samples: int = 0
 
 
 class Submit(Struct, frozen=True, kw_only=True, tag="submit", array_like=True):
@@ -66,8 +117,16 @@ class Submit(Struct, frozen=True, kw_only=True, tag="submit", array_like=True):
     detokeniser and the stop matcher, and count as completion tokens; `resume_emitted_chars`, unless
     None, must equal what the replay would have emitted, else the call is refused with
     RESUME_MISMATCH (None: the agent compares after its parsers, whose output the client saw).
+    `resume_sampler_state` came with the last of them (see `CallTokens`).
     `max_tokens` caps prompt-exclusive output including resumed tokens; None: what is left of the
     context. Neither an end token nor a stop string ends the text before `min_tokens`.
+
+    Cached tokens are shared within a `scope` only. When KV cells are short the call of the lowest
+    `priority` gives way first. `speculate` allows drafting, which changes no output. `adapters`
+    are names and scales of loaded ones. `warm`: cache the prompt, generate nothing.
+    `context_shift`: when the context is full, go on without older tokens (context_shift.py).
+
+    A `grammar` binds after the `reasoning` block, if the model has one.
     """
 
     call: int
@@ -78,6 +137,19 @@ class Submit(Struct, frozen=True, kw_only=True, tag="submit", array_like=True):
     stop: tuple[str, ...] = ()
     resume_ids: tuple[int, ...] = ()
     resume_emitted_chars: int | None = None
+    resume_sampler_state: tuple[float, ...] = ()
+    scope: str = ""
+    priority: int = 0
+    speculate: bool = True
+    adapters: tuple[tuple[str, float], ...] = ()
+    context_shift: bool = False
+    warm: bool = False
+    grammar: Grammar | None = None
+    reasoning: ReasoningBlock | None = None
+    suffix: str | None = None
+    """Not None: write what stands between the prompt, a text, and this."""
+    media: tuple[Medium, ...] = ()
+    """In the order in which they stand in the prompt, a text."""
 
 
 class CancelCall(Struct, frozen=True, kw_only=True, tag="cancel", array_like=True):
@@ -102,7 +174,7 @@ class Shutdown(Struct, frozen=True, kw_only=True, tag="shutdown", array_like=Tru
     """Free everything and exit 0."""
 
 
-Command = Start | Submit | CancelCall | PauseCall | ContinueCall | Shutdown
+Command = Start | Submit | CancelCall | PauseCall | ContinueCall | Shutdown | QueryCall | MoveCall
 
 
 class EngineFacts(Struct, frozen=True, kw_only=True):
@@ -126,6 +198,29 @@ class EngineFacts(Struct, frozen=True, kw_only=True):
     tokenizer_digest: str
     """Equal digests: equal vocabulary and special tokens."""
     llama_cpp_version: str
+    embedding_calls: int = 0
+    """Calls for embeddings or scores that are taken at once, beside the slots."""
+    embedding_dimensions: int = 0
+    can_rerank: bool = False
+    can_infill: bool = False
+    adapters: tuple[tuple[str, str], ...] = ()
+    """Names of the LoRA adapters that are loaded, and digests of their files."""
+    modalities: tuple[Modality, ...] = ()
+    """What a prompt may hold beside text."""
+    audio_sample_rate: int = 0
+    projector_digest: str = ""
+    """Of the file that makes images and sounds embeddings."""
+    file_digest: str = ""
+    kv_layout: str = ""
+    """See kv_identity.py; empty: nothing is generated."""
+    host_cache_bytes: int = 0
+    """Bound of the states in host memory, those of other agents among them."""
+
+
+class LoadProgress(Struct, frozen=True, kw_only=True, tag="load_progress", array_like=True):
+    """The weights are being read; a few a second at most."""
+
+    fraction: float
 
 
 class Loaded(Struct, frozen=True, kw_only=True, tag="loaded", array_like=True):
@@ -139,9 +234,13 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready", array_like=True):
 
 
 class LoadFailed(Struct, frozen=True, kw_only=True, tag="load_failed", array_like=True):
-    """The model cannot be served; the message says why and what to do. The process exits 3."""
+    """The model cannot be served; the message says why and what to do. The process exits 3.
+
+    `final`: a further try would fail likewise, a person must act.
+    """
 
     message: str
+    final: bool = False
 
 
 class Accepted(Struct, frozen=True, array_like=True):
@@ -168,12 +267,17 @@ class Refused(Struct, frozen=True, array_like=True):
 
 
 class CallTokens(Struct, frozen=True, array_like=True):
-    """One call's share of a step. `text` is what became certain to emit, maybe ""."""
+    """One call's share of a step. `text` is what became certain to emit, maybe "".
+
+    `sampler_state` is what cannot be rebuilt from tokens, after the last of them: mirostat's mu,
+    else nothing.
+    """
 
     call: int
     token_ids: tuple[int, ...]
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+    sampler_state: tuple[float, ...] = ()
 
 
 class CallProgress(Struct, frozen=True, array_like=True):
@@ -202,6 +306,15 @@ class CallFailed(Struct, frozen=True, array_like=True):
     message: str
 
 
+class CacheNews(Struct, frozen=True, array_like=True):
+    """A holder of cached tokens (a sequence, or an entry in host memory) now has the first `tokens`
+    of what `call` was given and generated; 0: it lost them, whoever's they were."""
+
+    holder: int
+    call: int
+    tokens: int
+
+
 class Step(Struct, frozen=True, kw_only=True, tag="step", array_like=True):
     """Everything that one turn of the loop has to say; within a call, order is
     accepted, tokens, then ended or failed. `number` counts decode steps."""
@@ -215,9 +328,10 @@ class Step(Struct, frozen=True, kw_only=True, tag="step", array_like=True):
     has_work: bool = False
     kv_cells_used: int = 0
     failed: tuple[CallFailed, ...] = ()
+    cache: tuple[CacheNews, ...] = ()
 
 
-Event = Loaded | Ready | LoadFailed | Step
+Event = LoadProgress | Loaded | Ready | LoadFailed | Step | QueryAnswer
 
 _encoder = msgspec.msgpack.Encoder()
 command_decoder = msgspec.msgpack.Decoder(Command)

@@ -11,7 +11,8 @@ from collections.abc import Container
 from agent.engine.detokenizer import Detokenizer
 from agent.engine.frames import CallTokens, Submit
 from agent.engine.llama.arrays import Floats
-from agent.engine.sampling import Sampler, logprobs_of
+from agent.engine.sampling.logprobs import logprobs_of
+from agent.engine.sampling.sampler import Sampler
 from agent.engine.stopping import StopMatcher
 from protocol.generation import FinishReason, TokenLogprob
 
@@ -37,6 +38,7 @@ class Generation:
         self.tokens_generated = 0
         self.finish_reason: FinishReason | None = None
         self.sampler = sampler
+        self._sampler_state = submit.resume_sampler_state
         self._max_tokens = max_tokens
         self._min_tokens = submit.min_tokens
         self._top_logprobs = submit.sampling.top_logprobs
@@ -60,6 +62,7 @@ class Generation:
             if self.finish_reason is not None:
                 raise ResumeMismatch("the generation was over before its last token")
             texts.append(self._accept(token))
+        self._restore_sampler(token_ids)
         chars = sum(map(len, texts))
         if emitted_chars not in (None, chars):
             raise ResumeMismatch(
@@ -74,7 +77,16 @@ class Generation:
         logprobs: tuple[TokenLogprob, ...] = ()
         if self._top_logprobs is not None and token not in self._ends:
             logprobs = (logprobs_of(row, token, self._top_logprobs, self._shown_pieces),)
-        return token, CallTokens(self.call, (token,), self._accept(token), logprobs)
+        text = self._accept(token)
+        return token, CallTokens(self.call, (token,), text, logprobs, self.sampler.state())
+
+    def _restore_sampler(self, token_ids: tuple[int, ...]) -> None:
+        if not token_ids and not self._sampler_state:
+            return
+        try:
+            self.sampler.restore(self._sampler_state)
+        except ValueError as error:
+            raise ResumeMismatch(str(error)) from error
 
     def _accept(self, token: int) -> str:
         """Count a token; the text that is certain with it, at the end all that was held back."""
@@ -85,6 +97,8 @@ class Generation:
         text = self._until_stop(self._detokenizer.feed(token))
         if self._stops.matched is not None:
             self.finish_reason = "stop"
+        elif self.sampler.is_complete:
+            text += self._finish("stop")
         elif self.tokens_generated >= self._max_tokens:
             text += self._finish("length")
         return text

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from agent.engine.frames import Submit
+from agent.engine.infill import infill_prompt, missing_tokens
+from agent.engine.llama.adapters import AdapterSet
 from agent.engine.llama.arrays import Ints
 from agent.engine.llama.vocabulary import Vocabulary
-from agent.engine.sampling import problem_with
+from agent.engine.sampling.limits import problem_with
+from protocol.generation import MAX_ADAPTER_SCALE
 from protocol.refusals import RefusalCode
 
 
@@ -24,8 +27,13 @@ class PromptRefused(Exception):
         self.facts = facts
 
 
-def known_tokens(submit: Submit, vocabulary: Vocabulary, context: int) -> tuple[Ints, int]:
-    """The prompt's ids and the cap on output in force; raises `PromptRefused`."""
+def known_tokens(
+    submit: Submit, vocabulary: Vocabulary, context: int, with_media: Ints | None = None
+) -> tuple[Ints, int]:
+    """The prompt's ids and the cap on output in force; raises `PromptRefused`.
+
+    `with_media` are the ids of a prompt that is not only text.
+    """
     problem = problem_with(submit.sampling, vocabulary.size)
     if problem:
         raise PromptRefused(RefusalCode.UNSUPPORTED, problem, **_parameter_named_in(problem))
@@ -37,11 +45,54 @@ def known_tokens(submit: Submit, vocabulary: Vocabulary, context: int) -> tuple[
         raise PromptRefused(
             RefusalCode.RESUME_MISMATCH, "the tokens to resume after are not of this vocabulary"
         )
-    prompt = _prompt_ids(submit.prompt, vocabulary, context)
+    if with_media is None:
+        prompt = _prompt_ids(submit, vocabulary, context)
+    else:
+        prompt = _with_start(with_media, vocabulary)
     left = context - len(prompt)
     if left < 1:
         raise _too_long(len(prompt), context, at_least=False)
     return prompt, left if submit.max_tokens is None else min(submit.max_tokens, left)
+
+
+def cap_of(submit: Submit, max_tokens: int, *, can_shift: bool) -> int:
+    """The cap on output in force, `max_tokens` but for a context shift; raises `PromptRefused`."""
+    if not submit.context_shift:
+        return max_tokens
+    if not can_shift or submit.media:
+        raise PromptRefused(
+            RefusalCode.UNSUPPORTED,
+            "`context_shift` is not possible with images or sounds, with this model's kind of "
+            "memory or with a unified KV cache: leave it out, and the answer ends when the context "
+            "is full",
+            param="context_shift",
+        )
+    return submit.max_tokens or max_tokens
+
+
+def adapters_of(submit: Submit, loaded: tuple[str, ...]) -> AdapterSet:
+    """The adapters in force, ordered by name; raises `PromptRefused`."""
+    wanted = {name: scale for name, scale in submit.adapters if scale}
+    if len({name for name, _ in submit.adapters}) < len(submit.adapters):
+        raise PromptRefused(
+            RefusalCode.UNSUPPORTED, "`adapters` names one of them twice", param="adapters"
+        )
+    for name, scale in wanted.items():
+        if name not in loaded:
+            known = ", ".join(loaded) or "none"
+            raise PromptRefused(
+                RefusalCode.UNSUPPORTED,
+                f"the adapter {name!r} is not loaded here; loaded are: {known}",
+                param="adapters",
+            )
+        if not abs(scale) <= MAX_ADAPTER_SCALE:
+            raise PromptRefused(
+                RefusalCode.UNSUPPORTED,
+                f"the scale of the adapter {name!r} is {scale}, "
+                f"allowed are {-MAX_ADAPTER_SCALE} to {MAX_ADAPTER_SCALE}",
+                param="adapters",
+            )
+    return tuple(sorted(wanted.items()))
 
 
 def _parameter_named_in(problem: str) -> dict[str, str]:
@@ -49,8 +100,11 @@ def _parameter_named_in(problem: str) -> dict[str, str]:
     return {"param": problem.split("`")[1]} if problem.startswith("`") else {}
 
 
-def _prompt_ids(prompt: str | tuple[int, ...], vocabulary: Vocabulary, context: int) -> Ints:
-    if isinstance(prompt, str):
+def _prompt_ids(submit: Submit, vocabulary: Vocabulary, context: int) -> Ints:
+    prompt = submit.prompt
+    if submit.suffix is not None:
+        ids = _infill_ids(prompt, submit.suffix, vocabulary, context)
+    elif isinstance(prompt, str):
         ids = _tokenized(prompt, vocabulary, context)
     elif _are_ids(prompt, vocabulary.size):
         ids = np.array(prompt, dtype=np.int32)
@@ -65,15 +119,44 @@ def _prompt_ids(prompt: str | tuple[int, ...], vocabulary: Vocabulary, context: 
     return ids
 
 
+def _infill_ids(
+    prefix: str | tuple[int, ...], suffix: str, vocabulary: Vocabulary, context: int
+) -> Ints:
+    missing = missing_tokens(vocabulary)
+    if missing:
+        raise PromptRefused(
+            RefusalCode.UNSUPPORTED,
+            "`suffix`: this model cannot fill in, its vocabulary has no token for the "
+            + " and the ".join(missing),
+            param="suffix",
+        )
+    if not isinstance(prefix, str):
+        raise PromptRefused(
+            RefusalCode.UNSUPPORTED,
+            "`suffix` goes with a `prompt` that is text, not token ids",
+            param="suffix",
+        )
+    _check_length(prefix + suffix, vocabulary, context)
+    return infill_prompt(vocabulary, prefix, suffix)
+
+
 def _tokenized(text: str, vocabulary: Vocabulary, context: int) -> Ints:
-    # no token is longer than the longest: text that cannot fit is not even tokenised
-    at_least = len(text.encode("utf-8", "replace")) // vocabulary.longest_piece
-    if at_least >= context:
-        raise _too_long(at_least, context, at_least=True)
-    ids = vocabulary.tokenize(text)
+    _check_length(text, vocabulary, context)
+    return _with_start(vocabulary.tokenize(text), vocabulary)
+
+
+def _with_start(ids: Ints, vocabulary: Vocabulary) -> Ints:
+    """With the token that the model wants at the start, if it is not there yet."""
     if vocabulary.adds_bos and (len(ids) == 0 or ids[0] != vocabulary.bos):
         ids = np.concatenate((np.array([vocabulary.bos], dtype=np.int32), ids))
     return ids
+
+
+def _check_length(text: str, vocabulary: Vocabulary, context: int) -> None:
+    """No token is longer than the longest: text that cannot fit is not even tokenised."""
+    at_least = len(text.encode("utf-8", "replace")) // vocabulary.longest_piece
+    if at_least >= context:
+        raise _too_long(at_least, context, at_least=True)
 
 
 def _are_ids(ids: tuple[int, ...], vocabulary_size: int) -> bool:

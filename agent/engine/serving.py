@@ -1,107 +1,97 @@
-"""The calls in the engine: admit, decode, sample, end. Driven by worker.py, one turn at a time."""
+"""The calls in the engine: admit, decode, sample, end. Driven by worker.py, one turn at a time.
+
+seating.py and scheduler.py say what is decoded next, kv_store.py what the KV cache holds, call.py
+what a call makes of its logits; here is the order of things.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 
 import numpy as np
 
+from agent.engine.budget import PromptBudget
+from agent.engine.call import Call
 from agent.engine.frames import (
-    Accepted,
     CallFailed,
-    CallProgress,
-    CallTokens,
     CancelCall,
     ContinueCall,
-    Ended,
+    EngineOptions,
     PauseCall,
     Refused,
     Step,
     Submit,
 )
-from agent.engine.generation import Generation, ResumeMismatch
-from agent.engine.llama.arrays import Ints
-from agent.engine.llama.context import Context
+from agent.engine.intake import Intake
+from agent.engine.kv_store import KvStore
+from agent.engine.llama.adapters import Adapters
+from agent.engine.llama.arrays import Floats, Ints
+from agent.engine.llama.context import NO_ROOM, Context
+from agent.engine.llama.draft_model import DraftModel
 from agent.engine.llama.model import Model
-from agent.engine.llama.sampler_chain import Candidates
-from agent.engine.prompts import PromptRefused, known_tokens
-from agent.engine.sampling import Sampler
+from agent.engine.media import Media
+from agent.engine.moving import exported, imported
+from agent.engine.news import News
+from agent.engine.pace import Pace
+from agent.engine.prompts import PromptRefused
+from agent.engine.query_frames import Exported, ImportSequence, MoveCall, QueryAnswer
 from agent.engine.scheduler import Plan, Scheduler, Seat
+from agent.engine.seating import Seating
 from agent.engine.stderr_lines import say
-from agent.errors import ModelUnusable
-from protocol.generation import FinishReason, Timings, Usage
+from agent.errors import GrammarRefused
+from protocol.generation import FinishReason
 from protocol.refusals import RefusalCode
-
-PROMPT_BUDGET = 128
-"""Prompt tokens a step while others generate: their largest gap was 148 ms, 1633 with 2048."""
-WARM_UP_TOKENS = 16
-
-
-@dataclass(slots=True)
-class _Call:
-    generation: Generation
-    prompt_tokens: int
-    known: Ints
-    """What goes in before the first new token: the prompt and what is resumed."""
-    started: float
-    first_token: float = 0.0
-
-
-@dataclass(slots=True)
-class _News:
-    """What the next Step says."""
-
-    accepted: list[Accepted] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
-    tokens: list[CallTokens] = field(default_factory=list)
-    ended: list[Ended] = field(default_factory=list)
-    failed: list[CallFailed] = field(default_factory=list)
 
 
 class Serving:
     """All calls of one model and context."""
 
-    def __init__(self, model: Model, context: Context) -> None:
-        self._vocabulary = model.vocabulary
+    def __init__(
+        self,
+        model: Model,
+        context: Context,
+        options: EngineOptions,
+        adapters: Adapters | None = None,
+        media: Media | None = None,
+        draft_model: DraftModel | None = None,
+    ) -> None:
         self._context = context
-        self._scheduler = Scheduler(
+        self._adapters = adapters
+        self._draft_model = draft_model
+        self._intake = Intake(model, context, options, adapters, media, draft_model)
+        self._budget = PromptBudget(target_gap_ms=options.target_gap_ms, most=context.batch_tokens)
+        self.store = KvStore(
+            context,
+            host_bytes=options.host_cache_bytes,
+            sharing=options.prefix_cache != "off",
+        )
+        scheduler = Scheduler(
             slots=context.slots,
             batch_tokens=context.batch_tokens,
-            prompt_budget=PROMPT_BUDGET,
+            prompt_budget=self._budget.tokens,
         )
-        self._candidates = Candidates(self._vocabulary.size)
-        self._ends = np.array(self._vocabulary.end_tokens, dtype=np.int32)
-        self._end_set = frozenset(self._vocabulary.end_tokens)
-        self._calls: dict[int, _Call] = {}
-        self._next_tokens = np.zeros(context.slots, dtype=np.int32)
+        self.seating = Seating(
+            scheduler, self.store, slots=context.slots, speculation=self._intake.speculation
+        )
+        self._scheduler, self._calls = scheduler, self.seating.calls
+        self._next_tokens = np.zeros(context.memory.sequences, dtype=np.int32)
         self._step = 0
-        self._news = _News()
+        self._news = News()
         self._has_news = False
 
     @property
     def has_work(self) -> bool:
         """Whether a turn would decode something now."""
-        return self._scheduler.has_work
+        return self.seating.has_work
+
+    @property
+    def prompt_budget(self) -> int:
+        """Prompt tokens that a step takes now while others generate."""
+        return self._budget.tokens
 
     def warm_up(self) -> None:
         """Decode a few tokens, as prompt and one by one; a wrong build dies here, not later."""
-        batch, context = self._context.batch, self._context
-        count = min(WARM_UP_TOKENS, context.batch_tokens, context.context_tokens - 1)
-        slots = np.arange(context.slots, dtype=np.int32)
-        zeros = np.zeros(max(count, context.slots), dtype=np.int32)
-        batch.clear()
-        batch.add_prompt(zeros[:count], 0, 0, output=True)
-        code = context.decode()
-        batch.clear()
-        batch.add_decode(zeros[: len(slots)], np.where(slots == 0, count, 0).astype("i4"), slots)
-        code = code or context.decode()
-        if code != 0:
-            raise ModelUnusable(f"The first decode failed with llama.cpp's code {code}.")
-        if not np.isfinite(context.logits()).any():
-            raise ModelUnusable("The first decode gave no usable logits; is the file damaged?")
-        for slot in range(context.slots):
-            context.forget(slot)
+        self._context.warm_up()
 
     def submit(self, submit: Submit) -> None:
         """Accept or refuse a call; the next Step says which."""
@@ -119,21 +109,30 @@ class Serving:
     def cancel(self, command: CancelCall) -> None:
         """End a call; its slot is free at once."""
         if command.call in self._calls:
-            self._end(command.call, "cancelled")
+            self._end(self._calls[command.call], "cancelled")
 
     def pause(self, command: PauseCall) -> None:
         """Decode nothing for a call until it is continued."""
-        self._scheduler.pause(command.call, paused=True)
-        self._has_news = True
+        self._set_paused(command.call, paused=True)
 
     def go_on(self, command: ContinueCall) -> None:
         """Take a paused call up again."""
-        self._scheduler.pause(command.call, paused=False)
-        self._has_news = True
+        self._set_paused(command.call, paused=False)
+
+    def moved(self, command: MoveCall) -> QueryAnswer:
+        """Write a sequence's state to a file, or take one from it."""
+        if isinstance(command, ImportSequence):
+            return imported(self.store, command)
+        call = self._calls.get(command.target)
+        answer = exported(self.store, call, self._scheduler.seat_of(command.target), command)
+        if call is not None and command.release and isinstance(answer, Exported):
+            self._end(call, "cancelled")
+        return answer
 
     def turn(self) -> Step | None:
         """Decode one batch if there is one; None: there is nothing to say."""
-        plan = self._scheduler.plan()
+        self._scheduler.prompt_budget = self._budget.tokens
+        plan = self.seating.plan(drafts=self._intake.speculates)
         if plan:
             self._step += 1
             self._run(plan)
@@ -142,133 +141,191 @@ class Serving:
         return self._told()
 
     def _admit(self, submit: Submit) -> None:
-        started = time.monotonic()
-        prompt, max_tokens = known_tokens(submit, self._vocabulary, self._context.context_tokens)
-        if not self._scheduler.has_free_slot:
-            raise PromptRefused(RefusalCode.NO_FREE_SLOT, "all slots are taken")
-        generation = Generation(
-            submit,
-            max_tokens=max_tokens,
-            sampler=Sampler(submit.sampling, self._candidates, self._vocabulary.size, self._ends),
-            pieces=self._vocabulary.pieces,
-            shown_pieces=self._vocabulary.shown_pieces,
-            ends=self._end_set,
-        )
-        try:
-            resumed = generation.replay(submit.resume_ids, submit.resume_emitted_chars)
-        except ResumeMismatch as mismatch:
-            generation.sampler.close()
-            raise PromptRefused(RefusalCode.RESUME_MISMATCH, str(mismatch)) from mismatch
-        known = np.concatenate((prompt, np.array(submit.resume_ids, dtype=np.int32)))
-        self._calls[submit.call] = _Call(generation, len(prompt), known, started)
-        self._news.accepted.append(Accepted(submit.call, len(prompt), max_tokens, resumed))
-        if generation.finish_reason is not None:
-            self._end(submit.call, generation.finish_reason)
-        else:
-            self._scheduler.admit(submit.call, len(known))
+        call = self._intake.call(submit, has_slot=not self.seating.is_full)
+        self._calls[call.number] = call
+        reason = call.generation.finish_reason
+        if reason is None and not self.seating.seat(call):
+            del self._calls[call.number]
+            call.generation.sampler.close()
+            raise PromptRefused(RefusalCode.NO_FREE_SLOT, "the KV cache has no room left")
+        self._news.accepted.append(call.accepted())
+        if reason is not None:
+            self._end(call, reason)
+
+    def _set_paused(self, number: int, *, paused: bool) -> None:
+        self._has_news = True
+        if number in self._calls:
+            self.seating.pause(self._calls[number], paused=paused)
 
     def _run(self, plan: Plan) -> None:
-        if self._decoded(plan):
-            self._sample(plan)
+        if self._adapters is not None:
+            self._adapters.put_on(self._context.handle, self.seating.adapters_of(plan.group))
+        if plan.of_run and not self._is_encoded(plan):
             return
-        # one sequence at a time: only those that fail alone, too, must fail
-        for part in plan.parts():
-            seat = self._seat_of(part)
-            if self._context.forget(seat.slot, seat.cached) and self._decoded(part):
-                self._sample(part)
-            else:
-                self._fail(seat.call, "llama.cpp could not decode this sequence")
+        started = time.perf_counter()
+        code, drafted = self._decoded(plan)
+        if code == 0:
+            rows = self._context.logits()
+            decoded = time.perf_counter()
+            self._executed(plan, drafted, rows)
+            self._measured(plan, drafted, decoded - started, time.perf_counter() - started)
+        else:
+            say(f"llama_decode returned {code} at step {self._step}")
+            self._recover(plan, has_room=code != NO_ROOM)
 
-    def _decoded(self, plan: Plan) -> bool:
+    def _is_encoded(self, plan: Plan) -> bool:
+        """Whether embeddings are there to decode; if not, computing them is all of this turn."""
+        (chunk,) = plan.chunks
+        seat = self._scheduler.in_slot(chunk.slot)
+        call = self._calls[seat.call]
+        assert call.media is not None
+        if call.media.is_encoded(chunk):
+            return True
+        self._scheduler.passed(plan)
+        try:
+            call.encode_ms += call.media.encode(chunk)
+        except ValueError as error:
+            self._fail(seat, f"an image or a sound failed: {error}")
+        return False
+
+    def _decoded(self, plan: Plan) -> tuple[int, dict[int, Ints]]:
+        """llama.cpp's code, and the drafted tokens in the batch, by slot."""
+        if plan.of_run:
+            (chunk,) = plan.chunks
+            media = self._calls[self._scheduler.in_slot(chunk.slot).call].media
+            assert media is not None
+            return media.decode(self._context, chunk), {}
+        drafted = self._fill(plan)
+        return self._context.decode(), drafted
+
+    def _fill(self, plan: Plan) -> dict[int, Ints]:
+        """Fill the batch; the drafted tokens in it, by slot."""
         batch = self._context.batch
         batch.clear()
-        if plan.decode:
+        drafted: dict[int, Ints] = {}
+        if plan.drafts:
+            if self._draft_model is not None:
+                self._draft_model.prepare(dict(zip(plan.decode, plan.drafts, strict=True)))
+            for slot, most in zip(plan.decode, plan.drafts, strict=True):
+                seat = self._scheduler.in_slot(slot)
+                call = self._calls[seat.call]
+                drafted[slot] = draft = call.draft(most)
+                batch.add_drafted(self._next_tokens[slot], draft, seat.cached, slot)
+        elif plan.decode:
             slots = np.array(plan.decode, dtype=np.int32)
-            batch.add_decode(self._next_tokens[slots], self._positions(plan.decode), slots)
+            cached = [self._scheduler.in_slot(slot).cached for slot in plan.decode]
+            batch.add_decode(self._next_tokens[slots], np.array(cached, dtype=np.int32), slots)
         for chunk in plan.chunks:
             known = self._calls[self._scheduler.in_slot(chunk.slot).call].known
             tokens = known[chunk.start : chunk.start + chunk.count]
             batch.add_prompt(tokens, chunk.start, chunk.slot, output=chunk.last)
-        code = self._context.decode()
-        if code != 0:
-            say(f"llama_decode returned {code} at step {self._step} for slots {batch.slots}")
-            return False
-        self._scheduler.executed(plan)
-        return True
+        return drafted
 
-    def _positions(self, slots: tuple[int, ...]) -> Ints:
-        cached = [self._scheduler.in_slot(slot).cached for slot in slots]
-        return np.array(cached, dtype=np.int32)
-
-    def _sample(self, plan: Plan) -> None:
-        outputs = plan.outputs
-        if not outputs:
-            return
-        for slot, row in zip(outputs, self._context.logits(), strict=True):
-            call_id = self._scheduler.in_slot(slot).call
-            call = self._calls[call_id]
-            token, tokens = call.generation.next_token(row)
-            self._next_tokens[slot] = token
-            self._news.tokens.append(tokens)
-            call.first_token = call.first_token or time.monotonic()
-            if call.generation.finish_reason is not None:
-                self._end(call_id, call.generation.finish_reason)
-
-    def _seat_of(self, part: Plan) -> Seat:
-        return self._scheduler.in_slot(part.decode[0] if part.decode else part.chunks[0].slot)
-
-    def _end(self, call_id: int, reason: FinishReason) -> None:
-        call = self._leave(call_id)
-        generation = call.generation
-        self._news.ended.append(
-            Ended(
-                call_id,
-                reason,
-                Usage(
-                    prompt_tokens=call.prompt_tokens,
-                    completion_tokens=generation.tokens_generated,
-                ),
-                _timings(call),
-                generation.stop_sequence,
+    def _measured(
+        self, plan: Plan, drafted: dict[int, Ints], decode_s: float, step_s: float
+    ) -> None:
+        """Learn from what a decode took, and from the whole step with drafting and sampling."""
+        decode, drafts = len(plan.decode), sum(map(len, drafted.values()))
+        prompt = sum(chunk.count for chunk in plan.chunks)
+        is_full = Pace.is_full(busy_slots=decode, slots=self._context.slots)
+        if self._intake.speculates and not prompt and not is_full:
+            self._intake.costs.took(decode, drafts, step_s)
+        if not drafts:
+            self._budget.measured(
+                decode_tokens=decode, prompt_tokens=prompt, took_ms=1000 * decode_s
             )
-        )
+        if prompt and not decode:
+            self.store.measured_prefill(prompt, 1000 * decode_s)
 
-    def _fail(self, call_id: int, message: str) -> None:
-        self._leave(call_id)
-        self._news.failed.append(CallFailed(call_id, RefusalCode.ENGINE_FAILED, message))
+    def _executed(self, plan: Plan, drafted: dict[int, Ints], rows: Floats) -> None:
+        """The batch is in the KV cache: count it, and sample from its outputs."""
+        self._scheduler.executed(plan, {slot: len(draft) for slot, draft in drafted.items()})
+        row = 0
+        for slot in plan.decode:
+            draft = drafted.get(slot, _NO_DRAFT)
+            after = row + 1 + len(draft)
+            self._sample(self._scheduler.in_slot(slot), draft, rows[row:after])
+            row = after
+        for chunk in plan.chunks:
+            seat = self._scheduler.in_slot(chunk.slot)
+            self.store.grew(seat.slot, seat.cached)
+            if chunk.last:
+                self._prefilled(seat, rows[row : row + 1])
+                row += 1
+            elif seat.cached in seat.stops:
+                call = self._calls[seat.call]
+                self.store.checkpoint(seat.slot, call.content(seat.cached))
 
-    def _leave(self, call_id: int) -> _Call:
+    def _prefilled(self, seat: Seat, rows: Floats) -> None:
+        call = self._calls[seat.call]
+        self.store.prefilled(call.number, seat.slot, seat.cached)
+        if call.is_warming:
+            self._end(call, "stop")
+            self.store.keep_warm(seat.slot)
+        else:
+            self._sample(seat, _NO_DRAFT, rows)
+
+    def _sample(self, seat: Seat, draft: Ints, rows: Floats) -> None:
+        call = self._calls[seat.call]
+        try:
+            tokens = call.take(rows, draft)
+        except GrammarRefused as refused:
+            self._fail(seat, str(refused), RefusalCode.INVALID_GRAMMAR)
+            return
+        self._news.tokens.append(tokens)
+        wrong = len(draft) + 1 - len(tokens.token_ids)
+        if wrong:
+            seat.cached -= wrong
+            self.store.cut(seat.slot, seat.cached)
+        else:
+            self.store.grew(seat.slot, seat.cached)
+        self._next_tokens[seat.slot] = tokens.token_ids[-1]
+        if call.generation.finish_reason is not None:
+            self._end(call, call.generation.finish_reason)
+
+    def _recover(self, plan: Plan, *, has_room: bool) -> None:
+        """A decode failed: make room if it was that, else find out who must fail."""
+        slots = (*plan.decode, *(chunk.slot for chunk in plan.chunks))
+        seats = [self._scheduler.in_slot(slot) for slot in slots]
+        intact = {seat.slot: self.store.cut(seat.slot, seat.cached) for seat in seats}
+        if not has_room and self.store.is_unified and self.seating.suspend_one():
+            return
+        # one sequence at a time: only those that fail alone, too, must fail
+        for part, seat in zip(plan.parts(), seats, strict=True):
+            if intact[seat.slot]:
+                code, drafted = self._decoded(part)
+                if code == 0:
+                    self._executed(part, drafted, self._context.logits())
+                    continue
+            self._fail(seat, "llama.cpp could not decode this sequence")
+
+    def _fail(
+        self, seat: Seat, message: str, code: RefusalCode = RefusalCode.ENGINE_FAILED
+    ) -> None:
+        call = self._calls[seat.call]
+        seat.cached = 0
+        self._leave(call)
+        self._news.failed.append(CallFailed(call.number, code, message))
+
+    def _end(self, call: Call, reason: FinishReason) -> None:
+        self._leave(call)
+        self._news.ended.append(call.ended(reason))
+
+    def _leave(self, call: Call) -> None:
         """Free everything that a call holds."""
         self._has_news = True
-        call = self._calls.pop(call_id)
         call.generation.sampler.close()
-        seat = self._scheduler.release(call_id)
-        if seat is not None:
-            self._context.forget(seat.slot)
-        return call
+        self.seating.leave(call)
 
     def _told(self) -> Step:
-        news, self._news, self._has_news = self._news, _News(), False
-        return Step(
-            number=self._step,
-            accepted=tuple(news.accepted),
-            refused=tuple(news.refused),
-            tokens=tuple(news.tokens),
-            prefill=tuple(
-                CallProgress(seat.call, seat.cached, seat.to_prefill)
-                for seat in self._scheduler.prefilling()
-            ),
-            ended=tuple(news.ended),
-            has_work=self._scheduler.has_work,
+        news, self._news, self._has_news = self._news, News(), False
+        return news.as_step(
+            self._step,
+            prefilling=self._scheduler.prefilling(),
+            has_work=self.has_work,
             kv_cells_used=self._scheduler.cells_used,
-            failed=tuple(news.failed),
+            cache=self.store.take_news(),
         )
 
 
-def _timings(call: _Call) -> Timings:
-    now = time.monotonic()
-    prefilled = call.first_token or now
-    return Timings(
-        prefill_ms=round(1000 * (prefilled - call.started), 3),
-        decode_ms=round(1000 * (now - prefilled), 3),
-    )
+_NO_DRAFT: Ints = np.empty(0, dtype=np.int32)

@@ -21,19 +21,28 @@ from agent.engine.frames import (
     Command,
     ContinueCall,
     EngineOptions,
-    Loaded,
     LoadFailed,
     PauseCall,
-    Ready,
     Shutdown,
     Start,
     Submit,
     command_decoder,
 )
+from agent.engine.query_frames import (
+    DetokenizeCall,
+    EmbedCall,
+    ExportSequence,
+    ImportSequence,
+    RerankCall,
+    TokenizeCall,
+)
 from agent.engine.stderr_lines import make_non_blocking, say
-from agent.errors import ModelUnusable
+from agent.errors import ModelRejected, ModelUnusable
 
 if TYPE_CHECKING:
+    from agent.engine.loading.start import Served
+    from agent.engine.no_generation import NoGeneration
+    from agent.engine.queries import Queries
     from agent.engine.serving import Serving
 
 PR_SET_PDEATHSIG = 1
@@ -65,7 +74,8 @@ def main(arguments: list[str]) -> int:
         say(f"engine ends: {gone}")
         return EXIT_AGENT_GONE
     except ModelUnusable as unusable:
-        channel.send(LoadFailed(message=str(unusable)))
+        final = isinstance(unusable, ModelRejected)
+        channel.send(LoadFailed(message=str(unusable), final=final))
         channel.flush_within(LAST_WORDS_LIMIT_S)
         return EXIT_LOAD_FAILED
     return EXIT_SHUTDOWN
@@ -83,14 +93,17 @@ def die_with_parent() -> None:
 def run(channel: Channel) -> None:
     """Load what the first command says, then serve until something ends it by an exception."""
     options, commands = awaited_start(channel)
-    serving = loaded(channel, options)
+    serving, queries = loaded(channel, options, commands)
+    channel.also_wake_on(queries.wakes)
     while True:
         for command in commands:
-            take(serving, command)
+            take(serving, queries, command)
         step = serving.turn()
         if step is not None:
             channel.send(step)
-        if not serving.has_work:
+        for answer in queries.turn(serving.prompt_budget if serving.has_work else None):
+            channel.send(answer)
+        if not (serving.has_work or queries.has_work):
             channel.wait(IDLE_WAIT_MS)
         commands = received(channel)
 
@@ -110,28 +123,28 @@ def awaited_start(channel: Channel) -> tuple[EngineOptions, list[Command]]:
         channel.wait(IDLE_WAIT_MS)
 
 
-def loaded(channel: Channel, options: EngineOptions) -> Serving:
-    """Load the model, decode once, be ready; raises `ModelUnusable`."""
+def loaded(channel: Channel, options: EngineOptions, commands: list[Command]) -> Served:
+    """Load the model, decode once, be ready; raises `ModelUnusable`.
+
+    What comes in meanwhile is added to `commands`; a `Shutdown` cancels the load.
+    """
     try:
         # here, not above: the parent must be watched before anything slow happens
-        from agent.engine.facts import facts_of  # noqa: PLC0415 (see above)
-        from agent.engine.llama.context import Context  # noqa: PLC0415 (likewise)
-        from agent.engine.llama.log import start_backend  # noqa: PLC0415 (likewise)
-        from agent.engine.llama.model import Model  # noqa: PLC0415 (likewise)
-        from agent.engine.serving import Serving  # noqa: PLC0415 (likewise)
+        from agent.engine.loading import start  # noqa: PLC0415 (see above)
     except (ImportError, OSError, RuntimeError) as error:
-        raise ModelUnusable(
+        raise ModelRejected(
             f"llama-cpp-python cannot be imported: {error}. Install `paddler-py[agent]`, "
             "or build it anew: `make clean-llama`, then start again."
         ) from error
-    log = start_backend()
-    model = Model(options, log)
-    context = Context(model, options, log)
-    serving = Serving(model, context)
-    channel.send(Loaded())
-    serving.warm_up()
-    channel.send(Ready(facts=facts_of(model, context)))
-    return serving
+    return start.loaded(channel, options, lambda: listen(channel, commands))
+
+
+def listen(channel: Channel, commands: list[Command]) -> None:
+    """Keep what has come in for later; raises what ends the engine."""
+    new = received(channel)
+    if any(isinstance(command, Shutdown) for command in new):
+        raise ShutDown
+    commands.extend(new)
 
 
 def received(channel: Channel) -> list[Command]:
@@ -149,19 +162,24 @@ def received(channel: Channel) -> list[Command]:
     return commands
 
 
-def take(serving: Serving, command: Command) -> None:
+def take(serving: Serving | NoGeneration, queries: Queries, command: Command) -> None:
     """Hand a command to the calls."""
     match command:
         case Submit():
             serving.submit(command)
         case CancelCall():
             serving.cancel(command)
+            queries.cancel(command.call)
         case PauseCall():
             serving.pause(command)
         case ContinueCall():
             serving.go_on(command)
         case Shutdown():
             raise ShutDown
+        case ExportSequence() | ImportSequence():
+            queries.tell(serving.moved(command))
+        case EmbedCall() | RerankCall() | TokenizeCall() | DetokenizeCall():
+            queries.submit(command)
         case Start():
             say("a second Start is dropped")
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
+from agent.engine.budget import LEAST_TOKENS
 from agent.engine.facts import facts_of
 from agent.engine.frames import (
     CancelCall,
@@ -38,7 +40,7 @@ class Bench:
 
     def __init__(self, model: Model, log: LlamaLog, options: EngineOptions) -> None:
         self.context = Context(model, options, log)
-        self.serving = Serving(model, self.context)
+        self.serving = Serving(model, self.context, options)
         self.serving.warm_up()
         self.facts: EngineFacts = facts_of(model, self.context)
         self.heard = Calls()
@@ -111,7 +113,13 @@ def test_models_with_other_tokenizers_have_other_digests(
 
 def exact(**fields: object) -> EngineOptions:
     """Options under which splitting batches changes nothing."""
-    settings = {"slots": SLOTS, "threads": 1, "cache_type": "f32", "flash_attention": "off"}
+    settings = {
+        "slots": SLOTS,
+        "threads": 1,
+        "cache_type": "f32",
+        "flash_attention": "off",
+        "speculation": "off",
+    }
     return EngineOptions(model_path="", **(settings | fields))  # type: ignore[arg-type]  # of any test
 
 
@@ -245,18 +253,20 @@ def test_concurrent_calls_get_what_they_would_get_alone(bench: Bench) -> None:
         assert bench.heard[number].token_ids == alone[number].token_ids
 
 
-def test_a_prompt_beside_running_streams_goes_in_by_chunks(bench: Bench) -> None:
+def test_a_prompt_beside_running_streams_goes_in_by_chunks(model: Model, log: LlamaLog) -> None:
+    bench = Bench(model, log, exact(target_gap_ms=1e-6))
     bench.submit(Submit(call=1, prompt="a", sampling=Sampling(ignore_eos=True)))
     bench.turn()
     bench.submit(Submit(call=2, prompt="b " * 200, sampling=GREEDY, max_tokens=3))
     bench.turn()
     (progress,) = bench.heard.steps[-1].prefill
-    assert (progress.call, progress.done, progress.total) == (2, 128, 400)
+    assert (progress.call, progress.done, progress.total) == (2, LEAST_TOKENS, 400)
     assert len(bench.heard[1].token_ids) == 2
     bench.finish()
     assert (
         bench.heard[2].token_ids == bench.call("b " * 200, sampling=GREEDY, max_tokens=3).token_ids
     )
+    bench.context.close()
 
 
 @pytest.mark.parametrize(
@@ -266,8 +276,11 @@ def test_a_prompt_beside_running_streams_goes_in_by_chunks(bench: Bench) -> None
         Sampling(seed=11, temperature=1.0),
         Sampling(seed=12, temperature=1.5, top_p=0.9, presence_penalty=0.7, repeat_penalty=1.2),
         Sampling(seed=13, top_k=30, min_p=0.02, logit_bias=((0xC3, 5.0), (0xA9, 5.0))),
+        Sampling(seed=14, mirostat=1, mirostat_tau=3.0, mirostat_eta=0.5),
+        Sampling(seed=15, mirostat=2, mirostat_tau=3.0, mirostat_eta=0.5),
+        Sampling(seed=16, dry_multiplier=2.0, dry_allowed_length=1, xtc_probability=0.5),
     ],
-    ids=["greedy", "plain", "penalties", "half characters"],
+    ids=["greedy", "plain", "penalties", "half characters", "mirostat 1", "mirostat 2", "dry, xtc"],
 )
 def test_a_call_resumed_after_any_token_goes_on_as_if_never_cut(
     bench: Bench, sampling: Sampling
@@ -283,14 +296,16 @@ def test_a_call_resumed_after_any_token_goes_on_as_if_never_cut(
             stop=stop,
             resume_ids=tuple(whole.token_ids[:cut]),
             resume_emitted_chars=len(emitted),
+            resume_sampler_state=whole.sampler_states[cut - 1] if cut else (),
         )
         assert heard.accepted is not None
         assert heard.accepted.resumed_texts == tuple(whole.texts[:cut])
+        assert np.allclose(heard.sampler_states, whole.sampler_states[cut:], atol=1e-4)
         assert heard.token_ids == whole.token_ids[cut:]
         assert emitted + heard.text == whole.text
         assert heard.ended is not None
         assert whole.ended is not None
-        assert heard.ended.usage == whole.ended.usage
+        assert replace(heard.ended.usage, cached_tokens=0) == whole.ended.usage
         assert heard.ended.finish_reason == whole.ended.finish_reason
 
 
@@ -317,6 +332,33 @@ def test_a_resume_that_does_not_fit_is_refused(
     heard = bench.call(resume_ids=resume_ids, resume_emitted_chars=chars, max_tokens=3)
     assert heard.refused is not None
     assert heard.refused.code == RefusalCode.RESUME_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("sampling", "ids", "state"),
+    [
+        (Sampling(mirostat=2), (97, 98), ()),
+        (Sampling(mirostat=2), (97, 98), (1.0, 2.0)),
+        (Sampling(), (97, 98), (1.0,)),
+        (Sampling(), (), (1.0,)),
+    ],
+)
+def test_a_resume_without_the_sampler_s_state_or_with_another_s_is_refused(
+    bench: Bench, sampling: Sampling, ids: tuple[int, ...], state: tuple[float, ...]
+) -> None:
+    heard = bench.call(sampling=sampling, resume_ids=ids, resume_sampler_state=state, max_tokens=5)
+    assert heard.refused is not None
+    assert heard.refused.code == RefusalCode.RESUME_MISMATCH
+    assert "state" in heard.refused.message
+
+
+def test_dry_counts_the_prompt(bench: Bench) -> None:
+    prompt = "hello world hello world hello"
+    free = bench.call(prompt, sampling=GREEDY, max_tokens=1)
+    repeated = tuple(prompt.encode()) + tuple(free.token_ids) + tuple(prompt.encode())
+    dry = Sampling(temperature=0.0, dry_multiplier=100.0, dry_sequence_breakers=())
+    again = bench.call(repeated, sampling=dry, max_tokens=1)
+    assert again.token_ids != free.token_ids
 
 
 def test_a_resume_may_leave_the_comparison_to_others(bench: Bench) -> None:

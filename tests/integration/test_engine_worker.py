@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -17,6 +18,7 @@ from agent.engine.frames import (
     EngineOptions,
     FrameBuffer,
     Loaded,
+    LoadProgress,
     PauseCall,
     Ready,
     Sampling,
@@ -73,7 +75,8 @@ def test_it_says_loaded_ready_and_what_its_calls_do(
     )
     with pytest.raises(ShutDown):
         run(channel)
-    loaded, ready = heard(theirs)
+    progress, loaded, ready = heard(theirs)
+    assert isinstance(progress, LoadProgress)
     assert isinstance(loaded, Loaded)
     assert isinstance(ready, Ready)
 
@@ -83,14 +86,38 @@ def test_a_closed_socket_ends_the_loop_after_its_calls_were_told(
 ) -> None:
     channel, theirs = pair
     send(theirs, start, Submit(call=1, prompt="abc", max_tokens=3))
-    theirs.shutdown(socket.SHUT_WR)
+    events: list[object] = []
+    closer = Thread(target=close_when_ready, args=(theirs, events))
+    closer.start()
     with pytest.raises(AgentGone):
         run(channel)
+    closer.join()
     calls = Calls()
-    for event in heard(theirs):
+    for event in (*events, *heard(theirs)):
         if isinstance(event, Step):
             calls.take(event)
     assert calls[1].accepted is not None
+
+
+def close_when_ready(sock: socket.socket, events: list[object]) -> None:
+    """Read as far as Ready, then close our side of the socket."""
+    frames = FrameBuffer()
+    while not any(isinstance(event, Ready) for event in events):
+        events += map(event_decoder.decode, frames.feed(sock.recv(1 << 20)))
+    sock.shutdown(socket.SHUT_WR)
+
+
+def test_an_agent_that_leaves_during_the_load_ends_it(
+    pair: tuple[Channel, socket.socket], start: Start
+) -> None:
+    channel, theirs = pair
+    send(theirs, start)
+    theirs.shutdown(socket.SHUT_WR)
+    with pytest.raises(AgentGone):
+        run(channel)
+    theirs.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        theirs.recv(1)
 
 
 @pytest.mark.parametrize("early", [CancelCall(call=1), Submit(call=1, prompt="x")])

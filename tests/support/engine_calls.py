@@ -17,6 +17,7 @@ from agent.engine.frames import (
     Refused,
     Step,
 )
+from agent.engine.query_frames import QueryAnswer
 from protocol.generation import TokenLogprob
 
 WAIT_LIMIT_S = 60.0
@@ -33,6 +34,7 @@ class Heard:
     token_ids: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    sampler_states: list[tuple[float, ...]] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -53,6 +55,11 @@ class Calls:
     def __getitem__(self, call: int) -> Heard:
         return self._calls.setdefault(call, Heard())
 
+    def forget(self, call: int) -> None:
+        """Drop a call that is over, and the steps so far: for runs without end."""
+        del self._calls[call]
+        del self.steps[:-1]
+
     def take(self, step: Step) -> None:
         assert not self.steps or step.number >= self.steps[-1].number
         self.steps.append(step)
@@ -67,6 +74,7 @@ class Calls:
             heard.token_ids += tokens.token_ids
             heard.texts.append(tokens.text)
             heard.logprobs += tokens.logprobs
+            heard.sampler_states.append(tokens.sampler_state)
         for ended in step.ended:
             self[ended.call].ended = ended
         for failed in step.failed:
@@ -83,7 +91,13 @@ class Recorder(Calls):
         super().__init__()
         self.ready: list[EngineFacts] = []
         self.deaths: list[EngineDeath] = []
+        self.answers: dict[int, QueryAnswer] = {}
+        self.progress: list[float] = []
         self._changed = asyncio.Event()
+
+    def on_load_progress(self, fraction: float) -> None:
+        self.progress.append(fraction)
+        self._changed.set()
 
     def on_ready(self, facts: EngineFacts) -> None:
         self.ready.append(facts)
@@ -93,8 +107,13 @@ class Recorder(Calls):
         self.take(step)
         self._changed.set()
 
+    def on_answer(self, answer: QueryAnswer) -> None:
+        self.answers[answer.call] = answer
+        self._changed.set()
+
     def on_died(self, death: EngineDeath) -> None:
         self.deaths.append(death)
+        self.steps.clear()  # the next engine counts anew
         self._changed.set()
 
     async def until(self, holds: Callable[[], bool]) -> None:

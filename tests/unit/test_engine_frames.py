@@ -20,9 +20,11 @@ from agent.engine.frames import (
     ContinueCall,
     Ended,
     EngineOptions,
+    Event,
     FrameBuffer,
     Loaded,
     LoadFailed,
+    LoadProgress,
     PauseCall,
     Refused,
     Sampling,
@@ -39,6 +41,13 @@ from protocol.generation import Timings, TokenLogprob, TopLogprob, Usage
 COMMANDS: tuple[Command, ...] = (
     Start(options=EngineOptions(model_path="m.gguf", slots=2)),
     Submit(call=1, prompt="text", stop=("a", "b"), resume_ids=(1, 2), resume_emitted_chars=3),
+    Submit(
+        call=3,
+        prompt="text",
+        sampling=Sampling(mirostat=2, dry_multiplier=0.5, dry_sequence_breakers=("é", "\n")),
+        resume_ids=(1,),
+        resume_sampler_state=(9.1,),
+    ),
     Submit(call=2, prompt=(1, 2, 3), sampling=Sampling(seed=2**63 - 1, logit_bias=((1, -2.5),))),
     CancelCall(call=1),
     PauseCall(call=1),
@@ -49,7 +58,10 @@ STEP = Step(
     number=7,
     accepted=(Accepted(1, 10, 20, ("x", "")),),
     refused=(Refused(2, -32000, "no"),),
-    tokens=(CallTokens(1, (5,), "é", (TokenLogprob(5, "Ã©", -0.5, (TopLogprob(6, "a", -1.0),)),)),),
+    tokens=(
+        CallTokens(1, (5,), "é", (TokenLogprob(5, "Ã©", -0.5, (TopLogprob(6, "a", -1.0),)),)),
+        CallTokens(6, (5,), "é", sampler_state=(0.1 + 0.2,)),
+    ),
     prefill=(CallProgress(3, 1, 2),),
     ended=(
         Ended(4, "stop", Usage(prompt_tokens=1, completion_tokens=2), Timings(decode_ms=1.5), "x"),
@@ -66,8 +78,10 @@ def test_every_command_arrives_as_it_was_sent(command: Command) -> None:
     assert command_decoder.decode(body) == command
 
 
-@pytest.mark.parametrize("event", [STEP, Loaded(), LoadFailed(message="no")])
-def test_every_event_arrives_as_it_was_sent(event: Step | Loaded | LoadFailed) -> None:
+@pytest.mark.parametrize(
+    "event", [STEP, LoadProgress(fraction=0.5), Loaded(), LoadFailed(message="no", final=True)]
+)
+def test_every_event_arrives_as_it_was_sent(event: Event) -> None:
     (body,) = FrameBuffer().feed(encode(event))
     assert event_decoder.decode(body) == event
 

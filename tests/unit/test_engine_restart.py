@@ -12,6 +12,7 @@ from agent.engine import engine as engine_module
 from agent.engine.death import EngineDeath, explain
 from agent.engine.engine import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Engine
 from agent.engine.frames import EngineOptions
+from agent.errors import ModelRejected
 from tests.support.engine_calls import Recorder
 from tests.support.virtual_time import in_virtual_time
 
@@ -69,6 +70,49 @@ async def test_an_engine_that_served_for_long_is_restarted_soon(
 ) -> None:
     pauses = await _pauses(monkeypatch, serves_s=30.0)
     assert set(pauses) == {FIRST_BACKOFF_S}
+
+
+class _Survived(Exception):
+    """The engine was still being restarted after all the lives that a test has."""
+
+
+async def _deaths(
+    monkeypatch: pytest.MonkeyPatch, *lives: tuple[float, EngineDeath]
+) -> list[EngineDeath]:
+    """What was told of until the engine gave up; each life serves for some seconds."""
+    rest = list(lives)
+
+    class Listed(_Mortal):
+        async def run(self, _options: EngineOptions) -> EngineDeath:
+            if not rest:
+                raise _Survived
+            self.serves_s, death = rest.pop(0)
+            return death
+
+    monkeypatch.setattr(engine_module, "_Life", Listed)
+    recorder = Recorder()
+    with pytest.raises(ModelRejected, match="damaged"):
+        await Engine(EngineOptions(model_path="x")).run(recorder)
+    return recorder.deaths
+
+
+FINAL = explain(3, "loading", 0, load_failure="The file is damaged.", final=True)
+PASSING = explain(3, "loading", 0, load_failure="No memory just now.")
+
+
+@in_virtual_time
+async def test_a_load_that_failed_for_good_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A truncated download was loaded again every five seconds, for ever."""
+    assert await _deaths(monkeypatch, (0.0, PASSING), (0.0, FINAL)) == [PASSING, FINAL]
+
+
+@in_virtual_time
+async def test_a_model_that_was_served_is_waited_for_whatever_its_file_is_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    killed = explain(-9, "serving", 1)
+    with pytest.raises(_Survived):
+        await _deaths(monkeypatch, (1.0, killed), (0.0, FINAL), (0.0, FINAL))
 
 
 class _EndsWhenPressed:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from llama_cpp import llama_cpp as api
 
-from agent.engine.llama.arrays import Ints
+from agent.engine.llama.arrays import Floats, Ints
 
 
 class Batch:
@@ -47,6 +47,17 @@ class Batch:
         self._output[here] = 1
         self.outputs += len(tokens)
 
+    def add_drafted(self, token: int, drafted: Ints, position: int, slot: int) -> None:
+        """A sequence's next token and guesses of those behind it, all with an output."""
+        count = 1 + len(drafted)
+        here = self._take(count)
+        self._token[here.start] = token
+        self._token[here.start + 1 : here.stop] = drafted
+        self._position[here] = np.arange(position, position + count, dtype=np.int32)
+        self._sequence[here] = slot
+        self._output[here] = 1
+        self.outputs += count
+
     def add_prompt(self, tokens: Ints, start: int, slot: int, *, output: bool) -> None:
         """Consecutive tokens of one sequence; `output`: of the last one."""
         here = self._take(len(tokens))
@@ -57,6 +68,12 @@ class Batch:
         if output:
             self._output[here.stop - 1] = 1
             self.outputs += 1
+
+    def add_embedded(self, tokens: Ints, start: int, sequence: int) -> None:
+        """Consecutive tokens of one sequence, all with an output; llama.cpp wants no other way."""
+        self.add_prompt(tokens, start, sequence, output=True)
+        self._output[self._size - len(tokens) : self._size] = 1
+        self.outputs += len(tokens) - 1
 
     @property
     def slots(self) -> list[int]:
@@ -73,3 +90,30 @@ class Batch:
         if count < 1 or self._size > len(self._token):
             raise ValueError(f"{self._size} tokens do not fit a batch of {len(self._token)}")
         return slice(start, self._size)
+
+
+class EmbeddingBatch:
+    """For one sequence's embeddings, which come in place of tokens."""
+
+    def __init__(self, capacity: int) -> None:
+        self._tokens = Batch(capacity)
+        self._rows: Floats = np.empty((0, 0), dtype=np.float32)
+
+    def fill(self, rows: Floats, start: int, sequence: int, *, output: bool) -> None:
+        """Consecutive embeddings: float32 [count, width]; `output`: of the last one."""
+        self._tokens.clear()
+        self._tokens.add_prompt(np.zeros(len(rows), dtype=np.int32), start, sequence, output=output)
+        self._rows = np.ascontiguousarray(rows)
+
+    @property
+    def outputs(self) -> int:
+        """How many rows of logits come of it."""
+        return self._tokens.outputs
+
+    def ready(self) -> Any:
+        """The C struct."""
+        struct = self._tokens.ready()
+        fields = dict(api.llama_batch._fields_)
+        struct.token = None
+        struct.embd = self._rows.ctypes.data_as(fields["embd"])
+        return struct

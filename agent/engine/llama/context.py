@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
+from typing import Any
+
+import numpy as np
 from llama_cpp import llama_cpp as api
 
-from agent.engine.cpu import sensible_threads
 from agent.engine.frames import CacheType, EngineOptions, Switch
 from agent.engine.llama.arrays import FLOAT, Floats, view
-from agent.engine.llama.batch import Batch
+from agent.engine.llama.batch import Batch, EmbeddingBatch
 from agent.engine.llama.log import LlamaLog
+from agent.engine.llama.memory import Memory, memory_kind
 from agent.engine.llama.model import Model
+from agent.engine.loading.cpu import sensible_threads
 from agent.errors import ModelUnusable
 
+NO_ROOM = 1
+"""llama_decode's code for a cache without enough free cells."""
 DEFAULT_BATCH_TOKENS = 512
+WARM_UP_TOKENS = 16
 LEAST_CONTEXT_TOKENS = 2
 """One for the prompt, one for the answer."""
 
@@ -28,11 +36,16 @@ _FLASH_ATTENTION: dict[Switch, int] = {
 }
 
 
-class Context:
-    """A KV cache with one sequence a slot, and the batch that feeds it.
+IDLE_SEQUENCES = 28
+"""Sequences beyond the slots in a unified cache: idle prefixes, which share cells."""
 
-    The cache is split evenly among the slots unless `unified_kv` is on (non-unified is faster with
-    many independent sequences on CPU). A call may use `context_tokens` either way.
+
+class Context:
+    """A KV cache with its sequences, and the batch that feeds it.
+
+    The cache is split evenly among the slots, a sequence each, unless `unified_kv` is on
+    (non-unified is faster with many independent sequences on CPU). Then a call may use all of it,
+    and there are more sequences than slots, so that idle ones can keep their prefixes.
     """
 
     def __init__(self, model: Model, options: EngineOptions, log: LlamaLog) -> None:
@@ -40,15 +53,21 @@ class Context:
         most = api.llama_max_parallel_sequences()
         if not 1 <= slots <= most:
             raise ModelUnusable(f"{slots} slots: llama.cpp serves 1 to {most} at once.")
+        unified = options.unified_kv == "on"
+        # a recurrent model's sequences have a state each, and share none
+        shares_cells = unified and memory_kind(model.handle) == "ranged"
+        sequences = min(slots + IDLE_SEQUENCES, most) if shares_cells else slots
         wanted = options.context_tokens or slots * model.trained_context_tokens
         micro_batch = options.micro_batch_tokens or DEFAULT_BATCH_TOKENS
         batch = options.batch_tokens or micro_batch
         self._context_params = params = api.llama_context_default_params()
-        params.n_ctx, params.n_seq_max = wanted, slots
-        params.n_batch = max(batch, micro_batch, slots)
+        params.n_ctx, params.n_seq_max = wanted, sequences
+        params.n_batch = max(batch, micro_batch, sequences)
         params.n_ubatch = max(micro_batch, slots)
         params.n_threads = params.n_threads_batch = options.threads or sensible_threads()
-        params.kv_unified = options.unified_kv == "on"
+        params.kv_unified = unified
+        # a cache of the window only could not take a prefix up again
+        params.swa_full = True
         params.type_k = params.type_v = _CACHE_TYPES[options.cache_type]
         params.flash_attn_type = _FLASH_ATTENTION[options.flash_attention]
         params.no_perf = True
@@ -59,12 +78,13 @@ class Context:
                 f"{options.cache_type} cache: {log.last_error or 'no reason given'}. "
                 "Use fewer --slots or a smaller --context; a q8_0 cache needs flash attention."
             )
-        self._memory = api.llama_get_memory(self.handle)
+        self.memory = Memory(self.handle, model.handle, sequences=sequences, unified=unified)
         self._vocabulary_size = model.vocabulary.size
         self.slots = slots
         self.kv_cells: int = api.llama_n_ctx(self.handle)
         # llama.cpp pads the length; what was asked for is what a call gets
-        self.context_tokens = min(api.llama_n_ctx_seq(self.handle), max(wanted // slots, 1))
+        share = wanted if unified else max(wanted // slots, 1)
+        self.context_tokens = min(api.llama_n_ctx_seq(self.handle), share)
         if self.context_tokens < LEAST_CONTEXT_TOKENS:
             raise ModelUnusable(
                 f"A context of {wanted} tokens leaves a call of {slots} slots only "
@@ -73,26 +93,83 @@ class Context:
         self.batch_tokens = max(min(batch, int(api.llama_n_ubatch(self.handle))), slots)
         """Most tokens of one decode: at most a micro-batch, so that a cancel is never far away."""
         self.batch = Batch(self.batch_tokens)
+        self._embedding_batch = EmbeddingBatch(self.batch_tokens)
+        self._width = int(api.llama_model_n_embd_inp(model.handle))
+        self._outputs = 0
+        self._logits_at = 0
+        self._logits: Floats = np.empty((0, 0), dtype=np.float32)
+
+    def warm_up(self) -> None:
+        """Decode a few tokens, as prompt and one by one; a wrong build dies here, not later.
+
+        Raises `ModelUnusable`. Nothing is left of it in the cache.
+        """
+        count = min(WARM_UP_TOKENS, self.batch_tokens, self.context_tokens - 1)
+        slots = np.arange(self.slots, dtype=np.int32)
+        zeros = np.zeros(max(count, self.slots), dtype=np.int32)
+        self.batch.clear()
+        self.batch.add_prompt(zeros[:count], 0, 0, output=True)
+        code = self.decode()
+        self.batch.clear()
+        self.batch.add_decode(
+            zeros[: len(slots)], np.where(slots == 0, count, 0).astype("i4"), slots
+        )
+        code = code or self.decode()
+        if code != 0:
+            raise ModelUnusable(f"The first decode failed with llama.cpp's code {code}.")
+        if not np.isfinite(self.logits()).any():
+            raise ModelUnusable("The first decode gave no usable logits; is the file damaged?")
+        for slot in range(self.slots):
+            self.memory.forget(slot)
 
     def decode(self) -> int:
         """Decode the batch; 0 is success, other values are llama.cpp's (1: no room in the cache).
 
         Releases the GIL. After a failure the cache may hold parts of the batch: `forget` them.
         """
-        return int(api.llama_decode(self.handle, self.batch.ready()))
+        self._outputs = self.batch.outputs
+        return self._decoded(self.batch.ready())
+
+    def decode_embeddings(
+        self, rows: Floats, start: int, sequence: int, *, output: bool, whole: bool
+    ) -> int:
+        """Decode embeddings in place of tokens: float32 [count, width], from position `start` on.
+
+        `output`: the last one has logits. `whole`: they see each other, not only what is before.
+        Returns as `decode` does.
+        """
+        if rows.ndim != 2 or rows.shape[1] != self._width:
+            raise ValueError(f"embeddings of shape {rows.shape}, the model is {self._width} wide")
+        self._embedding_batch.fill(rows, start, sequence, output=output)
+        self._outputs = self._embedding_batch.outputs
+        if whole:
+            api.llama_set_causal_attn(self.handle, False)
+        try:
+            return self._decoded(self._embedding_batch.ready())
+        finally:
+            if whole:
+                api.llama_set_causal_attn(self.handle, True)
 
     def logits(self) -> Floats:
         """Raw logits of the outputs, rows in the batch's order; valid until the next decode."""
-        rows = self.batch.outputs
+        if not self._outputs:
+            return self._logits[:0]
         pointer = api.llama_get_logits(self.handle)
-        most = view(pointer, self.slots * self._vocabulary_size, FLOAT)
-        return most.reshape(self.slots, -1)[:rows]
+        address = ctypes.addressof(pointer.contents)
+        if address != self._logits_at:
+            most = view(pointer, self.batch_tokens * self._vocabulary_size, FLOAT)
+            self._logits_at, self._logits = address, most.reshape(self.batch_tokens, -1)
+        return self._logits[: self._outputs]
 
-    def forget(self, slot: int, start: int = 0) -> bool:
+    def forget(self, sequence: int, start: int = 0) -> bool:
         """Drop a sequence from position `start` on; False: this model cannot drop a part."""
-        if not 0 <= slot < self.slots or start < 0:
-            raise ValueError(f"slot {slot}, position {start}")
-        return bool(api.llama_memory_seq_rm(self._memory, slot, start or -1, -1))
+        return self.memory.forget(sequence, start)
+
+    def _decoded(self, batch: Any) -> int:
+        code = int(api.llama_decode(self.handle, batch))
+        if code == 0:
+            self.memory.decoded()
+        return code
 
     def close(self) -> None:
         """Free the cache."""

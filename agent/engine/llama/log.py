@@ -18,8 +18,8 @@ class LlamaLog:
     def __init__(self) -> None:
         self.last_error = ""
         # kept: llama.cpp holds the bare pointer
-        self._callback = api.llama_log_callback(self._take)
-        api.llama_log_set(self._callback, ctypes.c_void_p(0))
+        self.callback = api.llama_log_callback(self._take)
+        api.llama_log_set(self.callback, ctypes.c_void_p(0))
 
     def _take(self, level: int, text: bytes | None, _user_data: object) -> None:
         if not text or level not in (LOG_WARNING, LOG_ERROR):

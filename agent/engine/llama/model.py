@@ -11,29 +11,57 @@ from llama_cpp import llama_cpp as api
 from agent.engine.frames import EngineOptions
 from agent.engine.llama.log import LlamaLog
 from agent.engine.llama.vocabulary import Vocabulary
-from agent.errors import ModelUnusable
+from agent.engine.loading.load import LoadWatch
+from agent.errors import ModelRejected, ModelUnusable
+
+EMBEDDING_ONLY = frozenset(
+    {
+        "bert",
+        "eurobert",
+        "gemma-embedding",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "modern-bert",
+        "neo-bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+    }
+)
+"""Architectures that llama.cpp gives no KV cache (`llama_model::create_memory`): they read a text
+as a whole and do not write one."""
 
 
 class Model:
     """Weights and vocabulary. Raises `ModelUnusable` with the reason and the remedy."""
 
-    def __init__(self, options: EngineOptions, log: LlamaLog) -> None:
+    def __init__(
+        self, options: EngineOptions, log: LlamaLog, watch: LoadWatch | None = None
+    ) -> None:
         path = checked_path(options.model_path)
         params = api.llama_model_default_params()
         params.n_gpu_layers = options.gpu_layers
-        self.handle = api.llama_model_load_from_file(os.fsencode(path), params)
-        if not self.handle:
-            raise ModelUnusable(
-                f"llama.cpp cannot load {path}: {log.last_error or 'no reason given'}. "
-                "Is the file complete, and its architecture known to this llama.cpp?"
+        if watch is not None:
+            # the struct keeps the function alive while llama.cpp calls it
+            params.progress_callback = api.llama_progress_callback(
+                lambda fraction, _user_data: watch(fraction)
             )
+        self.handle = api.llama_model_load_from_file(os.fsencode(path), params)
+        if watch is not None:
+            watch.raise_if_ended()
+        if not self.handle:
+            raise _not_loaded(path, log.last_error)
         if not api.llama_model_has_decoder(self.handle) or api.llama_model_has_encoder(self.handle):
-            raise ModelUnusable(f"{path} is not a decoder-only model; it cannot be served.")
+            raise ModelRejected(f"{path} is not a decoder-only model; it cannot be served.")
         self.vocabulary = Vocabulary(self.handle)
         self.trained_context_tokens: int = api.llama_model_n_ctx_train(self.handle)
         self.size_bytes: int = api.llama_model_size(self.handle)
         self.parameters: int = api.llama_model_n_params(self.handle)
         self.version: str = api.llama_version().decode()
+
+    @property
+    def only_embeds(self) -> bool:
+        """Whether this model makes vectors but no text."""
+        return self.metadata("general.architecture") in EMBEDDING_ONLY
 
     def metadata(self, key: str) -> str:
         """A text value of the GGUF's metadata, "" if absent."""
@@ -62,6 +90,15 @@ class Model:
         api.llama_model_free(self.handle)
 
 
+def _not_loaded(path: Path, reason: str) -> ModelUnusable:
+    """Memory may be free the next time, the file will be the same."""
+    kind = ModelUnusable if "alloc" in reason or not reason else ModelRejected
+    return kind(
+        f"llama.cpp cannot load {path}: {reason or 'no reason given'}. "
+        "Is the file complete, and its architecture known to this llama.cpp?"
+    )
+
+
 def checked_path(path: str) -> Path:
     """The file if it can be a GGUF; raises `ModelUnusable` saying what is wrong with it."""
     file = Path(path)
@@ -71,5 +108,5 @@ def checked_path(path: str) -> Path:
     except OSError as error:
         raise ModelUnusable(f"Cannot read the model file {path}: {error.strerror}.") from error
     if magic != b"GGUF":
-        raise ModelUnusable(f"{path} is not a GGUF file (it begins with {magic!r}).")
+        raise ModelRejected(f"{path} is not a GGUF file (it begins with {magic!r}).")
     return file

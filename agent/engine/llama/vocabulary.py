@@ -25,7 +25,16 @@ class Vocabulary:
         self.bos: int = api.llama_vocab_bos(self._vocab)
         self.eos: int = api.llama_vocab_eos(self._vocab)
         self.eot: int = api.llama_vocab_eot(self._vocab)
+        self.sep: int = api.llama_vocab_sep(self._vocab)
         self.adds_bos: bool = api.llama_vocab_get_add_bos(self._vocab) and self.bos >= 0
+        self.adds_eos: bool = api.llama_vocab_get_add_eos(self._vocab)
+        self.adds_sep: bool = api.llama_vocab_get_add_sep(self._vocab) and self.sep >= 0
+        self.infill_tokens: dict[str, int] = {
+            "prefix": api.llama_vocab_fim_pre(self._vocab),
+            "suffix": api.llama_vocab_fim_suf(self._vocab),
+            "middle": api.llama_vocab_fim_mid(self._vocab),
+        }
+        """Around the texts of fill-in-the-middle; -1 for what the model lacks."""
         self.end_tokens = tuple(
             token for token in range(self.size) if api.llama_vocab_is_eog(self._vocab, token)
         )
@@ -47,19 +56,28 @@ class Vocabulary:
         text: bytes | None = api.llama_vocab_get_text(self._vocab, token)
         return (text or b"").decode("utf-8", "replace")
 
-    def tokenize(self, text: str) -> Ints:
-        """The ids of a text. Special tokens written in it are parsed; none is added."""
+    def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> Ints:
+        """The ids of a text. Special tokens written in it are parsed, those that the model wants
+        around a text added, as asked. May be called from another thread (llama.h says so).
+        """
         data = text.encode("utf-8", "replace")
         ids = np.empty(len(data) + 8, dtype=np.int32)
-        pointer = ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-        count = api.llama_tokenize(self._vocab, data, len(data), pointer, len(ids), False, True)
+        count = self._tokenize(data, ids, add_special, parse_special)
         if count < 0 and -count > len(ids):
             ids = np.empty(-count, dtype=np.int32)
-            pointer = ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-            count = api.llama_tokenize(self._vocab, data, len(data), pointer, len(ids), False, True)
+            count = self._tokenize(data, ids, add_special, parse_special)
         if count < 0:
             raise ValueError(f"llama.cpp could not tokenise {len(data)} bytes")
         return ids[:count].copy()
+
+    def _tokenize(self, data: bytes, ids: Ints, add_special: bool, parse_special: bool) -> int:
+        """The count of ids, or what it would have been, negative."""
+        pointer = ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        return int(
+            api.llama_tokenize(
+                self._vocab, data, len(data), pointer, len(ids), add_special, parse_special
+            )
+        )
 
     def _piece(self, token: int, buffer: Any, *, special: bool) -> bytes:
         size = api.llama_token_to_piece(self._vocab, token, buffer, MAX_PIECE_BYTES, 0, special)

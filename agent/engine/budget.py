@@ -1,0 +1,50 @@
+"""How many prompt tokens a step may take while others generate. Pure; learns from each step.
+
+A prompt's chunk delays every running stream by the time it takes, so the budget follows a target:
+the time from one token to the next that streams shall see. What a step costs is learned as
+a base, the decode tokens alone, and a price for each prompt token on top.
+"""
+
+from __future__ import annotations
+
+START_TOKENS = 128
+"""The largest gap of running streams was 148 ms with it, 1633 ms with 2048 (100 M, two threads)."""
+DEFAULT_TARGET_MS = 50.0
+"""Without a target of one's own more than `START_TOKENS` are taken where they fit in this."""
+LEAST_TOKENS = 8
+_NEW_SHARE = 0.25
+"""Weight of the latest step."""
+
+
+class PromptBudget:
+    """Prompt tokens a step, at most `most`. `target_gap_ms` 0: none was asked for."""
+
+    def __init__(self, *, target_gap_ms: float, most: int) -> None:
+        self._target_ms = target_gap_ms or DEFAULT_TARGET_MS
+        self._least = LEAST_TOKENS if target_gap_ms else START_TOKENS
+        self._most = most
+        self._base_ms: float | None = None
+        self._token_ms: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        """The budget now."""
+        if self._token_ms is None:
+            return min(START_TOKENS, self._most)
+        room_ms = self._target_ms - (self._base_ms or 0.0)
+        fitting = int(room_ms / self._token_ms) if room_ms > 0 else 0
+        return min(max(fitting, self._least), self._most)
+
+    def measured(self, *, decode_tokens: int, prompt_tokens: int, took_ms: float) -> None:
+        """A step with so many tokens of both kinds took so long."""
+        if not prompt_tokens:
+            self._base_ms = _mixed(self._base_ms, took_ms)
+            return
+        base_ms = (self._base_ms or 0.0) if decode_tokens else 0.0
+        # a chunk in the company of decode tokens shares their pass over the weights
+        price = max(took_ms - base_ms, 0.1 * took_ms) / prompt_tokens
+        self._token_ms = max(_mixed(self._token_ms, price), 1e-6)
+
+
+def _mixed(old: float | None, new: float) -> float:
+    return new if old is None else old + _NEW_SHARE * (new - old)

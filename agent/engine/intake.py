@@ -1,0 +1,149 @@
+"""From what was submitted to a call that can be seated, or to the reason why not."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agent.engine.call import Call
+from agent.engine.context_shift import left_of
+from agent.engine.frames import EngineOptions, Submit
+from agent.engine.generation import Generation, ResumeMismatch
+from agent.engine.llama.adapters import Adapters
+from agent.engine.llama.arrays import Ints
+from agent.engine.llama.context import Context
+from agent.engine.llama.draft_model import DraftModel
+from agent.engine.llama.model import Model
+from agent.engine.llama.sampler_chain import Candidates
+from agent.engine.media import Media, MediaPrompt
+from agent.engine.media_ids import without_media
+from agent.engine.pace import DecodeCosts, Pace
+from agent.engine.prompts import PromptRefused, adapters_of, cap_of, known_tokens
+from agent.engine.sampling.constraint import Constraint
+from agent.engine.sampling.grammar import Grammars
+from agent.engine.sampling.sampler import Sampler
+from agent.engine.speculation import NgramDrafter, Speculation
+from agent.errors import GrammarRefused, OutsideGrammar
+from protocol.refusals import RefusalCode
+
+PROBE_DRAFT_MODEL_EVERY = 64
+"""Steps without drafts after which one is tried: it costs decodes of the small model."""
+
+
+class Intake:
+    """Makes calls for one model and context."""
+
+    def __init__(
+        self,
+        model: Model,
+        context: Context,
+        options: EngineOptions,
+        adapters: Adapters | None,
+        media: Media | None,
+        draft_model: DraftModel | None,
+    ) -> None:
+        self.vocabulary = model.vocabulary
+        self.costs = DecodeCosts(split=not context.memory.unified)
+        # a draft that was wrong has to be cut off again
+        self.speculates = options.speculation != "off" and context.memory.kind == "ranged"
+        self._context_tokens = context.context_tokens
+        self._can_shift = context.memory.can_shift
+        self._adapter_names = adapters.names if adapters is not None else ()
+        self._media = media
+        self._draft_model = draft_model
+        self._grammars = Grammars(self.vocabulary)
+        self._candidates = Candidates(self.vocabulary.size)
+        self._ends = np.array(self.vocabulary.end_tokens, dtype=np.int32)
+        self._end_set = frozenset(self.vocabulary.end_tokens)
+
+    def call(self, submit: Submit, *, has_slot: bool) -> Call:
+        """The call with its prompt tokenised and what it resumes replayed.
+
+        It holds native memory: `generation.sampler` is to be closed. Raises `PromptRefused`.
+        """
+        if not has_slot:
+            raise PromptRefused(RefusalCode.NO_FREE_SLOT, "all slots are taken")
+        media = self._media_of(submit)
+        prompt, max_tokens = known_tokens(
+            submit, self.vocabulary, self._context_tokens, media.tokens if media else None
+        )
+        max_tokens = cap_of(submit, max_tokens, can_shift=self._can_shift)
+        adapters = adapters_of(submit, self._adapter_names)
+        generation = self._generation(submit, max_tokens, prompt)
+        call = Call(
+            submit.call,
+            generation,
+            len(prompt),
+            max_tokens,
+            known=left_of(
+                np.concatenate((prompt, np.array(submit.resume_ids, dtype=np.int32))),
+                prompt_tokens=len(prompt),
+                context=self._context_tokens,
+            ),
+            shifts=submit.context_shift,
+            scope=repr((submit.scope, adapters)) if adapters else submit.scope,
+            adapters=adapters,
+            priority=submit.priority,
+            is_warming=submit.warm,
+            media=media,
+            may_speculate=submit.speculate and self.speculates,
+        )
+        try:
+            call.resumed_texts = _replayed(generation, submit)
+        except PromptRefused:
+            generation.sampler.close()
+            raise
+        return call
+
+    def speculation(self, call: Call, slot: int) -> Speculation | None:
+        """How a call that has taken a slot drafts, if it does."""
+        if not call.may_speculate:
+            return None
+        text = without_media(call.known)
+        if self._draft_model is not None:
+            drafter = self._draft_model.drafter(slot, text, scope=call.scope)
+            pace = Pace(self.costs, probe_every=PROBE_DRAFT_MODEL_EVERY)
+            return Speculation(drafter, pace, is_dear=True)
+        return Speculation(NgramDrafter(text, ends=self.vocabulary.end_tokens), Pace(self.costs))
+
+    def _media_of(self, submit: Submit) -> MediaPrompt | None:
+        if not submit.media:
+            return None
+        if self._media is None:
+            message = "this model takes text only, no images or sounds"
+            raise PromptRefused(RefusalCode.UNSUPPORTED, message, param="messages")
+        return self._media.read(submit)
+
+    def _generation(self, submit: Submit, max_tokens: int, prompt: Ints) -> Generation:
+        return Generation(
+            submit,
+            max_tokens=max_tokens,
+            sampler=Sampler(
+                submit.sampling,
+                self._candidates,
+                self.vocabulary.size,
+                self._ends,
+                self._constraint(submit),
+                prompt=without_media(prompt),
+                pieces=self.vocabulary.shown_pieces,
+            ),
+            pieces=self.vocabulary.pieces,
+            shown_pieces=self.vocabulary.shown_pieces,
+            ends=self._end_set,
+        )
+
+    def _constraint(self, submit: Submit) -> Constraint | None:
+        if submit.grammar is None:
+            return None
+        try:
+            return self._grammars.constraint(submit.grammar, submit.reasoning)
+        except GrammarRefused as refused:
+            raise PromptRefused(RefusalCode.INVALID_GRAMMAR, str(refused)) from refused
+
+
+def _replayed(generation: Generation, submit: Submit) -> tuple[str, ...]:
+    try:
+        return generation.replay(submit.resume_ids, submit.resume_emitted_chars)
+    except (ResumeMismatch, OutsideGrammar) as mismatch:
+        raise PromptRefused(RefusalCode.RESUME_MISMATCH, str(mismatch)) from mismatch
+    except GrammarRefused as refused:
+        raise PromptRefused(RefusalCode.INVALID_GRAMMAR, str(refused)) from refused
