@@ -10,7 +10,7 @@ LLAMA := llama-cpp-python==0.3.36
 # pip needs no cache of ours, and must not ask questions
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help demo test check bench format clean clean-llama setup-check setup
+.PHONY: help demo test check bench soak format clean clean-llama setup-check setup
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,7 +25,7 @@ $(BIN)/python:
 # everything but llama.cpp: enough for `make check` and the balancer
 $(VENV)/.tools: $(BIN)/python pyproject.toml
 	@echo "[setup] installing Python packages" >&2
-	@$(PIP) install --quiet --editable '.[balancer,dev]' jinja2 numpy websockets
+	@$(PIP) install --quiet --editable '.[balancer,dev]' jinja2 llguidance numpy pillow websockets
 	@touch $@
 
 setup-check: $(VENV)/.tools
@@ -44,7 +44,7 @@ demo: setup ## start everything with the shipped model and ask it a question (ON
 
 test: setup ## all tests: unit, integration, end to end
 	@deploy/setup/test_packages.sh
-	@$(BIN)/python -m pytest tests/unit tests/integration tests/end_to_end --cov --cov-report=term:skip-covered --cov-report=json:out/coverage.json
+	@$(BIN)/python -m pytest tests/unit tests/integration tests/end_to_end tests/soak --cov --cov-report=term:skip-covered --cov-report=json:out/coverage.json
 	@$(BIN)/python deploy/setup/coverage_floors.py out/coverage.json
 
 check: setup-check ## ruff, mypy strict, import contracts (llama.cpp not needed)
@@ -56,6 +56,9 @@ check: setup-check ## ruff, mypy strict, import contracts (llama.cpp not needed)
 bench: setup ## the long measurements, bounded to minutes
 	@$(BIN)/python -m tests.benchmarks
 
+soak: setup ## ten minutes of random churn on the engine (SECONDS_TO_RUN=600)
+	@$(BIN)/python -m tests.soak --seconds $(or $(SECONDS_TO_RUN),600)
+
 format: setup-check ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -64,5 +67,6 @@ clean: ## remove the virtual environment and everything generated; the llama.cpp
 	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-clean-llama: ## forget the llama.cpp builds kept in the user's cache folder
-	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/paddler-py/wheels"
+clean-llama: ## forget the llama.cpp builds and made-up models kept in the user's cache folder
+	cache="$${XDG_CACHE_HOME:-$$HOME/.cache}/paddler-py"; \
+	rm -rf "$$cache/wheels" "$$cache/llama-server" "$$cache/llama-cpp-server" "$$cache/models"
