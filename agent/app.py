@@ -17,16 +17,22 @@ from typing import IO
 import structlog
 
 from agent.balancer_link import BalancerLink
+from agent.cached_prefixes import CachedPrefixes
 from agent.chat.template import TemplateRenderer
+from agent.commands.answers import relay_answer
 from agent.commands.calls import Calls
 from agent.commands.desk import Desk
+from agent.commands.moves import Moves
+from agent.commands.queries import Queries
 from agent.commands.served import served
 from agent.commands.steps import abandon_calls, relay_death, relay_step
 from agent.commands.table import execute
 from agent.engine.engine import Engine, EngineDeath, EngineDoor
 from agent.engine.frames import EngineFacts, EngineOptions, Step
+from agent.engine.query_frames import QueryAnswer
 from agent.errors import ConfigError, TemplateBusy, TemplateRefused
 from agent.heartbeat import Heartbeats, read_hardware
+from agent.keep_warm import KeepWarm, read_warm_prompt
 from agent.settings import Settings
 from protocol.codec import encode_notification
 from protocol.jsonrpc import Notification, Request
@@ -56,7 +62,10 @@ class App:
         self._hardware = read_hardware()
         self._link = BalancerLink(settings.balancer, self)
         self._calls = Calls(self._on_calls_changed)
-        self._heartbeats = Heartbeats(self._calls, self._link.send)
+        self._queries = Queries(self._on_queries_changed)
+        self._moves = Moves(self._link, self._note_idle)
+        self._cached = CachedPrefixes(self._on_cache_changed)
+        self._heartbeats = Heartbeats(self._calls, self._link.send, self._cached)
         self._tasks = asyncio.TaskGroup()
         self._desk = Desk(
             engine=engine,
@@ -65,14 +74,21 @@ class App:
             send=self._link.send,
             spawn=self._tasks.create_task,
             status=self._heartbeats.status,
+            queries=self._queries,
+            moves=self._moves,
+            send_data=self._link.send_data,
+            cached=self._cached,
         )
+        warm = [read_warm_prompt(file) for file in settings.keep_warm]
+        self._keep_warm = KeepWarm(warm, self._desk)
         self._stopping = asyncio.Event()
         self._aborting = asyncio.Event()
         self._idle = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until `stop`. Raises an exception group with `RegistrationRefused` in it if the
-        balancer does not take this agent at its first try. Nothing is left behind."""
+        balancer does not take this agent at its first try, or with `ModelRejected` if its model
+        cannot be served. Nothing is left behind."""
         try:
             async with self._tasks as tasks:
                 lasting = [
@@ -85,7 +101,10 @@ class App:
                     task.cancel()
         finally:
             self._heartbeats.stop()
+            self._moves.close()
             await self._desk.renderer.close()
+            await self._desk.grammars.close()
+            await self._desk.media.close()
 
     def stop(self) -> None:
         """Take nothing new, let calls end within the drain timeout, then leave. A second call
@@ -115,7 +134,7 @@ class App:
             log.warning("the balancer did not take the last messages")
 
     async def _calls_over(self) -> None:
-        while len(self._calls):
+        while len(self._calls) or len(self._queries) or len(self._moves):
             self._idle.clear()
             await self._idle.wait()
 
@@ -134,6 +153,7 @@ class App:
             hardware=self._hardware,
             model=self._heartbeats.model,
             resume_key=self._heartbeats.resume_key,
+            kv_key=self._heartbeats.kv_key,
             status=self._heartbeats.status(),
         )
 
@@ -154,23 +174,39 @@ class App:
 
     # --- the engine's side ---
 
+    def on_load_progress(self, fraction: float) -> None:
+        """The model is on its way."""
+        log.info("loading model", percent=int(100 * fraction))
+        self._heartbeats.engine_loading(fraction)
+
     def on_ready(self, facts: EngineFacts) -> None:
         """A model is loaded: announce it and have its template compiled."""
         self._desk.served = model = served(facts, self._settings)
         log.info("model ready", model=model.model.name, slots=model.slots)
         self._heartbeats.engine_ready(
-            model.model, model.resume_key, slots=model.slots, kv_cells=model.kv_cells
+            model.model,
+            model.resume_key,
+            slots=model.slots,
+            kv_cells=model.kv_cells,
+            queries=model.queries,
+            kv_key=model.kv_key,
         )
         self._heartbeats.clear_issue(ENGINE_ISSUE)
         if model.template:
             self._desk.spawn(self._check_template(model.template))
+        self._keep_warm.begin()
 
     def on_step(self, step: Step) -> None:
         """News of the calls."""
         self._heartbeats.engine_stepped(
             step.number, has_work=step.has_work, kv_cells_used=step.kv_cells_used
         )
+        self._keep_warm.on_step(step)
         relay_step(self._desk, step)
+
+    def on_answer(self, answer: QueryAnswer) -> None:
+        """A query is over."""
+        relay_answer(self._desk, answer)
 
     def on_died(self, death: EngineDeath) -> None:
         """Its calls are lost; slots come back with the next engine."""
@@ -192,8 +228,18 @@ class App:
 
     def _on_calls_changed(self, freed: bool) -> None:
         self._heartbeats.changed(freed)
-        if not len(self._calls):
+        self._note_idle()
+
+    def _on_queries_changed(self) -> None:
+        self._heartbeats.queries_running = len(self._queries)
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not (len(self._calls) or len(self._queries) or len(self._moves)):
             self._idle.set()
+
+    def _on_cache_changed(self) -> None:
+        self._heartbeats.cache_changed()
 
 
 async def run_agent(settings: Settings, *, on_start: list[App] | None = None) -> None:
@@ -222,6 +268,14 @@ def engine_options(settings: Settings) -> EngineOptions:
         cache_type=settings.cache_type,
         flash_attention=settings.flash_attention,
         unified_kv=settings.unified_kv,
+        prefix_cache=settings.prefix_cache,
+        host_cache_bytes=settings.host_cache_mib * (1 << 20 if settings.host_cache_mib > 0 else 1),
+        target_gap_ms=settings.target_gap_ms,
+        speculation=settings.speculation,
+        draft_model_path=str(settings.draft_model or ""),
+        adapters=tuple((name, str(file)) for name, file in settings.lora),
+        mmproj_path=str(settings.mmproj) if settings.mmproj else "",
+        fit=settings.fit,
     )
 
 

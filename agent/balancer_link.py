@@ -26,9 +26,8 @@ from protocol.codec import (
     decode_result,
     encode_error,
     encode_request,
-    frames,
 )
-from protocol.errors import ProtocolError
+from protocol.errors import FrameTooLarge, ProtocolError
 from protocol.jsonrpc import (
     ErrorObject,
     ErrorResponse,
@@ -39,6 +38,7 @@ from protocol.jsonrpc import (
     RpcCode,
 )
 from protocol.refusals import RefusalCode
+from protocol.streams import Sink, Source
 from protocol.to_balancer import (
     OLDEST_PROTOCOL_VERSION,
     PROTOCOL_VERSION,
@@ -46,7 +46,7 @@ from protocol.to_balancer import (
     Welcome,
 )
 from protocol.transfer_messages import AbortTransfer, Credit
-from protocol.transfers import MAX_TRANSFER_BYTES, Inbox
+from protocol.transfers import MAX_TRANSFER_BYTES, Inbox, Outbox
 
 log = structlog.get_logger()
 
@@ -59,6 +59,8 @@ WELCOME_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
 PING_INTERVAL_S = 10.0
 MAX_UNSENT_BYTES = 16 * 1024 * 1024
+MAX_UNSENT_DATA_BYTES = 256 * 1024 * 1024
+"""Of answers that travel in pieces, as the balancer grants credit for them."""
 MAX_COMPLAINTS = 10
 """Log lines about unusable messages, a link; more are only counted."""
 _REGISTER_ID = 1
@@ -90,7 +92,8 @@ class _End(Struct, frozen=True, kw_only=True):
 class BalancerLink:
     """One link after the other, as long as `run` runs.
 
-    Unsent messages are bounded by 16 MiB: a balancer that reads nothing loses the link then.
+    Unsent messages are bounded by 16 MiB, big ones by 256: a balancer that reads nothing loses the
+    link then.
     """
 
     def __init__(
@@ -106,8 +109,8 @@ class BalancerLink:
         self._connection: ClientConnection | None = None
         self._is_up = False
         self._was_ever_up = False
-        self._unsent: list[bytes] = []
-        self._unsent_bytes = 0
+        self._outbox = Outbox()
+        self._sending_bytes = 0
         self._wake = asyncio.Event()
         self._flushed = asyncio.Event()
         self._inbox = Inbox()
@@ -122,18 +125,66 @@ class BalancerLink:
         """Queue a message; all of a tick leave together. Dropped while there is no link."""
         if not self._is_up:
             return
-        self._unsent.append(message)
-        self._unsent_bytes += len(message)
-        self._flushed.clear()
-        self._wake.set()
-        if self._unsent_bytes > MAX_UNSENT_BYTES and self._connection is not None:
-            log.error("balancer reads nothing", unsent_bytes=self._unsent_bytes)
-            self._connection.transport.abort()
+        try:
+            self._outbox.put(message)
+        except FrameTooLarge:
+            log.exception("a message of ours is too big for the link")
+            self._abort()
+            return
+        self._queued()
+
+    def send_data(self, call_id: int, data: bytes) -> None:
+        """Queue what belongs to a call and is no message, at most 32 MiB; it goes in pieces, behind
+        the messages. Dropped while there is no link."""
+        if self._is_up:
+            self._outbox.put_data(call_id, data)
+            self._queued()
+
+    def send_stream(self, call_id: int, source: Source) -> None:
+        """Queue what belongs to a call and is not in memory; it goes as `send_data`'s. The source
+        is closed when that is over, at once while there is no link."""
+        if self._is_up:
+            self._outbox.put_stream(call_id, source)
+            self._queued()
+        else:
+            source.close()
+
+    def expect(self, call_id: int, sink: Sink) -> None:
+        """Let what the balancer sends for a call go to the sink, until the link breaks; nobody is
+        told of that."""
+        self._inbox.expect(call_id, sink)
+
+    def drop(self, call_id: int) -> None:
+        """Want no more of what comes for a call."""
+        self._inbox.drop(call_id)
+        self._send_replies()
 
     async def flushed(self) -> None:
         """Wait until everything queued was handed to the socket, or the link is gone."""
-        while self._is_up and self._unsent_bytes:
+        while self._is_up and self._has_unsent:
             await self._flushed.wait()
+
+    @property
+    def _unsent_bytes(self) -> int:
+        return self._sending_bytes + self._outbox.unsent_text_bytes
+
+    @property
+    def _has_unsent(self) -> bool:
+        return bool(self._unsent_bytes or self._outbox.has_transfers)
+
+    def _queued(self) -> None:
+        self._flushed.clear()
+        self._wake.set()
+        data_bytes = self._outbox.unsent_data_bytes
+        if self._unsent_bytes > MAX_UNSENT_BYTES or data_bytes > MAX_UNSENT_DATA_BYTES:
+            log.error(
+                "balancer reads nothing", unsent_bytes=self._unsent_bytes, data_bytes=data_bytes
+            )
+            self._abort()
+
+    def _abort(self) -> None:
+        if self._connection is not None:
+            self._connection.transport.abort()
 
     async def run(self) -> NoReturn:
         """Keep a link until cancelled.
@@ -182,7 +233,8 @@ class BalancerLink:
         raw = connection.transport.get_extra_info("socket")
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connection = connection
-        self._inbox = Inbox()
+        self._inbox = Inbox(collect_data=False)
+        self._outbox = Outbox()
         self._complaints = 0
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -201,30 +253,36 @@ class BalancerLink:
     def _down(self) -> None:
         was_up, self._is_up = self._is_up, False
         self._connection = None
-        self._unsent.clear()
-        self._unsent_bytes = 0
+        self._outbox.close()
+        self._outbox = Outbox()
+        self._sending_bytes = 0
         self._wake.clear()
         self._flushed.set()
         if was_up:
             self._listener.on_lost()
 
     async def _write(self, connection: ClientConnection) -> None:
-        """Send what was queued, a tick's messages in as few frames as possible."""
+        """Send what was queued, a tick's messages in as few frames as possible; no message waits
+        for more than one piece of a big one."""
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                batch, self._unsent = self._unsent, []
-                for frame in frames(batch):
-                    await connection.send(frame, text=True)
-                self._unsent_bytes -= sum(map(len, batch))
-                if not self._unsent_bytes:
+                await self._write_text(connection)
+                for piece in self._outbox.take_binary():
+                    await connection.send(piece)
+                    await self._write_text(connection)
+                if not self._has_unsent:
                     self._flushed.set()
         except ConnectionClosed:
             return  # the reader sees it too, and says why
-        except ProtocolError:
-            log.exception("a message of ours fits no frame")
-            connection.transport.abort()
+
+    async def _write_text(self, connection: ClientConnection) -> None:
+        while self._outbox.unsent_text_bytes:
+            self._sending_bytes = self._outbox.unsent_text_bytes
+            for frame in self._outbox.take_text():
+                await connection.send(frame, text=True)
+            self._sending_bytes = 0
 
     async def _read(self, connection: ClientConnection) -> _End:
         """Register, then take frames until the link ends."""
@@ -254,13 +312,16 @@ class BalancerLink:
         except ProtocolError as error:
             self._complain(str(error))
             messages = []
-        while self._inbox.replies:
-            self.send(self._inbox.replies.popleft())
+        self._send_replies()
         for message in messages:
             end = self._take_message(message)
             if end is not None:
                 return end
         return None
+
+    def _send_replies(self) -> None:
+        while self._inbox.replies:
+            self.send(self._inbox.replies.popleft())
 
     def _take_message(self, message: Message | ProtocolError) -> _End | None:
         match message:
@@ -270,8 +331,12 @@ class BalancerLink:
                     self.send(encode_error(message.call_id, message.to_error_object()))
             case Response() | ErrorResponse() if not self._is_up and message.id == _REGISTER_ID:
                 return self._registered(message)
-            case Notification(params=Credit() | AbortTransfer()):
-                pass  # about messages sent in pieces: this side sends none
+            case Notification(params=Credit() as credit):
+                self._outbox.on_credit(credit)
+                self._wake.set()
+            case Notification(params=AbortTransfer() as abort):
+                self._outbox.on_abort(abort)
+                self._wake.set()
             case Request() | Notification() if self._is_up:
                 self._hand_over(message)
             case _:

@@ -1,6 +1,7 @@
 """`paddler-py agent`: options, logging, signals, exit codes. What they mean is in `settings`.
 
-Exit codes: 0 stopped as asked, 1 the balancer refused the agent, 2 a setting is wrong.
+Exit codes: 0 stopped as asked, 1 the balancer refused the agent, 2 a setting is wrong, 3 the model
+cannot be served.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import structlog
@@ -18,8 +19,11 @@ import uvloop
 
 from agent.app import App, run_agent
 from agent.demo_model import DEMO_MODEL_PATH
-from agent.errors import ConfigError, RegistrationRefused
+from agent.errors import ConfigError, ModelRejected, RegistrationRefused
 from agent.settings import LogFormat, LogLevel, Settings, build
+
+EXIT_REFUSED = 1
+EXIT_MODEL_REJECTED = 3
 
 MODEL_ALIASES = {"demo": DEMO_MODEL_PATH}
 
@@ -30,15 +34,24 @@ MODEL_ALIASES = {"demo": DEMO_MODEL_PATH}
 @click.option("--name", help="The agent's name; two agents of one balancer need two.")
 @click.option("--alias", multiple=True, metavar="NAME", help="A name to serve the model under.")
 @click.option("--label", multiple=True, metavar="K=V", help="A fact to tell agents apart by.")
-@click.option("--slots", metavar="N", help="Requests served at once (4).")
+@click.option("--slots", metavar="N", help="Requests served at once (4, or as many as fit).")
 @click.option("--context", metavar="N", help="Tokens of context over all slots.")
 @click.option("--threads", metavar="N", help="Threads that compute.")
-@click.option("--gpu-layers", metavar="N", help="Layers on the GPU (all).")
+@click.option("--gpu-layers", metavar="N", help="Layers on the GPU (as many as fit).")
 @click.option("--batch", metavar="N", help="Tokens a batch.")
 @click.option("--micro-batch", metavar="N", help="Tokens a micro-batch.")
 @click.option("--cache-type", metavar="T", help="f16, f32 or q8_0: the type of the KV cache (f16).")
 @click.option("--flash-attention", metavar="auto|on|off", help="(auto)")
 @click.option("--unified-kv", metavar="auto|on|off", help="One KV cache for all slots (auto).")
+@click.option("--fit", metavar="auto|on|off", help="Check that the model fits the memory (auto).")
+@click.option("--prefix-cache", metavar="auto|on|off", help="Reuse what prompts share (auto).")
+@click.option("--host-cache", metavar="MIB", help="Memory for prefixes that gave way.")
+@click.option("--target-gap-ms", metavar="MS", help="Time between tokens while prompts come in.")
+@click.option("--speculation", metavar="auto|on|off", help="Draft from the prompt's text (auto).")
+@click.option("--mmproj", metavar="FILE.gguf", help="The projector of a model that sees or hears.")
+@click.option("--draft-model", metavar="FILE.gguf", help="A small model that guesses tokens.")
+@click.option("--lora", multiple=True, metavar="NAME=FILE", help="An adapter requests may name.")
+@click.option("--keep-warm", multiple=True, metavar="FILE", help="A prompt to keep in memory.")
 @click.option("--chat-template", metavar="FILE", help="A Jinja template instead of the model's.")
 @click.option("--log-level", metavar="L", help="debug, info, warning or error (info).")
 @click.option("--log-format", metavar="F", help="json or console (console).")
@@ -54,13 +67,20 @@ def agent(**flags: Any) -> None:
         refusal = uvloop.run(_run(settings))
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
-    if refusal:
-        click.echo(f"Error: the balancer refused this agent: {refusal}", err=True)
-        sys.exit(1)
+    if refusal is not None:
+        click.echo(f"Error: {refusal.words}", err=True)
+        sys.exit(refusal.exit_code)
 
 
-async def _run(settings: Settings) -> str:
-    """Serve until a signal; what the balancer said if it refused the agent, else nothing."""
+class _Refusal(NamedTuple):
+    """Why the agent cannot serve."""
+
+    exit_code: int
+    words: str
+
+
+async def _run(settings: Settings) -> _Refusal | None:
+    """Serve until a signal, or until the balancer or the engine refuses for good."""
     started: list[App] = []
 
     def stop() -> None:
@@ -70,11 +90,15 @@ async def _run(settings: Settings) -> str:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    refusal = ""
+    refusal = None
     try:
         await run_agent(settings, on_start=started)
     except* RegistrationRefused as refused:
-        refusal = "; ".join(str(error) for error in refused.exceptions)
+        words = "; ".join(str(error) for error in refused.exceptions)
+        refusal = _Refusal(EXIT_REFUSED, f"the balancer refused this agent: {words}")
+    except* ModelRejected as rejected:
+        words = "; ".join(str(error) for error in rejected.exceptions)
+        refusal = _Refusal(EXIT_MODEL_REJECTED, words)
     return refusal
 
 
@@ -83,7 +107,11 @@ def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # the default one shows local variables where `rich` is installed: prompts
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     exceptions = [structlog.processors.format_exc_info] if log_format == "json" else []
     structlog.configure(

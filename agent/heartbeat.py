@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Protocol
 
 import structlog
 
+from agent.cached_prefixes import CachedPrefixes
+from agent.engine.loading.cpu import usable_cpus
 from protocol.agent_status import MAX_ISSUES, AgentStatus, Hardware, Issue
 from protocol.codec import encode_notification
 from protocol.jsonrpc import CallId
@@ -34,40 +35,54 @@ class SlotHolders(Protocol):
 
 
 class Heartbeats:
-    """Sends statuses while a link is up: at its interval, and once per loop tick after `changed`.
+    """Sends statuses while a link is up: at its interval, and once per loop tick after `changed`;
+    and what changed in the cache, once per loop tick after `cache_changed`.
 
     `send` queues an encoded message and drops it while there is no link.
     """
 
-    def __init__(self, holders: SlotHolders, send: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        holders: SlotHolders,
+        send: Callable[[bytes], None],
+        cached: CachedPrefixes | None = None,
+    ) -> None:
         self._holders = holders
         self._send = send
+        self._cached = cached or CachedPrefixes()
         self._issues: dict[str, Issue] = {}
         self._seq = 0
         self._capacity_version = 0
         self._interval_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
+        self._cache_soon: asyncio.Handle | None = None
         self._engine_steps = 0
         self._has_work = False
         self._kv_cells_used = 0
         self._kv_cells_total = 0
         self._slots_total = 0
+        self._queries_total = 0
+        self.queries_running = 0
+        """Told with the next status."""
+        self._load_progress: float | None = None
         self.model: ServedModel | None = None
         self.resume_key = ""
+        self.kv_key = ""
 
     def start(self, interval_s: float) -> None:
         """A link is up: send from now on."""
         self.stop()
         self._interval_s = interval_s
         self._timer = asyncio.get_running_loop().call_later(interval_s, self._beat)
+        self.cache_changed()
 
     def stop(self) -> None:
         """The link is gone."""
-        for handle in (self._timer, self._soon):
+        for handle in (self._timer, self._soon, self._cache_soon):
             if handle is not None:
                 handle.cancel()
-        self._timer = self._soon = None
+        self._timer = self._soon = self._cache_soon = None
 
     def status(self) -> AgentStatus:
         """A full status, one further in the sequence."""
@@ -75,15 +90,19 @@ class Heartbeats:
         return AgentStatus(
             seq=self._seq,
             capacity_version=self._capacity_version,
+            cache_seq=self._cached.cache_seq,
             slots_total=self._slots_total,
             running=self._holders.running,
             waiting=self._holders.waiting,
             paused=self._holders.paused,
+            queries_total=self._queries_total,
+            queries_running=self.queries_running,
             engine_steps=self._engine_steps,
             has_work=self._has_work,
             kv_cells_used=self._kv_cells_used,
             kv_cells_total=self._kv_cells_total,
             issues=tuple(self._issues.values()),
+            load_progress=self._load_progress,
         )
 
     def changed(self, freed: bool) -> None:
@@ -93,12 +112,31 @@ class Heartbeats:
         if self._timer is not None and self._soon is None:
             self._soon = asyncio.get_running_loop().call_soon(self._beat)
 
+    def cache_changed(self) -> None:
+        """The cache holds other prefixes than the balancer knows of."""
+        if self._timer is not None and self._cache_soon is None:
+            self._cache_soon = asyncio.get_running_loop().call_soon(self._tell_cache)
+
+    def engine_loading(self, fraction: float) -> None:
+        """So much of the model is loaded."""
+        self._load_progress = round(min(max(fraction, 0.0), 1.0), 3)
+        self.changed(freed=False)
+
     def engine_ready(
-        self, model: ServedModel, resume_key: str, *, slots: int, kv_cells: int
+        self,
+        model: ServedModel,
+        resume_key: str,
+        *,
+        slots: int,
+        kv_cells: int,
+        queries: int = 0,
+        kv_key: str = "",
     ) -> None:
         """The engine serves this model now."""
-        self.model, self.resume_key = model, resume_key
+        self.model, self.resume_key, self.kv_key = model, resume_key, kv_key
+        self._load_progress = None
         self._slots_total, self._kv_cells_total = slots, kv_cells
+        self._queries_total = queries
         self._engine_steps = 0
         self.changed(freed=True)
 
@@ -109,8 +147,9 @@ class Heartbeats:
 
     def engine_gone(self) -> None:
         """No slots until it is back; the model stays known, so that requests for it wait."""
-        self._slots_total = self._kv_cells_used = 0
+        self._slots_total = self._queries_total = self._kv_cells_used = 0
         self._has_work = False
+        self._load_progress = None
         self.changed(freed=False)
 
     def raise_issue(self, code: str, message: str) -> None:
@@ -130,9 +169,19 @@ class Heartbeats:
             self._send(encode_notification(IssueCleared(code=code)))
             self.changed(freed=False)
 
+    def _tell_cache(self) -> None:
+        self._cache_soon = None
+        for changed in self._cached.take_changes():
+            self._send(encode_notification(changed))
+
     def _beat(self) -> None:
         self.start(self._interval_s)
-        beat = Heartbeat(status=self.status(), model=self.model, resume_key=self.resume_key)
+        beat = Heartbeat(
+            status=self.status(),
+            model=self.model,
+            resume_key=self.resume_key,
+            kv_key=self.kv_key,
+        )
         self._send(encode_notification(beat))
 
 
@@ -141,7 +190,7 @@ def read_hardware(proc: Path = Path("/proc")) -> Hardware:
     return Hardware(
         hostname=platform.node()[:253],
         cpu=_field(proc / "cpuinfo", "model name")[:200] or platform.machine()[:200],
-        cores=len(os.sched_getaffinity(0)),
+        cores=len(usable_cpus()),
         memory_bytes=_kibibytes(_field(proc / "meminfo", "MemTotal")) * 1024,
     )
 

@@ -25,6 +25,8 @@ ENVIRONMENT_PREFIX = "PADDLER_AGENT_"
 GGUF_MAGIC = b"GGUF"
 MAX_CHAT_TEMPLATE_BYTES = 256 * 1024
 MAX_SLOTS = 4096
+MAX_FILES = 64
+MAX_WARM_FILE_BYTES = 1024 * 1024
 _INT32_MAX = 2**31 - 1
 _HOST = r"[A-Za-z0-9._:%-]{1,253}"
 _AGENT_NAME = r"^[A-Za-z0-9._:-]{1,128}$"
@@ -53,17 +55,35 @@ class Settings(Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     """The names the model is served under, the first is the primary; none: the file's stem."""
     labels: dict[str, str] = {}
-    slots: int = 4
+    slots: int = 0
     context_tokens: int = 0
     """Of all slots together."""
     threads: int = 0
     gpu_layers: int = -1
-    """-1: all of them."""
+    """-1: as many as fit."""
     batch_tokens: int = 0
     micro_batch_tokens: int = 0
     cache_type: CacheType = "f16"
     flash_attention: Switch = "auto"
     unified_kv: Switch = "auto"
+    fit: Switch = "auto"
+    """Off: the model is loaded without a look at what memory there is."""
+    prefix_cache: Switch = "auto"
+    host_cache_mib: int = -1
+    """Memory for prefixes that gave way in the KV cache; -1: a quarter of what is free, 8 GiB at
+    most."""
+    target_gap_ms: float = 0.0
+    """Time from token to token that running streams shall see while prompts come in."""
+    speculation: Switch = "auto"
+    draft_model: Path | None = None
+    """A small model of the same vocabulary that guesses the next tokens."""
+    lora: tuple[tuple[str, Path], ...] = ()
+    """Adapters that a request may ask for: names and files."""
+    mmproj: Path | None = None
+    """The projector of a model that sees or hears."""
+    keep_warm: tuple[Path, ...] = ()
+    """Chats whose prompts are kept in memory: JSON with `messages`, or the text of a system
+    message."""
     chat_template: str = ""
     """The text of the template; empty: the one in the model file."""
     log_level: LogLevel = "info"
@@ -192,6 +212,13 @@ def _seconds(raw: str) -> float:
     return value
 
 
+def _milliseconds(raw: str) -> float:
+    value = 1000 * _seconds(str(float(raw) / 1000))
+    if value > 60_000:
+        raise ValueError
+    return value
+
+
 def _matching(pattern: str) -> Callable[[str], str]:
     def read(raw: str) -> str:
         if not re.fullmatch(pattern, raw):
@@ -225,6 +252,30 @@ def _labels(raw: str | Sequence[str]) -> dict[str, str]:
     return labels
 
 
+def _adapters(raw: str | Sequence[str]) -> tuple[tuple[str, Path], ...]:
+    adapters: dict[str, Path] = {}
+    for item in _items(raw):
+        name, equals, path = item.partition("=")
+        if not equals or not re.fullmatch(MODEL_NAME_PATTERN, name) or name in adapters:
+            raise ValueError(item[:100])
+        adapters[name] = _model_file(path)
+    if len(adapters) > MAX_FILES:
+        raise ValueError("too many")
+    return tuple(adapters.items())
+
+
+def _warm_files(raw: str | Sequence[str]) -> tuple[Path, ...]:
+    files = tuple(Path(item).expanduser().resolve() for item in _items(raw))
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"no such file: {file}")
+        if file.stat().st_size > MAX_WARM_FILE_BYTES:
+            raise ValueError(f"too large: {file}")
+    if len(files) > MAX_FILES:
+        raise ValueError("too many")
+    return files
+
+
 def _one_of(choices: Any) -> tuple[Callable[[str], str], str]:
     allowed = get_args(choices)
 
@@ -245,12 +296,21 @@ _RULES: dict[str, _Rule] = {
     "slots": _Rule("slots", _int(1, MAX_SLOTS), f"1 to {MAX_SLOTS}"),
     "context": _Rule("context_tokens", _int(0, _INT32_MAX), "tokens over all slots, 0: as it fits"),
     "threads": _Rule("threads", _int(0, 1024), "0 to 1024, 0: by the machine"),
-    "gpu-layers": _Rule("gpu_layers", _int(-1, 10_000), "-1 to 10000, -1: all"),
+    "gpu-layers": _Rule("gpu_layers", _int(-1, 10_000), "-1 to 10000, -1: as many as fit"),
     "batch": _Rule("batch_tokens", _int(0, 1_000_000), "tokens, 0: by the machine"),
     "micro-batch": _Rule("micro_batch_tokens", _int(0, 1_000_000), "tokens, 0: by the machine"),
     "cache-type": _Rule("cache_type", *_one_of(CacheType)),
     "flash-attention": _Rule("flash_attention", *_one_of(Switch)),
     "unified-kv": _Rule("unified_kv", *_one_of(Switch)),
+    "fit": _Rule("fit", *_one_of(Switch)),
+    "prefix-cache": _Rule("prefix_cache", *_one_of(Switch)),
+    "host-cache": _Rule("host_cache_mib", _int(-1, 1 << 24), "MiB, 0: none, -1: by the machine"),
+    "target-gap-ms": _Rule("target_gap_ms", _milliseconds, "0 to 60000, 0: 128 tokens a step"),
+    "draft-model": _Rule("draft_model", _model_file, "the path of a GGUF file"),
+    "speculation": _Rule("speculation", *_one_of(Switch)),
+    "mmproj": _Rule("mmproj", _model_file, "the path of the GGUF file that belongs to the model"),
+    "lora": _Rule("lora", _adapters, "at most 64 of NAME=FILE.gguf"),
+    "keep-warm": _Rule("keep_warm", _warm_files, "at most 64 files of at most 1 MiB"),
     "chat-template": _Rule("chat_template", _template_file, "a Jinja file of at most 256 KiB"),
     "log-level": _Rule("log_level", *_one_of(LogLevel)),
     "log-format": _Rule("log_format", *_one_of(LogFormat)),

@@ -13,6 +13,8 @@ from itertools import count
 from typing import Literal
 
 from agent.chat.output import OutputParser, plain_parser
+from agent.media.decoder import DecodedMedia
+from protocol.generation import StepDelta
 from protocol.jsonrpc import CallId
 from protocol.to_agent import GenerateTokens
 
@@ -26,8 +28,14 @@ class Call:
     request: GenerateTokens
     state: Literal["rendering", "submitted", "committed"] = "rendering"
     parser: OutputParser = field(default_factory=plain_parser)
+    media_places: tuple[int, ...] = ()
+    """How many characters of the prompt stand before each image or sound."""
     template_ms: float = 0.0
     paused: bool = False
+    released: bool = False
+    """It is to go on elsewhere: when it is cancelled, what its parser holds back is not told."""
+    answer: list[StepDelta] = field(default_factory=list)
+    """What its client was given so far, on other agents too."""
 
 
 class Calls:
@@ -39,6 +47,7 @@ class Calls:
         self._by_id: dict[CallId, Call] = {}
         self._by_number: dict[int, Call] = {}
         self._abandoned: set[int] = set()
+        self._media: dict[int, DecodedMedia] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -96,9 +105,25 @@ class Calls:
             self._abandoned.remove(number)
             self._on_change(True)
 
+    def hold_media(self, call: Call, media: DecodedMedia) -> None:
+        """Keep what the engine is about to be told to open."""
+        self._media[call.number] = media
+
+    def media_of(self, call: Call) -> DecodedMedia | None:
+        """What is kept for a call."""
+        return self._media.get(call.number)
+
+    def answered(self, number: int) -> None:
+        """The engine took a call, or refused it: it has opened what it needed."""
+        media = self._media.pop(number, None)
+        if media is not None:
+            media.close()
+
     def engine_gone(self) -> None:
-        """Nothing is abandoned any more: the engine that had it is gone."""
+        """Nothing is abandoned any more, or opened: the engine that had it is gone."""
         self._abandoned.clear()
+        for number in tuple(self._media):
+            self.answered(number)
 
     @property
     def running(self) -> tuple[CallId, ...]:

@@ -15,8 +15,14 @@ from protocol.to_balancer import Finished
 def cancel(desk: Desk, message: Notification) -> None:
     """Pass it on to the engine; a call that is not there yet, or not any more, ends at once."""
     assert isinstance(message.params, Cancel)
+    query = desk.queries.with_id(message.params.call)
     call = desk.calls.with_id(message.params.call)
-    if call is None:
+    if query is not None:
+        desk.queries.close(query.number)
+        desk.engine.send(CancelCall(call=query.number))
+        desk.moves.unwanted(query.number)
+        desk.refuse(query.id, RefusalCode.CANCELLED, "cancelled before it was answered")
+    elif call is None:
         nothing = Usage(prompt_tokens=0, completion_tokens=0)
         ended = Finished(call=message.params.call, finish_reason="cancelled", usage=nothing)
         desk.send(encode_notification(ended))

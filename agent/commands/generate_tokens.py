@@ -1,4 +1,4 @@
-"""`generate_tokens`: validate, render, submit. The answer comes with the engine's next step.
+"""`generate_tokens`: validate, render, check the grammar, submit. The engine's next step answers.
 
 Deadlines are the balancer's business: it cancels. `deadline_ms` is not looked at here.
 """
@@ -11,12 +11,28 @@ import structlog
 from msgspec import structs
 
 from agent.chat.output import parser_for
+from agent.chat.reasoning import block_around
 from agent.chat.template import template_variables
 from agent.commands.calls import Call
 from agent.commands.desk import Desk
+from agent.commands.media import (
+    as_frames,
+    media_of,
+    media_refusal,
+    new_marker,
+    without_markers,
+)
 from agent.commands.served import Served
 from agent.engine.frames import PauseCall, Sampling, Submit
-from agent.errors import TemplateBusy, TemplateRefused
+from agent.errors import (
+    GrammarBusy,
+    GrammarRefused,
+    MediaBusy,
+    MediaRefused,
+    TemplateBusy,
+    TemplateRefused,
+)
+from agent.grammar.reasoning_block import ReasoningBlock
 from protocol.jsonrpc import CallId, Request, RpcCode
 from protocol.refusals import RefusalCode
 from protocol.to_agent import GenerateTokens
@@ -34,17 +50,17 @@ def generate_tokens(desk: Desk, request: Request) -> None:
     """Take the call or refuse it; rendering goes on in a task of its own."""
     params = request.params
     assert isinstance(params, GenerateTokens)
-    refusal = _refusal(desk, params)
+    refusal = _refusal(desk, params) or _media_refusal(desk, params)
     if refusal is not None:
         desk.refuse(request.id, *refusal)
         return
     call = desk.calls.open(request.id, params)
     if call is None:
         _refuse_duplicate(desk, request.id)
-    elif params.messages is None:
+    elif params.messages is None and params.grammar is None:
         _submit(desk, call, params.prompt or "")
     else:
-        desk.spawn(_render_and_submit(desk, call))
+        desk.spawn(_prepare_and_submit(desk, call))
 
 
 def _refuse_duplicate(desk: Desk, call_id: CallId) -> None:
@@ -55,6 +71,8 @@ def _refuse_duplicate(desk: Desk, call_id: CallId) -> None:
 def _refusal(desk: Desk, params: GenerateTokens) -> _Refusal | None:
     if (params.messages is None) == (params.prompt is None):
         return RpcCode.INVALID_PARAMS, "exactly one of `messages` and `prompt` must be set"
+    if params.suffix is not None and params.prompt is None:
+        return RefusalCode.UNSUPPORTED, "`suffix` goes with a `prompt`, not with `messages`"
     if desk.draining:
         return RefusalCode.DRAINING, "the agent is stopping"
     served = desk.served
@@ -76,38 +94,97 @@ def _refusal(desk: Desk, params: GenerateTokens) -> _Refusal | None:
     return None
 
 
-async def _render_and_submit(desk: Desk, call: Call) -> None:
+def _media_refusal(desk: Desk, params: GenerateTokens) -> _Refusal | None:
+    facts = desk.engine.facts
+    assert facts is not None
+    return media_refusal(media_of(params), facts)
+
+
+async def _prepare_and_submit(desk: Desk, call: Call) -> None:
     """The outermost edge of a call's task: nothing is raised."""
     served = desk.served
     assert served is not None
     try:
-        prompt = await _rendered(desk, call, served)
+        prompt = await _prompt(desk, call, served)
+        reasoning = _reasoning_block(call, served, prompt)
+        await _check_grammar(desk, call, reasoning)
+        await _decode_media(desk, call)
     except TemplateRefused as refusal:
         _refuse_if_open(desk, call, RefusalCode.INVALID_TEMPLATE, str(refusal))
-    except TemplateBusy as busy:
+    except GrammarRefused as refusal:
+        _refuse_if_open(desk, call, RefusalCode.INVALID_GRAMMAR, str(refusal))
+    except MediaRefused as refusal:
+        _refuse_if_open(desk, call, RefusalCode.INVALID_MEDIA, str(refusal))
+    except (TemplateBusy, GrammarBusy, MediaBusy) as busy:
         _refuse_if_open(desk, call, RefusalCode.NO_FREE_SLOT, str(busy))
     except Exception:
-        log.exception("rendering failed", call=call.id)
-        _refuse_if_open(desk, call, RpcCode.INTERNAL_ERROR, "the chat could not be rendered")
+        log.exception("preparing failed", call=call.id)
+        _refuse_if_open(desk, call, RpcCode.INTERNAL_ERROR, "the call could not be prepared")
     else:
         if desk.calls.is_open(call):
-            _submit(desk, call, prompt)
+            _submit(desk, call, prompt, reasoning)
+
+
+async def _prompt(desk: Desk, call: Call, served: Served) -> str | tuple[int, ...]:
+    if call.request.messages is None:
+        return call.request.prompt or ""
+    return await _rendered(desk, call, served)
+
+
+def _reasoning_block(
+    call: Call, served: Served, prompt: str | tuple[int, ...]
+) -> ReasoningBlock | None:
+    """The block before a grammar; a prompt that is no chat has none."""
+    if call.request.grammar is None or call.request.messages is None:
+        return None
+    if not served.output_format.reasoning or not isinstance(prompt, str):
+        return None
+    return block_around(prompt)
+
+
+async def _check_grammar(desk: Desk, call: Call, reasoning: ReasoningBlock | None) -> None:
+    grammar = call.request.grammar
+    if grammar is not None:
+        await desk.grammars.check(grammar, reasoning, is_wanted=lambda: desk.calls.is_open(call))
+
+
+async def _decode_media(desk: Desk, call: Call) -> None:
+    """Have the call's images and sounds where the engine can open them."""
+    parts = media_of(call.request)
+    facts = desk.engine.facts
+    if not parts or facts is None:
+        return
+    media = await desk.media.decode(
+        parts, sample_rate=facts.audio_sample_rate, is_wanted=lambda: desk.calls.is_open(call)
+    )
+    if desk.calls.is_open(call) and desk.engine.facts is not None:
+        desk.calls.hold_media(call, media)
+    else:
+        media.close()
 
 
 async def _rendered(desk: Desk, call: Call, served: Served) -> str:
-    """The prompt; the call gets its parser and the time it took."""
+    """The prompt; the call gets its parser, where its media stand, and the time it took."""
     request = call.request
     started = time.monotonic()
+    marker = new_marker()
     variables = template_variables(
-        request, served.template, bos_token=served.bos_token, eos_token=served.eos_token
+        request,
+        served.template,
+        bos_token=served.bos_token,
+        eos_token=served.eos_token,
+        marker=marker,
     )
-    prompt = await desk.renderer.render(
+    rendered = await desk.renderer.render(
         served.template,
         variables,
         created=request.created,
         is_wanted=lambda: desk.calls.is_open(call),
     )
     call.template_ms = (time.monotonic() - started) * 1000
+    if not desk.calls.is_open(call):
+        return ""
+    prompt, call.media_places = without_markers(rendered, marker, len(media_of(request)))
     call.parser = parser_for(
         served.output_format,
         prompt,
@@ -123,12 +200,18 @@ def _refuse_if_open(desk: Desk, call: Call, code: int, message: str) -> None:
         desk.end_refused(call, code, message)
 
 
-def _submit(desk: Desk, call: Call, prompt: str | tuple[int, ...]) -> None:
+def _submit(
+    desk: Desk,
+    call: Call,
+    prompt: str | tuple[int, ...],
+    reasoning: ReasoningBlock | None = None,
+) -> None:
     if desk.engine.facts is None:
         desk.end_refused(call, RefusalCode.MODEL_NOT_LOADED, "the engine is not ready")
         return
     call.state = "submitted"
     request = call.request
+    media = desk.calls.media_of(call)
     # emitted characters are compared after the parsers, on commit: that is what the client saw
     desk.engine.send(
         Submit(
@@ -138,8 +221,17 @@ def _submit(desk: Desk, call: Call, prompt: str | tuple[int, ...]) -> None:
             max_tokens=request.max_tokens,
             min_tokens=request.min_tokens,
             stop=request.stop,
+            suffix=request.suffix,
             resume_ids=request.resume.token_ids if request.resume else (),
             resume_emitted_chars=None,
+            resume_sampler_state=request.resume.sampler_state if request.resume else (),
+            scope=request.cache_scope,
+            grammar=request.grammar,
+            reasoning=reasoning,
+            adapters=request.adapters,
+            priority=request.priority,
+            context_shift=request.context_shift,
+            media=as_frames(media, call.media_places) if media is not None else (),
         )
     )
     if call.paused:

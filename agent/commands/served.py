@@ -25,7 +25,11 @@ class Served(Struct, frozen=True, kw_only=True):
     eos_token: str
     slots: int
     kv_cells: int
+    queries: int
+    """Calls for embeddings or scores that are taken at once."""
     resume_key: str
+    kv_key: str
+    """Empty: there are no sequences."""
 
     def answers_to(self, name: str) -> bool:
         """Whether a request for `name` is for this model; no name means: the one there is."""
@@ -49,6 +53,12 @@ def served(facts: EngineFacts, settings: Settings) -> Served:
             architecture=facts.architecture[:64],
             description=facts.description[:256],
             has_chat_template=bool(template),
+            modalities=facts.modalities,
+            generates=facts.slots > 0,
+            embedding_dimensions=facts.embedding_dimensions,
+            reranks=facts.can_rerank,
+            infills=facts.can_infill,
+            adapters=tuple(name for name, _ in facts.adapters),
         ),
         template=template,
         output_format=output_format,
@@ -56,7 +66,9 @@ def served(facts: EngineFacts, settings: Settings) -> Served:
         eos_token=facts.eos_token,
         slots=facts.slots,
         kv_cells=facts.kv_cells,
-        resume_key=resume_key(facts, template, output_format, name),
+        queries=facts.embedding_calls,
+        resume_key=(key := resume_key(facts, template, output_format, name)),
+        kv_key=kv_key(facts, key),
     )
 
 
@@ -72,7 +84,20 @@ def resume_key(
         MODEL_VERSION,
         str(facts.size_bytes),
         str(facts.parameters),
+        *(part for adapter in sorted(facts.adapters) for part in adapter),
+        *((facts.projector_digest,) if facts.projector_digest else ()),
     )
+    return _digest_of(parts)
+
+
+def kv_key(facts: EngineFacts, resume: str) -> str:
+    """Equal on agents that can use each other's KV cache, too."""
+    if not facts.kv_layout:
+        return ""
+    return _digest_of((resume, facts.file_digest, facts.llama_cpp_version, facts.kv_layout))
+
+
+def _digest_of(parts: tuple[str, ...]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         data = part.encode("utf-8", "surrogatepass")

@@ -1,4 +1,7 @@
-"""From the engine's steps to messages for the balancer: one `tokens` notification a step."""
+"""From the engine's steps to messages for the balancer: one `tokens` notification a step.
+
+What the steps say of the cache goes to the desk's `CachedPrefixes`, which tells of it by itself.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import Any
 
 from msgspec import structs
 
+from agent.chat.answer import answer_of
 from agent.chat.output import joined
 from agent.commands.calls import Call
 from agent.commands.desk import Desk
@@ -13,8 +17,9 @@ from agent.commands.tokens_message import encode_tokens
 from agent.engine.engine import EngineDeath
 from agent.engine.frames import Accepted, CallFailed, CancelCall, Ended, Refused, Step
 from protocol.codec import encode_error, encode_notification, encode_result
-from protocol.generation import StepDelta, TokenLogprob, emitted_chars
+from protocol.generation import SamplerState, StepDelta, TokenLogprob, emitted_chars
 from protocol.jsonrpc import CallId, ErrorObject
+from protocol.prefix_chain import PrefixChain
 from protocol.refusals import RefusalCode
 from protocol.to_agent import Committed
 from protocol.to_balancer import Failed, Finished, PrefillProgress, Tokens
@@ -23,8 +28,10 @@ from protocol.to_balancer import Failed, Finished, PrefillProgress, Tokens
 def relay_step(desk: Desk, step: Step) -> None:
     """Answer calls that were accepted or refused, pass tokens on, end what ended."""
     for accepted in step.accepted:
+        desk.calls.answered(accepted.call)
         _accepted(desk, accepted)
     for refused in step.refused:
+        desk.calls.answered(refused.call)
         _refused(desk, refused)
     if step.tokens or step.ended or step.prefill:
         _tokens(desk, step)
@@ -32,6 +39,8 @@ def relay_step(desk: Desk, step: Step) -> None:
         _ended(desk, ended)
     for failed in step.failed:
         _failed(desk, failed)
+    for news in step.cache:
+        desk.cached.take(news)
 
 
 def relay_death(desk: Desk, death: EngineDeath) -> None:
@@ -39,6 +48,11 @@ def relay_death(desk: Desk, death: EngineDeath) -> None:
     facts: dict[str, Any] = {"signal": death.signal, "phase": death.phase, "step": death.step}
     error = ErrorObject(code=int(RefusalCode.ENGINE_FAILED), message=death.message, data=facts)
     desk.calls.engine_gone()
+    desk.moves.engine_gone()
+    for query in desk.queries:
+        desk.queries.close(query.number)
+        desk.send(encode_error(query.id, error))
+    desk.cached.forget_all()
     for call in desk.calls:
         if call.state == "rendering":
             continue
@@ -51,6 +65,10 @@ def relay_death(desk: Desk, death: EngineDeath) -> None:
 
 def abandon_calls(desk: Desk) -> None:
     """Their link broke: end them in the engine, tell nobody."""
+    for query in desk.queries:
+        desk.queries.close(query.number)
+        desk.engine.send(CancelCall(call=query.number))
+        desk.moves.unwanted(query.number)
     for call in desk.calls:
         if call.state == "rendering":
             desk.calls.end(call)
@@ -63,7 +81,10 @@ def _accepted(desk: Desk, accepted: Accepted) -> None:
     call = desk.calls.numbered(accepted.call)
     if call is None:
         return
-    resume = call.request.resume
+    request = call.request
+    chain = PrefixChain.of(request, cache_scope=request.cache_scope, known=request.prefix_chain)
+    desk.cached.begin(call.number, chain, prompt_tokens=accepted.prompt_tokens)
+    resume = request.resume
     if resume is not None:
         emitted = _replayed_chars(call, accepted.resumed_texts)
         if emitted != resume.emitted_chars:
@@ -79,7 +100,8 @@ def _accepted(desk: Desk, accepted: Accepted) -> None:
 
 def _replayed_chars(call: Call, texts: tuple[str, ...]) -> int:
     """Bring the parser where the other agent's was; what that agent must have emitted."""
-    return sum(emitted_chars(call.parser.feed(text, tokens=1)) for text in texts)
+    call.answer += [call.parser.feed(text, tokens=1) for text in texts]
+    return sum(map(emitted_chars, call.answer))
 
 
 def _refused(desk: Desk, refused: Refused) -> None:
@@ -97,7 +119,8 @@ def _tokens(desk: Desk, step: Step) -> None:
     deltas: list[StepDelta] = []
     logprobs: list[tuple[TokenLogprob, ...]] = []
     has_logprobs = False
-    ending = {ended.call for ended in step.ended} if step.ended else set()
+    states: dict[CallId, SamplerState] = {}
+    ending = {ended.call for ended in step.ended if not _is_moved(desk, ended)}
     for part in step.tokens:
         call = desk.calls.numbered(part.call)
         if call is None:
@@ -106,15 +129,20 @@ def _tokens(desk: Desk, step: Step) -> None:
         if part.call in ending:
             ending.remove(part.call)
             delta = joined(delta, call.parser.finish())
+        if delta:
+            call.answer.append(delta)
         ids.append(call.id)
         token_ids.append(part.token_ids)
         deltas.append(delta)
         logprobs.append(part.logprobs)
         has_logprobs = has_logprobs or bool(part.logprobs)
+        if part.sampler_state:
+            states[call.id] = part.sampler_state
     for number in ending:
         call = desk.calls.numbered(number)
         held = call.parser.finish() if call else ""
         if call and held:
+            call.answer.append(held)
             ids.append(call.id)
             token_ids.append(())
             deltas.append(held)
@@ -127,9 +155,16 @@ def _tokens(desk: Desk, step: Step) -> None:
             deltas=tuple(deltas),
             logprobs=tuple(logprobs) if has_logprobs else (),
             prefill=prefill,
+            sampler_states=tuple(states.get(call_id, ()) for call_id in ids) if states else (),
         )
         for message in encode_tokens(tokens):
             desk.send(message)
+
+
+def _is_moved(desk: Desk, ended: Ended) -> bool:
+    """Whether a call ended to go on elsewhere, where its parser holds back the same text."""
+    call = desk.calls.numbered(ended.call)
+    return call is not None and call.released and ended.finish_reason == "cancelled"
 
 
 def _prefill(desk: Desk, step: Step) -> tuple[PrefillProgress, ...]:
@@ -139,6 +174,8 @@ def _prefill(desk: Desk, step: Step) -> tuple[PrefillProgress, ...]:
 
 def _ended(desk: Desk, ended: Ended) -> None:
     call = desk.calls.numbered(ended.call)
+    answer = answer_of(call.answer) if call else None
+    desk.cached.end(ended.call, answer, completion_tokens=ended.usage.completion_tokens)
     if call is None:
         desk.calls.abandoned_ended(ended.call)
         return
@@ -158,6 +195,7 @@ def _ended(desk: Desk, ended: Ended) -> None:
 
 def _failed(desk: Desk, failed: CallFailed) -> None:
     call = desk.calls.numbered(failed.call)
+    desk.cached.end(failed.call, None, completion_tokens=0)
     if call is None:
         desk.calls.abandoned_ended(failed.call)
         return

@@ -42,6 +42,7 @@ def _halves(tokens: Tokens) -> Iterator[Tokens]:
             deltas=tokens.deltas[half],
             logprobs=tokens.logprobs[half],
             prefill=prefill,
+            sampler_states=tokens.sampler_states[half],
         )
 
 

@@ -38,6 +38,7 @@ from balancer.observability.metrics import Metrics
 from protocol.errors import FrameTooLarge
 from protocol.generation import GenerationRequest, StepDelta, TokenLogprob, emitted_chars
 from protocol.jsonrpc import ErrorObject, RpcCode
+from protocol.prefix_chain import prefix_chain
 from protocol.refusals import RefusalCode, consequence_of
 from protocol.to_agent import Committed, generate_tokens_call
 from protocol.to_balancer import Finished
@@ -48,6 +49,8 @@ END_TOKEN = 1
 """Usage counts it; an agent may keep it to itself."""
 NO_CALL = 0
 """Call ids start at 1."""
+CACHE_SCOPE = ""
+"""Cached prefixes are shared by all whom the balancer serves."""
 
 
 class Conductor(Protocol):
@@ -106,6 +109,7 @@ class Relay:
         self._left_s: float | None = None
         self._is_paused = False
         self._is_committed = False
+        self._prefix_chain: bytes | None = None
 
     # --- for the dispatcher ---
 
@@ -113,6 +117,13 @@ class Relay:
     def is_over(self) -> bool:
         """Whether the generation has its outcome, its error, or no client any more."""
         return self.done.done()
+
+    @property
+    def prefix_chain(self) -> bytes:
+        """The request's chain, packed; computed at its first use."""
+        if self._prefix_chain is None:
+            self._prefix_chain = prefix_chain(self.request, cache_scope=CACHE_SCOPE)
+        return self._prefix_chain
 
     def request_for(self, model: str) -> GenerationRequest:
         """The request with the name of the model that was found for it."""
@@ -131,6 +142,8 @@ class Relay:
             created=int(self._wall_clock()),
             deadline_ms=self._deadline_ms(),
             trace_id=self.request_id,
+            cache_scope=CACHE_SCOPE,
+            prefix_chain=self.prefix_chain,
         )
         try:
             self._call_id = agent.link.call(params, self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from balancer.fleet.agent_link import AgentLink
+from balancer.fleet.cached_blocks import CachedBlocks
 from protocol.agent_status import AgentStatus, Issue
 from protocol.jsonrpc import CallId
 from protocol.models import ServedModel
@@ -12,6 +13,8 @@ PATIENT_REFUSALS = 3
 """An agent that refused so often in a row, while it said each time that it had room, rests."""
 FIRST_REST_S = 0.1
 LONGEST_REST_S = 5.0
+SNAPSHOT_PAUSE_S = 10.0
+"""An agent whose reports of its cache have gaps is asked for a snapshot no more often than this."""
 
 
 class Agent:
@@ -30,12 +33,16 @@ class Agent:
         self.connected_s = connected_s
         self.model: ServedModel | None = register.model
         self.resume_key = register.resume_key
+        self.kv_key = register.kv_key
         self.status: AgentStatus = register.status
         self.is_draining = False
         self.issues: dict[str, Issue] = {issue.code: issue for issue in register.status.issues}
         self.noticed: dict[str, Issue] = {}
         """Issues that the balancer itself has with the agent."""
         self.names: frozenset[str] = _names_of(register.model)
+        self.cached = CachedBlocks()
+        self.cached.compare(register.status.cache_seq)
+        self._may_ask_snapshot_s = connected_s
         self._refused_at_version: int | None = None
         self._refusals_in_a_row = 0
         self._rests_until_s = connected_s
@@ -62,19 +69,38 @@ class Agent:
         """Whether this is one of the served model's names."""
         return model in self.names
 
+    def matched_blocks(self, chain: bytes) -> int:
+        """How many blocks of a packed prefix chain its cache holds, from the first on: a guess."""
+        return self.cached.matched_blocks(chain)
+
     def take_heartbeat(self, heartbeat: Heartbeat, *, now: float) -> bool:
         """Take a newer status; False for one that was overtaken, then nothing changed."""
-        status = heartbeat.status
+        if not self.take_status(heartbeat.status, now=now):
+            return False
+        self.model = heartbeat.model
+        self.names = _names_of(heartbeat.model)
+        self.resume_key = heartbeat.resume_key
+        self.kv_key = heartbeat.kv_key
+        return True
+
+    def take_status(self, status: AgentStatus, *, now: float) -> bool:
+        """The part of a heartbeat that a snapshot has too; False for one that was overtaken."""
         if status.seq <= self.status.seq:
             return False
         self.status = status
         self.issues = {issue.code: issue for issue in status.issues}
-        self.model = heartbeat.model
-        self.names = _names_of(heartbeat.model)
-        self.resume_key = heartbeat.resume_key
+        self.cached.compare(status.cache_seq)
         if self._refused_at_version != status.capacity_version and now >= self._rests_until_s:
             self._refused_at_version = None
         self._held_by_others = self._count_held_by_others()
+        return True
+
+    def begin_snapshot(self, *, now: float) -> bool:
+        """Whether to ask for a snapshot now: reports of the cache were missed, and the last asking
+        is a while ago."""
+        if self.cached.is_known or now < self._may_ask_snapshot_s:
+            return False
+        self._may_ask_snapshot_s = now + SNAPSHOT_PAUSE_S
         return True
 
     def note_refusal(self, *, now: float) -> None:

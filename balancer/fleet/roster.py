@@ -14,14 +14,16 @@ from balancer.errors import LinkRefused
 from balancer.fleet.agent import Agent
 from balancer.fleet.agent_link import AgentLink
 from balancer.fleet.known_models import KnownModels
+from balancer.fleet.link_queries import Streams
 from balancer.fleet.snapshot import AgentSnapshot, snapshot_of
 from balancer.observability.metrics import AgentSlots, Metrics
 from balancer.settings import Settings
-from protocol.agent_status import Issue
+from protocol.agent_status import AgentStatus, Issue
 from protocol.models import ServedModel
 from protocol.to_balancer import (
     OLDEST_PROTOCOL_VERSION,
     PROTOCOL_VERSION,
+    CacheChanged,
     Heartbeat,
     Register,
     Welcome,
@@ -67,6 +69,7 @@ class Roster:
         send: Callable[[bytes], None],
         close: Callable[[str], None],
         on_transfer: Callable[[Credit | AbortTransfer], None] = _ignore_transfer,
+        streams: Streams | None = None,
     ) -> AgentLink:
         """A link for a fresh socket; `AgentLink` says what the callbacks must do. The socket feeds
         `link.receive(frame)` and ends with `link.closed(reason)`."""
@@ -78,6 +81,7 @@ class Roster:
             metrics=self._metrics,
             now=self._now,
             on_transfer=on_transfer,
+            streams=streams,
         )
         self._links.add(link)
         return link
@@ -192,6 +196,7 @@ class Roster:
             version=agent.register.version,
         )
         self._changed(agent)
+        self._ask_what_is_cached(agent)
 
     def on_heartbeat(self, link: AgentLink, heartbeat: Heartbeat) -> None:
         """Take the status if it is newer than the last one."""
@@ -203,8 +208,20 @@ class Roster:
             return
         if agent.names != names_before:
             self._index_models()
-        link.compare(agent.held)
-        self._changed(agent)
+        self._on_newer_status(agent)
+
+    def on_snapshot(self, link: AgentLink, status: AgentStatus) -> None:
+        """The status that the agent was asked for; what it caches came before."""
+        agent = self._agent_of(link)
+        if agent is not None and agent.take_status(status, now=self._now()):
+            self._on_newer_status(agent)
+
+    def on_cache_changed(self, link: AgentLink, changed: CacheChanged) -> None:
+        """Keep what the agent's cache holds, or ask for all of it where a report was missed."""
+        agent = self._agent_of(link)
+        if agent is not None:
+            agent.cached.take(changed)
+            self._ask_what_is_cached(agent)
 
     def on_issue_raised(self, link: AgentLink, issue: Issue) -> None:
         """Keep the issue until it is cleared or a status comes without it."""
@@ -258,6 +275,15 @@ class Roster:
     def _agent_of(self, link: AgentLink) -> Agent | None:
         agent = self._agents.get(link.agent_name)
         return agent if agent is not None and agent.link is link else None
+
+    def _on_newer_status(self, agent: Agent) -> None:
+        agent.link.compare(agent.held)
+        self._changed(agent)
+        self._ask_what_is_cached(agent)
+
+    def _ask_what_is_cached(self, agent: Agent) -> None:
+        if agent.begin_snapshot(now=self._now()):
+            agent.link.ask_snapshot()
 
     def _make_room_for(self, register: Register) -> None:
         """One name, one agent: its own earlier link goes, a stranger's stays while it is alive."""

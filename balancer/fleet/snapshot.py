@@ -36,6 +36,7 @@ class AgentSnapshot(Struct, frozen=True, kw_only=True):
     kv_cells_used: int
     kv_cells_total: int
     engine_steps: int
+    load_progress: float | None
     issues: tuple[Issue, ...]
     labels: dict[str, str]
     hardware: Hardware
@@ -65,6 +66,7 @@ def snapshot_of(agent: Agent, *, now: float) -> AgentSnapshot:
         kv_cells_used=status.kv_cells_used,
         kv_cells_total=status.kv_cells_total,
         engine_steps=status.engine_steps,
+        load_progress=status.load_progress,
         issues=(*agent.issues.values(), *agent.noticed.values()),
         labels=dict(register.labels),
         hardware=register.hardware,

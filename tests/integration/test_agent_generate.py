@@ -102,16 +102,30 @@ async def test_the_sampling_parameters_reach_the_engine(balancer: FakeBalancer) 
         stop=("\n",),
         min_tokens=2,
         top_logprobs=1,
+        dry_multiplier=0.8,
+        dry_sequence_breakers=("#",),
+        xtc_probability=0.3,
+        mirostat=2,
+        mirostat_tau=3.5,
+        adapters=(("poet", 0.5),),
+        priority=-3,
+        context_shift=True,
     )
+    resume = Resume(token_ids=(1,), emitted_chars=3, sampler_state=(6.25,))
     async with running_agent(balancer.address, engine):
         await balancer.has_slots(4)
-        call = await balancer.call(request)
+        call = await balancer.call(request, resume=resume)
         await balancer.finished(call)
     [submit] = engine.submits
     sampling = submit.sampling
+    assert (sampling.dry_multiplier, sampling.dry_sequence_breakers) == (0.8, ("#",))
+    assert (sampling.xtc_probability, sampling.mirostat, sampling.mirostat_tau) == (0.3, 2, 3.5)
+    assert (submit.resume_ids, submit.resume_sampler_state) == ((1,), (6.25,))
     assert (sampling.seed, sampling.temperature, sampling.top_k) == (42, 0.5, 3)
     assert sampling.logit_bias == ((5, -1.0),)
     assert (submit.prompt, submit.stop, submit.min_tokens) == ((1, 2, 3), ("\n",), 2)
+    assert (submit.adapters, submit.priority) == ((("poet", 0.5),), -3)
+    assert submit.context_shift
     assert all(tokens.logprobs for tokens in balancer.notifications(Tokens))
 
 

@@ -65,6 +65,9 @@ async def test_a_chat_is_answered_as_json_with_usage_and_our_own_fields(
         "tokens_per_second",
         "cached_prompt_tokens",
         "gpu_utilization",
+        "draft_steps",
+        "drafted_tokens",
+        "accepted_draft_tokens",
     }
     assert agent.started[0].model == "demo"
 

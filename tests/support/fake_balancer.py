@@ -41,6 +41,7 @@ from protocol.to_balancer import (
     Tokens,
     Welcome,
 )
+from protocol.transfers import Inbox
 
 PATIENCE_S = 30.0
 _S = TypeVar("_S", bound=Struct)
@@ -53,6 +54,9 @@ class FakeBalancer:
     def __init__(self) -> None:
         self.heard: list[Message] = []
         self.garbage: list[ProtocolError] = []
+        self.data: dict[int, bytes] = {}
+        """What came for calls beside messages."""
+        self._inbox = Inbox()
         self.frames = 0
         self.links = 0
         self.refuse_with: ErrorObject | None = None
@@ -91,6 +95,12 @@ class FakeBalancer:
         """Send `generate_tokens` under an id of the test's own."""
         facts = {"created": 1_700_000_000, "deadline_ms": None, "trace_id": "req_1", **more}
         await self.say(encode_request(call_id, generate_tokens_call(request, **facts)))
+
+    async def ask(self, params: Struct) -> int:
+        """Send any request; its id."""
+        call_id = next(self._ids)
+        await self.say(encode_request(call_id, params))
+        return call_id
 
     async def notify(self, params: Struct) -> None:
         """Send a notification."""
@@ -222,7 +232,8 @@ class FakeBalancer:
         try:
             async for frame in connection:
                 self.frames += 1
-                for message in BALANCER_RECEIVES.decode(frame):
+                whole = frame if isinstance(frame, str) else await self._whole(connection, frame)
+                for message in BALANCER_RECEIVES.decode(whole) if whole else ():
                     await self._take(connection, message)
                 self._news.set()
                 if self.reads_nothing and self._connection is connection:
@@ -233,6 +244,14 @@ class FakeBalancer:
             if self._connection is connection:
                 self._connection = None
             self._news.set()
+
+    async def _whole(self, connection: ServerConnection, piece: bytes) -> bytes | None:
+        """The message that the piece completes; a call's data goes to `data`."""
+        whole = self._inbox.feed(piece)
+        self.data.update(self._inbox.data)
+        while self._inbox.replies:
+            await connection.send(self._inbox.replies.popleft(), text=True)
+        return whole
 
     async def _take(self, connection: ServerConnection, message: Message | ProtocolError) -> None:
         if isinstance(message, ProtocolError):

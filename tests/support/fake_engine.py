@@ -18,6 +18,7 @@ from agent.engine.death import EngineDeath, Phase
 from agent.engine.engine import CallCommand, EngineListener
 from agent.engine.frames import (
     Accepted,
+    CacheNews,
     CallTokens,
     CancelCall,
     ContinueCall,
@@ -28,6 +29,7 @@ from agent.engine.frames import (
     Step,
     Submit,
 )
+from agent.engine.query_frames import QueryAnswer
 from protocol.generation import FinishReason, Timings, TokenLogprob, Usage
 from protocol.refusals import RefusalCode
 
@@ -55,6 +57,8 @@ FACTS = EngineFacts(
     adds_bos=False,
     tokenizer_digest="fake",
     llama_cpp_version="0",
+    embedding_calls=16,
+    embedding_dimensions=8,
 )
 
 
@@ -103,6 +107,8 @@ class FakeEngine:
         self._running: dict[int, _Running] = {}
         self._refused: list[Refused] = []
         self._refusals: list[tuple[int, str]] = []
+        self._cache_news: list[CacheNews] = []
+        self._listener: EngineListener | None = None
         self._death: EngineDeath | None = None
         self._may_load = asyncio.Event()
         if ready:
@@ -145,6 +151,16 @@ class FakeEngine:
         """The next call that comes is refused."""
         self._refusals.append((code, message))
 
+    def tell_cache(self, *news: CacheNews) -> None:
+        """The next step says so of the cache."""
+        self._cache_news += news
+        self._wake.set()
+
+    def answer(self, answer: QueryAnswer) -> None:
+        """Answer a query; they come in `commands`."""
+        assert self._listener is not None
+        self._listener.on_answer(answer)
+
     def die(
         self, signal: str = "SIGKILL", *, phase: Phase = "serving", stay_dead: bool = False
     ) -> None:
@@ -168,6 +184,7 @@ class FakeEngine:
             while True:
                 await self._may_load.wait()
                 self.facts = self._loaded_facts
+                self._listener = listener
                 listener.on_ready(self.facts)
                 self.events.ready.set()
                 death = await self._serve(listener)
@@ -251,7 +268,8 @@ class FakeEngine:
                 reason = _finish_reason(call, self._cap(call))
                 if reason is not None:
                     ended.append(self._ended(number, call, reason))
-        if not (accepted or refused or tokens or ended):
+        cache, self._cache_news = tuple(self._cache_news), []
+        if not (accepted or refused or tokens or ended or cache):
             return None
         self._step += bool(tokens)
         return Step(
@@ -262,6 +280,7 @@ class FakeEngine:
             ended=tuple(ended),
             has_work=any(not call.paused for call in self._running.values()),
             kv_cells_used=sum(call.prompt_tokens + call.done for call in self._running.values()),
+            cache=cache,
         )
 
     def _accepted(self, number: int, call: _Running) -> Accepted:

@@ -16,10 +16,18 @@ from protocol import codec
 from protocol.agent_status import AgentStatus
 from protocol.errors import ProtocolError
 from protocol.generation import FinishReason, TokenLogprob, Usage
-from protocol.jsonrpc import ErrorObject, ErrorResponse, Message, Notification, Request, Response
+from protocol.jsonrpc import (
+    CallId,
+    ErrorObject,
+    ErrorResponse,
+    Message,
+    Notification,
+    Request,
+    Response,
+)
 from protocol.models import ServedModel
 from protocol.refusals import RefusalCode
-from protocol.to_agent import Cancel, Committed, Continue, GenerateTokens, Pause
+from protocol.to_agent import Cancel, Committed, Continue, GenerateTokens, Pause, Snapshot
 from protocol.to_balancer import (
     Failed,
     Finished,
@@ -66,8 +74,11 @@ class MemoryAgent:
         self.closed_reason: str | None = None
         self.received: list[Message | ProtocolError] = []
         self.capacity_version = 0
+        self.cache_seq = 0
         self.overbooked = 0
         """Calls that came although every slot was claimed, by the last slots reported."""
+        self.snapshots_asked: list[CallId] = []
+        """Requests for a snapshot that have no answer yet."""
         self._seq = 0
         self.link = roster.open_link(send=self._take, close=self._on_close)
 
@@ -92,6 +103,7 @@ class MemoryAgent:
         status = AgentStatus(
             seq=self._seq,
             capacity_version=self.capacity_version,
+            cache_seq=self.cache_seq,
             slots_total=self.slots,
             running=tuple(self.running),
         )
@@ -182,6 +194,11 @@ class MemoryAgent:
             self.say(_finished(call, "cancelled", self.tokens_sent[call]))
         self.cancelled.clear()
 
+    def answer_snapshot(self, status: AgentStatus | None = None) -> None:
+        """Answer the oldest request for a snapshot with a status, the present one or another."""
+        asked = self.snapshots_asked.pop(0)
+        self.link.receive(codec.encode_result(asked, status or self.status()))
+
     def goodbye(self) -> None:
         """Leave on purpose."""
         self.say(Goodbye(reason="maintenance"))
@@ -212,6 +229,9 @@ class MemoryAgent:
                 self.refusal = decoded.error
 
     def _on_call(self, request: Request) -> None:
+        if isinstance(request.params, Snapshot):
+            self.snapshots_asked.append(request.id)
+            return
         assert isinstance(request.params, GenerateTokens)
         assert isinstance(request.id, int)
         assert request.id not in self.calls, "a call id was used twice"

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 
+from agent.cached_prefixes import CachedPrefixes
 from agent.heartbeat import Heartbeats, read_hardware
 from protocol.codec import BALANCER_RECEIVES
 from protocol.jsonrpc import CallId, Notification
 from protocol.models import ServedModel
-from protocol.to_balancer import Heartbeat, IssueCleared, IssueRaised
+from protocol.to_balancer import CacheChanged, Heartbeat, IssueCleared, IssueRaised
 
 MODEL = ServedModel(name="demo", context_tokens=2048)
 
@@ -25,7 +26,9 @@ class Nobody:
     paused: tuple[CallId, ...] = ()
 
 
-def heartbeats() -> tuple[Heartbeats, Callable[[], list[msgspec.Struct]]]:
+def heartbeats(
+    cached: CachedPrefixes | None = None,
+) -> tuple[Heartbeats, Callable[[], list[msgspec.Struct]]]:
     """Heartbeats, and what they sent since one asked last."""
     sent: list[bytes] = []
 
@@ -35,7 +38,7 @@ def heartbeats() -> tuple[Heartbeats, Callable[[], list[msgspec.Struct]]]:
         assert all(isinstance(message, Notification) for message in messages)
         return [message.params for message in messages if isinstance(message, Notification)]
 
-    return Heartbeats(Nobody(), sent.append), taken
+    return Heartbeats(Nobody(), sent.append, cached), taken
 
 
 async def a_tick() -> None:
@@ -54,6 +57,28 @@ async def test_changes_of_one_tick_are_one_heartbeat() -> None:
     assert beat.status.capacity_version == 2
     await a_tick()
     assert taken() == []
+    target.stop()
+
+
+async def test_what_changed_in_the_cache_is_told_once_a_tick_and_again_after_a_beat() -> None:
+    cached = CachedPrefixes()
+    target, taken = heartbeats(cached)
+    cached.start_over()
+    target.cache_changed()
+    await a_tick()
+    assert taken() == []
+    target.start(60)
+    target.cache_changed()
+    target.changed(freed=False)
+    await a_tick()
+    changes = taken()
+    assert CacheChanged(cache_seq=1, starts_over=True) in changes
+    assert len(changes) == 2
+    cached.start_over()
+    target.cache_changed()
+    await a_tick()
+    assert taken() == [CacheChanged(cache_seq=2, starts_over=True)]
+    assert target.status().cache_seq == 2
     target.stop()
 
 
@@ -94,6 +119,24 @@ async def test_a_ready_engine_brings_slots_and_a_dead_one_takes_them_but_not_the
     assert (status.slots_total, status.has_work, status.kv_cells_used) == (0, False, 0)
     assert status.capacity_version == version
     assert target.model == MODEL
+
+
+async def test_a_load_is_told_of_until_the_engine_is_ready_or_gone() -> None:
+    target, taken = heartbeats()
+    target.start(60)
+    target.engine_loading(0.12345)
+    target.engine_loading(0.2)
+    await a_tick()
+    [beat] = taken()
+    assert isinstance(beat, Heartbeat)
+    assert beat.status.load_progress == 0.2
+    target.engine_ready(MODEL, "key", slots=4, kv_cells=8192)
+    assert target.status().load_progress is None
+    target.engine_loading(1.5)
+    assert target.status().load_progress == 1.0
+    target.engine_gone()
+    assert target.status().load_progress is None
+    target.stop()
 
 
 async def test_an_issue_is_told_once_and_stays_in_the_status_until_it_is_cleared() -> None:

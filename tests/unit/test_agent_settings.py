@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from agent import cli
 from agent.app import claim_name, engine_options
 from agent.cli import agent
-from agent.errors import ConfigError, RegistrationRefused
+from agent.errors import ConfigError, ModelRejected, RegistrationRefused
 from agent.settings import BalancerAddress, Settings, build
 
 
@@ -31,7 +31,7 @@ def test_two_flags_are_enough(model: Path) -> None:
     settings = built(model)
     assert settings.balancer == BalancerAddress("localhost", 8081)
     assert settings.balancer.url == "ws://localhost:8081/agents/connect"
-    assert settings.slots == 4
+    assert settings.slots == 0
     assert settings.model_names == ("my-model",)
 
 
@@ -86,6 +86,7 @@ def test_the_template_s_text_is_read_at_the_start(model: Path, tmp_path: Path) -
         ({"cache_type": "q4_0"}, ["--cache-type", "f16, f32, q8_0"]),
         ({"flash_attention": "yes"}, ["--flash-attention", "auto, on, off"]),
         ({"model": "/no/such.gguf"}, ["--model", "no such file", "GGUF"]),
+        ({"mmproj": "/no/such.gguf"}, ["--mmproj", "no such file", "belongs to the model"]),
         ({"model": __file__}, ["--model", "not a GGUF file"]),
         ({"chat_template": "/no/such.jinja"}, ["--chat-template", "no such file"]),
         ({"chat_template": "/dev/null"}, ["--chat-template", "no such file"]),
@@ -144,6 +145,19 @@ def test_the_command_ends_with_code_1_and_the_balancer_s_words_when_it_is_refuse
     result = CliRunner().invoke(agent, flags)
     assert result.exit_code == 1
     assert "Error: the balancer refused this agent: one is taken; use --name" in result.output
+
+
+def test_the_command_ends_with_code_3_and_the_remedy_when_its_model_cannot_be_served(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def rejected(*_: Any, **__: Any) -> None:
+        raise ExceptionGroup("", [ModelRejected("The file is incomplete. Download it again.")])
+
+    monkeypatch.setattr(cli, "run_agent", rejected)
+    flags = ["--balancer", "a:1", "--model", str(model), "--log-format", "json"]
+    result = CliRunner().invoke(agent, flags)
+    assert result.exit_code == 3
+    assert "Error: The file is incomplete. Download it again." in result.output
 
 
 def test_the_engine_is_told_what_was_set(model: Path) -> None:

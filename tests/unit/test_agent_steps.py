@@ -20,6 +20,7 @@ from agent.engine.frames import (
     Accepted,
     CallFailed,
     CallProgress,
+    CallTokens,
     CancelCall,
     ContinueCall,
     Ended,
@@ -125,6 +126,18 @@ def test_accepted_and_ended_in_one_step_is_committed_then_finished(table: Table)
     assert isinstance(committed, Response)
     assert isinstance(finished, Notification)
     assert isinstance(finished.params, Finished)
+
+
+def test_a_sampler_s_state_travels_with_its_call_s_tokens(table: Table) -> None:
+    plain, mirostat = table.open("a"), table.open("b")
+    plain_tokens = CallTokens(plain.number, (1,), "x")
+    table.step(tokens=(plain_tokens, CallTokens(mirostat.number, (2,), "y", (), (9.75,))))
+    table.step(tokens=(plain_tokens,))
+    both, alone = (message.params for message in table.heard() if isinstance(message, Notification))
+    assert isinstance(both, Tokens)
+    assert isinstance(alone, Tokens)
+    assert both.sampler_states == ((), (9.75,))
+    assert alone.sampler_states == ()
 
 
 def test_text_held_back_comes_out_when_a_call_ends_without_a_last_token(table: Table) -> None:

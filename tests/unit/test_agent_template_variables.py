@@ -5,12 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from agent.chat.template import template_variables
-from protocol.chat import FunctionCall, FunctionDefinition, Message, TextPart, Tool, ToolCall
+from protocol.chat import (
+    FunctionCall,
+    FunctionDefinition,
+    ImagePart,
+    Message,
+    TextPart,
+    Tool,
+    ToolCall,
+)
 from protocol.generation import GenerationRequest
 
 
 def seen(request: GenerationRequest, template: str = "") -> dict[str, Any]:
     return template_variables(request, template, bos_token="<s>", eos_token="</s>")
+
+
+def test_an_image_is_the_marker_where_it_stands() -> None:
+    parts = (TextPart(text="a"), ImagePart(data=b"GIF89a"), TextPart(text="b"))
+    request = GenerationRequest(messages=(Message(role="user", content=parts),))
+    variables = template_variables(request, "", bos_token="", eos_token="", marker="<*>")
+    assert variables["messages"] == [{"role": "user", "content": "a<*>b"}]
 
 
 def test_plain_messages_are_dictionaries_without_empty_keys() -> None:

@@ -62,8 +62,11 @@ def test_many_calls_large_together_are_halved() -> None:
         token_ids=tuple((call,) for call in calls),
         deltas=("x" * 10_000,) * 63 + ("y" * 400_000,),
         prefill=(PrefillProgress(99, 1, 2),),
+        sampler_states=tuple((call / 2,) for call in calls),
     )
     parts = sent(tokens)
+    pairs = [pair for part in parts for pair in zip(part.calls, part.sampler_states, strict=False)]
+    assert dict(pairs) == {call: (call / 2,) for call in calls}
     for call in calls:
         text = "x" * 10_000 if call < 63 else "y" * 400_000
         assert put_together(parts, call) == (text, [call])

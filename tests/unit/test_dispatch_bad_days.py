@@ -284,7 +284,7 @@ async def test_a_request_too_big_for_the_link_is_413_and_claims_nothing() -> Non
 
     balancer = Balancer()
     agent = balancer.agent()
-    agent.link._send = refuse
+    agent.link._calls._send = refuse
     one = await balancer.ask()
     assert isinstance(one.error, RequestTooLarge)
     assert balancer.roster.snapshot()[0].slots.used == 0

@@ -16,7 +16,8 @@ from balancer.errors import (
     QueueTimeout,
 )
 from balancer.settings import Settings
-from protocol.generation import ReasoningDelta
+from protocol.generation import GenerationRequest, ReasoningDelta
+from protocol.prefix_chain import HASH_BYTES, prefix_chain
 from protocol.refusals import RefusalCode
 from protocol.to_balancer import Tokens
 from tests.support.generations import Balancer, finish_all, now
@@ -47,6 +48,24 @@ async def test_a_generation_goes_through_and_reports_how_it_went() -> None:
     sent = agent.calls[call]
     assert (sent.model, sent.created, sent.deadline_ms) == ("demo", 1_700_000_000, 30_000)
     assert sent.trace_id == "req_1"
+
+
+@in_virtual_time
+async def test_every_call_of_a_request_carries_its_prefix_chain() -> None:
+    balancer = Balancer()
+    agent = balancer.agent()
+    prompt = "a" * 2000
+    await balancer.ask(prompt=prompt)
+    agent.refuse(agent.unanswered[0], RefusalCode.NO_FREE_SLOT)
+    agent.capacity_version += 1
+    agent.heartbeat()
+    await settle()
+    first, second = agent.calls.values()
+    expected = prefix_chain(GenerationRequest(prompt=prompt), cache_scope="")
+    assert first.prefix_chain == second.prefix_chain == expected
+    assert len(expected) == 3 * HASH_BYTES
+    assert first.cache_scope == ""
+    await finish_all(agent)
 
 
 @in_virtual_time

@@ -28,6 +28,23 @@ class _Transport:
         self.written_bytes += len(data)
 
 
+class _Drip:
+    """A source that has nothing yet."""
+
+    size_bytes = 3 * 1024 * 1024
+
+    def __init__(self) -> None:
+        self.ready = b""
+        self.is_closed = False
+
+    def take(self, most_bytes: int) -> bytes:
+        piece, self.ready = self.ready[:most_bytes], self.ready[most_bytes:]
+        return piece
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
 class _Connection:
     def __init__(self) -> None:
         self.is_agent = False
@@ -75,3 +92,36 @@ async def test_time_without_big_messages_is_no_stall() -> None:
     outbox.send(BIG)
     await asyncio.sleep(0)
     assert reasons == []
+
+
+@in_virtual_time
+async def test_a_stream_that_waits_for_its_source_is_no_stall() -> None:
+    outbox, transport, reasons = _outbox()
+    source = _Drip()
+    outbox.put_stream(1, source)
+    await asyncio.sleep(10 * STALLED_TRANSFER_S)
+    outbox.send(b"{}")
+    source.ready = bytes(1000)
+    outbox.wake_streams()
+    await asyncio.sleep(0)
+    assert transport.written_bytes > 1000
+    assert (reasons, source.is_closed) == ([], False)
+    source.ready = bytes(2 * 1024 * 1024)
+    outbox.wake_streams()
+    await asyncio.sleep(STALLED_TRANSFER_S + 1)
+    outbox.send(b"{}")
+    await asyncio.sleep(0)
+    assert reasons == ["the agent takes no part of a big message"]
+
+
+@in_virtual_time
+async def test_a_stream_ends_with_its_socket_or_when_it_is_dropped() -> None:
+    outbox, _, _ = _outbox()
+    sources = [_Drip() for _ in range(3)]
+    for call, source in enumerate(sources[:2], start=1):
+        outbox.put_stream(call, source)
+    outbox.drop_stream(1)
+    assert [source.is_closed for source in sources] == [True, False, False]
+    outbox.closed()
+    outbox.put_stream(3, sources[2])
+    assert all(source.is_closed for source in sources)

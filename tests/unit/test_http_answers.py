@@ -28,7 +28,7 @@ OUTCOME = Outcome(
     finish_reason="stop",
     stop_sequence=None,
     usage=Usage(prompt_tokens=7, completion_tokens=4, cached_tokens=2, reasoning_tokens=1),
-    timings=Timings(decode_ms=20.0),
+    timings=Timings(decode_ms=20.0, draft_steps=3, drafted_tokens=9, accepted_draft_tokens=6),
     agent="one",
     attempts=2,
     queue_ms=5.0,

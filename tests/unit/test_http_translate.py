@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import msgspec
@@ -11,14 +12,32 @@ from balancer.errors import InvalidRequest
 from balancer.http.body import decode_json
 from balancer.http.openai.schema import EXPECTED, ChatCompletionRequest, CompletionRequest
 from balancer.http.openai.translate import chat_request, completion_request
-from protocol.chat import FunctionCall, Message, TextPart, ToolCall
+from protocol.chat import (
+    MAX_MEDIA,
+    MAX_MEDIA_BYTES,
+    AudioPart,
+    FunctionCall,
+    ImagePart,
+    Message,
+    Part,
+    TextPart,
+    ToolCall,
+)
 from protocol.generation import GenerationRequest
 
 SEED = 4
 HI = [{"role": "user", "content": "hi"}]
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+PART = "messages[0].content[0]"
+PNG = b"\x89PNG and so on"
+PNG_URL = "data:image/png;base64," + b64encode(PNG).decode()
 _CHAT = msgspec.json.Decoder(ChatCompletionRequest)
 _COMPLETION = msgspec.json.Decoder(CompletionRequest)
+
+
+def part(kind: str, value: Any) -> dict[str, Any]:
+    """A request whose one message is one part."""
+    return {"messages": [{"role": "user", "content": [{"type": kind, kind: value}]}]}
 
 
 def _chat(**fields: Any) -> GenerationRequest:
@@ -124,10 +143,9 @@ def test_what_asks_for_nothing_is_accepted(nothing: dict[str, Any]) -> None:
         ({"service_tier": "flex"}, "service_tier"),
         ({"functions": [{}]}, "functions"),
         ({"mirostat": 2}, "mirostat"),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-            "messages[0].content[0].type",
-        ),
+        ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, f"{PART}.type"),
+        (part("image_url", {"url": PNG_URL, "detail": "low"}), f"{PART}.image_url.detail"),
+        (part("input_audio", {"data": "UklGRg==", "format": "mp3"}), f"{PART}.input_audio.format"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(given: dict[str, Any], param: str) -> None:
@@ -164,6 +182,21 @@ def test_what_cannot_be_honoured_is_refused_by_name(given: dict[str, Any], param
             "messages[0].tool_call_id",
         ),
         ({"messages": [{"content": "x"}]}, "missing_required_parameter", "messages[0].role"),
+        (part("text", None), "missing_required_parameter", f"{PART}.text"),
+        (part("image_url", None), "missing_required_parameter", f"{PART}.image_url"),
+        (part("input_audio", None), "missing_required_parameter", f"{PART}.input_audio"),
+        (
+            part("image_url", {"url": "data:image/png;base64,??"}),
+            "invalid_value",
+            f"{PART}.image_url.url",
+        ),
+        (part("image_url", "data:image/png;base64,"), "invalid_value", f"{PART}.image_url"),
+        (part("image_url", "data:image/png,abc"), "invalid_value", f"{PART}.image_url"),
+        (
+            part("input_audio", {"data": "UklGRg=", "format": "wav"}),
+            "invalid_value",
+            f"{PART}.input_audio.data",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(given: dict[str, Any], code: str, param: str) -> None:
@@ -192,6 +225,47 @@ def test_every_kind_of_message_is_understood() -> None:
         Message(role="tool", content="1", tool_call_id="c1"),
         Message(role="assistant", content="b", reasoning_content="so"),
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "canonical"),
+    [
+        (part("image_url", {"url": PNG_URL}), ImagePart(data=PNG)),
+        (part("image_url", {"url": PNG_URL, "detail": "high"}), ImagePart(data=PNG)),
+        (part("image_url", PNG_URL.replace("data", "DATA")), ImagePart(data=PNG)),
+        (part("input_audio", {"data": "UklGRg==", "format": "wav"}), AudioPart(data=b"RIFF")),
+    ],
+)
+def test_images_and_sounds_come_with_the_request(given: dict[str, Any], canonical: Part) -> None:
+    assert _chat(**given).messages == (Message(role="user", content=(canonical,)),)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.org/cat.png", "file:///etc/passwd", "cat.png", ""]
+)
+def test_an_image_that_lies_elsewhere_is_not_fetched(url: str) -> None:
+    error = _refusal(**part("image_url", {"url": url}))
+    assert error.param == f"{PART}.image_url.url"
+    assert "nothing is fetched from elsewhere" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "is_taken"),
+    [
+        (MAX_MEDIA, 1, True),
+        (MAX_MEDIA + 1, 1, False),
+        (2, MAX_MEDIA_BYTES // 2, True),
+        (2, MAX_MEDIA_BYTES // 2 + 1, False),
+    ],
+)
+def test_what_all_images_take_together_is_bounded(count: int, size: int, *, is_taken: bool) -> None:
+    url = "data:;base64," + b64encode(bytes(size)).decode()
+    parts = [{"type": "image_url", "image_url": {"url": url}}] * count
+    messages = [{"role": "user", "content": [part]} for part in parts]
+    if is_taken:
+        assert len(_chat(messages=messages).messages or ()) == count
+    else:
+        assert _refusal(messages=messages).param == "messages"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from balancer.http.exchange import Exchange, Wiring
 from balancer.settings import MIB
 from protocol import transfers
 from protocol.codec import MAX_FRAME_BYTES
+from protocol.streams import Source
 from protocol.transfer_messages import AbortTransfer, Credit
 
 log = structlog.get_logger(__name__)
@@ -55,7 +56,7 @@ async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     exchange.status = 101
     outbox = Outbox(cast(ClientConnection, exchange.request.protocol))
     link = wiring.roster.open_link(
-        send=outbox.send, close=outbox.close, on_transfer=outbox.on_transfer
+        send=outbox.send, close=outbox.close, on_transfer=outbox.on_transfer, streams=outbox
     )
     outbox.on_overflow = link.close
     silence = asyncio.get_running_loop().call_later(REGISTER_TIMEOUT_S, _end_stranger, link)
@@ -66,6 +67,7 @@ async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         silence.cancel()
         exchange.facts.update(agent=link.agent_name, reason=reason)
         link.close(reason)
+        outbox.closed()
     return socket
 
 
@@ -76,8 +78,7 @@ async def _read_frames(socket: WebSocketResponse, link: AgentLink) -> str:
         if message.type is WSMsgType.TEXT:
             link.receive(message.data)
         elif message.type is WSMsgType.BINARY:
-            log.warning("binary frame from an agent", agent=link.agent_name)
-            return "sent a binary frame; this balancer knows none"
+            link.receive_piece(message.data)
         elif message.type is WSMsgType.ERROR:
             log.warning("bad frame from an agent", agent=link.agent_name, reason=str(message.data))
             return f"bad frame: {message.data}"
@@ -115,7 +116,7 @@ class Outbox:
         """
         if self._is_closed:
             return
-        if not self._messages.has_transfers:
+        if not self._messages.awaits_credit:
             self._last_progress = self._loop.time()
         self._messages.put(message)
         self._schedule()
@@ -132,6 +133,27 @@ class Outbox:
         else:
             self._messages.on_abort(message)
         self._schedule()
+
+    def put_stream(self, call_id: int, source: Source) -> None:
+        """Queue what is not in memory, as `AgentLink` wants it of its `Streams`."""
+        if self._is_closed:
+            source.close()
+            return
+        self._messages.put_stream(call_id, source)
+        self._schedule()
+
+    def drop_stream(self, call_id: int) -> None:
+        """Send nothing more of it."""
+        self._messages.drop_stream(call_id)
+
+    def wake_streams(self) -> None:
+        """A source has more."""
+        self._schedule()
+
+    def closed(self) -> None:
+        """The socket is gone: so are the sources."""
+        self._is_closed = True
+        self._messages.close()
 
     def close(self, reason: str) -> None:
         """Write what is queued and a close frame, then close; unread bytes may linger briefly."""

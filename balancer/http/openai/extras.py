@@ -41,6 +41,9 @@ def extra_fields(outcome: Outcome, request_id: str) -> dict[str, Any]:
             "tokens_per_second": _tokens_per_second(outcome, inference_ms),
             "cached_prompt_tokens": outcome.usage.cached_tokens,
             "gpu_utilization": None,
+            "draft_steps": outcome.timings.draft_steps,
+            "drafted_tokens": outcome.timings.drafted_tokens,
+            "accepted_draft_tokens": outcome.timings.accepted_draft_tokens,
         },
         "_proxy_info": {
             "provider": outcome.agent,

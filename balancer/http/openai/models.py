@@ -35,7 +35,12 @@ def _row(name: str, model: ServedModel, agents: Any, *, created: int) -> dict[st
         "context_window": model.context_tokens,
         "version": model.version,
         "description": model.description,
-        "capabilities": {"chat": model.has_chat_template, "completions": True},
+        "capabilities": {
+            "chat": model.has_chat_template,
+            "completions": True,
+            "vision": "vision" in model.modalities,
+            "audio": "audio" in model.modalities,
+        },
     }
 
 

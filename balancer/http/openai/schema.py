@@ -76,11 +76,27 @@ class ToolCallIn(Struct):
     type: str | None = None
 
 
+class ImageUrlIn(Struct):
+    """Where an image is: in the URL itself, which has to be a `data:` one."""
+
+    url: str
+    detail: str | None = None
+
+
+class InputAudioIn(Struct):
+    """A sound in base64."""
+
+    data: str
+    format: str
+
+
 class PartIn(Struct):
-    """A piece of a message; only text is understood so far."""
+    """A piece of a message: text, an image or a sound."""
 
     type: str
     text: str | None = None
+    image_url: ImageUrlIn | str | None = None
+    input_audio: InputAudioIn | None = None
 
 
 class MessageIn(Struct):

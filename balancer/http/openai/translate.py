@@ -10,11 +10,11 @@ from typing import Any
 from msgspec import Struct
 
 from balancer.http.faults import missing, refuse_value, unsupported
+from balancer.http.openai.parts import check_media, content_part
 from balancer.http.openai.schema import (
     ChatCompletionRequest,
     CompletionRequest,
     MessageIn,
-    PartIn,
     SamplingFields,
     ToolCallIn,
     ToolIn,
@@ -23,8 +23,8 @@ from protocol.chat import (
     FunctionCall,
     FunctionDefinition,
     Message,
+    Part,
     Role,
-    TextPart,
     Tool,
     ToolCall,
 )
@@ -81,9 +81,11 @@ def chat_request(body: ChatCompletionRequest, *, drawn_seed: int) -> GenerationR
     _check_pieces(body.messages)
     max_tokens = body.max_completion_tokens
     thinking, arguments = _template_arguments(body)
+    messages = tuple(_message(m, f"messages[{i}]") for i, m in enumerate(body.messages))
+    check_media(messages)
     return GenerationRequest(
         **fields,
-        messages=tuple(_message(m, f"messages[{i}]") for i, m in enumerate(body.messages)),
+        messages=messages,
         max_tokens=body.max_tokens if max_tokens is None else max_tokens,
         tools=_tools(body),
         enable_thinking=thinking,
@@ -235,25 +237,17 @@ def _message(message: MessageIn, at: str) -> Message:
 
 def _content(
     message: MessageIn, role: Role, at: str, *, may_lack: bool
-) -> str | tuple[TextPart, ...] | None:
+) -> str | tuple[Part, ...] | None:
     content = message.content
     if isinstance(content, str):
         return content
     if content is not None:
-        return tuple(_part(part, f"{at}[{i}]") for i, part in enumerate(content))
+        return tuple(content_part(part, f"{at}[{i}]") for i, part in enumerate(content))
     if may_lack:
         return None
     if role == "assistant":
         return message.refusal or ""
     raise missing(at)
-
-
-def _part(part: PartIn, at: str) -> TextPart:
-    if part.type != "text":
-        raise unsupported(f"{at}.type", part.type, '"text"')
-    if part.text is None:
-        raise missing(f"{at}.text")
-    return TextPart(text=part.text)
 
 
 def _tool_call(call: ToolCallIn, at: str) -> ToolCall:

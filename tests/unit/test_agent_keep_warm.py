@@ -1,0 +1,193 @@
+"""Warm prompts: one after the other, for every engine anew, and none of them costs the agent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.chat.template import TemplateRenderer
+from agent.commands.calls import Calls
+from agent.commands.desk import Desk
+from agent.commands.queries import Queries
+from agent.commands.served import served
+from agent.engine.frames import Accepted, CacheNews, CallFailed, Ended, Refused, Step, Submit
+from agent.errors import ConfigError, TemplateBusy, TemplateRefused
+from agent.keep_warm import KeepWarm, read_warm_prompt
+from agent.settings import MAX_FILES, BalancerAddress, Settings
+from protocol.agent_status import AgentStatus
+from protocol.chat import Message
+from protocol.generation import Timings, Usage
+from protocol.prefix_chain import prefix_chain
+from protocol.refusals import RefusalCode
+from protocol.to_agent import GenerateTokens
+from tests.support.fake_engine import FACTS, FakeEngine
+
+SETTINGS = Settings(balancer=BalancerAddress("a", 1), model_path=Path("fake.gguf"))
+REQUESTS = [GenerateTokens(messages=(Message(role="system", content=c),)) for c in ("one", "two")]
+USAGE = Usage(prompt_tokens=3, completion_tokens=0)
+
+
+class Renderer(TemplateRenderer):
+    """Renders a prompt when it is let go, or raises."""
+
+    def __init__(self, *, error: Exception | None = None) -> None:
+        super().__init__()
+        self.may_go = asyncio.Event()
+        self.may_go.set()
+        self.created: list[int] = []
+        self._error = error
+
+    async def render(
+        self,
+        template: str,  # noqa: ARG002 (the renderer's interface)
+        variables: dict[str, Any],
+        *,
+        created: int,
+        **_: Any,
+    ) -> str:
+        await self.may_go.wait()
+        self.created.append(created)
+        if self._error is not None and variables["messages"][0]["content"] == "one":
+            raise self._error
+        return str(variables["messages"][0]["content"])
+
+
+class Warming:
+    """Prompts to be kept warm, at an engine whose steps the test makes."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._tasks: list[Coroutine[Any, Any, None]] = []
+        self.engine = FakeEngine()
+        self.engine.facts = FACTS
+        self.engine.ignore_submits = True
+        self.desk = Desk(
+            engine=self.engine,
+            renderer=renderer,
+            calls=Calls(lambda _: None),
+            send=lambda _: None,
+            spawn=self._tasks.append,
+            status=lambda: AgentStatus(seq=1, capacity_version=0, slots_total=4),
+            served=served(FACTS, SETTINGS),
+        )
+        self.warm = KeepWarm(REQUESTS, self.desk, wall_clock=lambda: 1_700_000_000.9)
+
+    @property
+    def submitted(self) -> list[int]:
+        return [each.call for each in self.engine.commands if isinstance(each, Submit)]
+
+    async def begin(self, *, renders: bool = True) -> None:
+        """An engine is ready; without `renders` its prompts are still to come."""
+        self.warm.begin()
+        if renders:
+            await self.rendered()
+
+    async def rendered(self) -> None:
+        tasks, self._tasks = self._tasks, []
+        await asyncio.gather(*tasks)
+
+    def step(self, **news: Any) -> None:
+        self.warm.on_step(Step(number=1, **news))
+
+    def end(self, call: int) -> None:
+        self.step(ended=(Ended(call, "stop", USAGE, Timings()),))
+
+
+async def test_prompts_are_warmed_one_after_the_other() -> None:
+    renderer = Renderer()
+    warming = Warming(renderer)
+    await warming.begin()
+    assert warming.submitted == [-1]
+    warming.end(7)
+    assert warming.submitted == [-1]
+    warming.end(-1)
+    assert warming.submitted == [-1, -2]
+    warming.end(-2)
+    assert warming.submitted == [-1, -2]
+    assert renderer.created == [1_700_000_000] * 2
+
+
+async def test_a_prompt_that_finds_no_slot_waits_for_one() -> None:
+    warming = Warming(Renderer())
+    await warming.begin()
+    warming.step(refused=(Refused(-1, RefusalCode.NO_FREE_SLOT, "full"),))
+    assert warming.submitted == [-1]
+    warming.end(7)
+    assert warming.submitted == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        {"refused": (Refused(-1, RefusalCode.CONTEXT_TOO_LONG, "too long"),)},
+        {"failed": (CallFailed(-1, RefusalCode.ENGINE_FAILED, "broken"),)},
+    ],
+)
+async def test_a_prompt_that_cannot_be_warmed_does_not_hold_up_the_next(
+    news: dict[str, Any],
+) -> None:
+    warming = Warming(Renderer())
+    await warming.begin()
+    warming.step(**news)
+    assert warming.submitted == [-1, -2]
+
+
+@pytest.mark.parametrize(
+    "error", [TemplateRefused("wrong"), TemplateBusy("busy"), OSError("no process")]
+)
+async def test_a_prompt_that_cannot_be_rendered_costs_neither_the_agent_nor_the_next(
+    error: Exception,
+) -> None:
+    warming = Warming(Renderer(error=error))
+    await warming.begin()
+    assert warming.submitted == [-2]
+
+
+async def test_an_engine_that_dies_while_prompts_are_rendered_gets_none_of_them_twice() -> None:
+    renderer = Renderer()
+    warming = Warming(renderer)
+    renderer.may_go.clear()
+    await warming.begin(renders=False)
+    await warming.begin(renders=False)
+    renderer.may_go.set()
+    await warming.rendered()
+    assert warming.submitted == [-1]
+    warming.end(-1)
+    warming.end(-2)
+    assert warming.submitted == [-1, -2]
+
+
+async def test_the_balancer_hears_what_is_warm() -> None:
+    warming = Warming(Renderer())
+    await warming.begin()
+    warming.step(accepted=(Accepted(-1, 3, 1),))
+    warming.desk.cached.take(CacheNews(0, -1, 3))
+    [told] = warming.desk.cached.take_changes()
+    assert told.gained == prefix_chain(REQUESTS[0], cache_scope="")
+
+
+def test_no_query_has_the_number_of_a_warm_prompt() -> None:
+    query = Queries().open("a")
+    assert query is not None
+    assert query.number < -MAX_FILES
+
+
+def test_a_warm_prompt_is_a_chat_or_the_text_of_a_system_message(tmp_path: Path) -> None:
+    file = tmp_path / "warm"
+    file.write_text(" Be brief.\n")
+    assert read_warm_prompt(file).messages == (Message(role="system", content="Be brief."),)
+    file.write_text('{"messages": [{"role": "user", "content": "Hi"}]}')
+    assert read_warm_prompt(file).messages == (Message(role="user", content="Hi"),)
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"\xff", b'{"messages": 1}', b"{"])
+def test_a_file_that_is_no_warm_prompt_is_refused_by_its_name(
+    tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "warm.json"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"warm\.json"):
+        read_warm_prompt(file)

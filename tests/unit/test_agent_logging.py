@@ -1,0 +1,38 @@
+"""What the agent's log must never hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from agent.cli import configure_logging
+from agent.settings import LogFormat
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.usefixtures("restored_logging")
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_fault_is_logged_with_its_traceback_and_without_anybodys_prompt(
+    capsys: pytest.CaptureFixture[str], log_format: LogFormat
+) -> None:
+    def prepare(prompt: str) -> None:
+        raise RuntimeError(f"a defect at {len(prompt)} characters")
+
+    configure_logging("info", log_format)
+    try:
+        prepare("my secret")
+    except RuntimeError:
+        structlog.get_logger().exception("preparing failed", call=1)
+    logged = capsys.readouterr().err
+    assert "a defect at 9 characters" in logged
+    assert "in prepare" in logged
+    assert "locals" not in logged
+    assert "'my secret'" not in logged

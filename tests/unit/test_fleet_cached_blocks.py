@@ -1,0 +1,298 @@
+"""What the balancer believes an agent caches: reports in order, gaps, and what a chain matches."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balancer.fleet import cached_blocks
+from balancer.fleet.agent import SNAPSHOT_PAUSE_S, Agent
+from balancer.fleet.cached_blocks import CachedBlocks
+from balancer.fleet.roster import Roster
+from balancer.observability.metrics import Metrics
+from balancer.settings import Settings
+from protocol import codec
+from protocol.chat import Message
+from protocol.generation import GenerationRequest
+from protocol.jsonrpc import ErrorObject
+from protocol.prefix_chain import HASH_BYTES, MAX_BLOCKS, PrefixChain
+from protocol.to_balancer import CacheChanged
+from tests.support.memory_agent import MemoryAgent
+
+
+def block(number: int) -> bytes:
+    return number.to_bytes(HASH_BYTES, "big")
+
+
+def packed(*numbers: int) -> bytes:
+    return b"".join(map(block, numbers))
+
+
+def changed(seq: int, gained: bytes = b"", lost: bytes = b"", **more: bool) -> CacheChanged:
+    return CacheChanged(cache_seq=seq, gained=gained, lost=lost, **more)
+
+
+# --- the table ---
+
+
+def test_blocks_are_gained_and_lost_in_order() -> None:
+    held = CachedBlocks()
+    held.take(changed(1, packed(1, 2, 3)))
+    held.take(changed(2, packed(4), lost=packed(3, 2)))
+    assert len(held) == 2
+    assert held.matched_blocks(packed(1, 2)) == 1
+    assert held.matched_blocks(packed(4)) == 1
+    assert held.is_known
+
+
+@pytest.mark.parametrize("seq", [1, 2])
+def test_a_report_that_comes_again_or_was_overtaken_changes_nothing(seq: int) -> None:
+    held = CachedBlocks()
+    held.take(changed(1, packed(1)))
+    held.take(changed(2, packed(2)))
+    held.take(changed(seq, packed(9), lost=packed(1)))
+    held.take(changed(seq, starts_over=True))
+    assert len(held) == 2
+    assert held.is_known
+
+
+def test_a_missed_report_makes_everything_unknown_until_one_starts_over() -> None:
+    held = CachedBlocks()
+    held.take(changed(1, packed(1)))
+    held.take(changed(3, packed(3)))
+    assert (len(held), held.is_known) == (0, False)
+    held.take(changed(4, packed(4)))
+    assert (len(held), held.is_known) == (0, False)
+    held.take(changed(5, packed(1, 3), starts_over=True))
+    held.take(changed(6, packed(4)))
+    assert (len(held), held.is_known) == (3, True)
+
+
+def test_two_reports_in_the_wrong_order_are_a_gap() -> None:
+    held = CachedBlocks()
+    held.take(changed(2, packed(2)))
+    held.take(changed(1, packed(1)))
+    assert (len(held), held.is_known) == (0, False)
+
+
+def test_a_status_tells_of_a_report_that_did_not_come() -> None:
+    held = CachedBlocks()
+    held.take(changed(1, packed(1)))
+    held.compare(1)
+    held.compare(0)
+    assert held.is_known
+    held.compare(2)
+    assert (len(held), held.is_known) == (0, False)
+
+
+def test_a_report_missed_while_it_starts_over_is_a_gap_too() -> None:
+    held = CachedBlocks()
+    held.take(changed(7, packed(1), starts_over=True))
+    held.take(changed(9, packed(3)))
+    assert (len(held), held.is_known) == (0, False)
+
+
+def test_more_blocks_than_the_bound_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cached_blocks, "MAX_CACHED_BLOCKS", 2)
+    held = CachedBlocks()
+    held.take(changed(1, packed(1, 2, 3)))
+    held.take(changed(2, packed(4)))
+    assert len(held) == 2
+    held.take(changed(3, packed(5), lost=packed(1)))
+    assert held.matched_blocks(packed(5)) == 1
+
+
+@given(st.lists(st.integers(0, 20), max_size=20, unique=True), st.data())
+def test_of_a_chain_the_blocks_from_its_first_on_are_matched(
+    chain: list[int], data: st.DataObject
+) -> None:
+    length = data.draw(st.integers(0, len(chain)))
+    others = data.draw(st.sets(st.integers(100, 120)))
+    held = CachedBlocks()
+    held.take(changed(1, packed(*others, *chain[:length])))
+    assert held.matched_blocks(packed(*chain)) == length
+
+
+@given(st.lists(st.integers(0, 20), max_size=20, unique=True), st.sets(st.integers(0, 20)))
+def test_where_blocks_are_missing_in_between_it_is_a_border_that_there_is(
+    chain: list[int], known: set[int]
+) -> None:
+    held = CachedBlocks()
+    held.take(changed(1, packed(*known)))
+    matched = held.matched_blocks(packed(*chain))
+    assert matched == 0 or chain[matched - 1] in known
+    assert matched == len(chain) or chain[matched] not in known
+
+
+def test_the_longest_chain_takes_a_dozen_look_ups() -> None:
+    class Counting(set[bytes]):
+        asked = 0
+
+        def __contains__(self, item: object) -> bool:
+            self.asked += 1
+            return super().__contains__(item)
+
+    held = CachedBlocks()
+    held.take(changed(1, packed(*range(MAX_BLOCKS))))
+    held._blocks = counting = Counting(held._blocks)
+    assert held.matched_blocks(packed(*range(MAX_BLOCKS))) == MAX_BLOCKS
+    assert counting.asked <= 13
+
+
+# --- the fleet ---
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def roster(clock: Clock) -> Roster:
+    return Roster(settings=Settings(), metrics=Metrics(), now=clock)
+
+
+def only(roster: Roster) -> Agent:
+    (agent,) = roster.agents()
+    return agent
+
+
+def test_an_agent_with_an_empty_cache_is_not_asked(roster: Roster) -> None:
+    agent = MemoryAgent(roster).register()
+    agent.say(changed(1, packed(1, 2)))
+    agent.heartbeat(agent.status(cache_seq=1))
+    assert only(roster).matched_blocks(packed(1, 2, 3)) == 2
+    assert agent.snapshots_asked == []
+
+
+def test_an_agent_that_comes_with_a_cache_is_asked_behind_the_welcome(roster: Roster) -> None:
+    agent = MemoryAgent(roster)
+    agent.cache_seq = 8
+    agent.register()
+    assert [type(message).__name__ for message in agent.received] == ["Response", "Request"]
+    agent.say(changed(9, packed(1), starts_over=True), changed(10, packed(2)))
+    agent.cache_seq = 10
+    agent.answer_snapshot()
+    assert agent.snapshots_asked == []
+    assert only(roster).matched_blocks(packed(1, 2)) == 2
+
+
+@pytest.mark.parametrize("by", ["report", "heartbeat"])
+def test_a_gap_is_answered_with_one_question(roster: Roster, by: str, clock: Clock) -> None:
+    agent = MemoryAgent(roster).register()
+    agent.say(changed(1, packed(1)))
+    clock.now_s += 1
+    if by == "report":
+        agent.say(changed(3, packed(3)), changed(4, packed(4)))
+    else:
+        agent.heartbeat(agent.status(cache_seq=4))
+    assert len(agent.snapshots_asked) == 1
+    assert only(roster).matched_blocks(packed(1)) == 0
+    agent.heartbeat(agent.status(cache_seq=4))
+    assert len(agent.snapshots_asked) == 1
+    agent.say(changed(5, packed(1, 3), starts_over=True))
+    agent.answer_snapshot(agent.status(cache_seq=5))
+    assert only(roster).matched_blocks(packed(1, 3)) == 2
+
+
+def test_a_snapshot_is_a_status_like_any_other(roster: Roster) -> None:
+    agent = MemoryAgent(roster, slots=4).register()
+    agent.say(changed(2))
+    agent.answer_snapshot(agent.status(slots_total=9, cache_seq=2))
+    assert only(roster).slots_total == 9
+
+
+def test_a_snapshot_that_was_overtaken_changes_nothing(roster: Roster) -> None:
+    agent = MemoryAgent(roster, slots=4).register()
+    old = agent.status(slots_total=9)
+    agent.heartbeat()
+    agent.say(changed(2))
+    agent.answer_snapshot(old)
+    assert only(roster).slots_total == 4
+
+
+def test_an_agent_whose_reports_always_have_gaps_is_not_asked_all_the_time(
+    roster: Roster, clock: Clock
+) -> None:
+    agent = MemoryAgent(roster).register()
+    for seq in count(2, 2):
+        agent.say(changed(seq, packed(seq)))
+        if agent.snapshots_asked:
+            agent.answer_snapshot()
+        if seq == 20:
+            break
+    assert only(roster).cached.is_known is False
+    assert agent.snapshots_asked == []
+    clock.now_s += SNAPSHOT_PAUSE_S
+    agent.heartbeat(agent.status(cache_seq=20))
+    assert len(agent.snapshots_asked) == 1
+
+
+@pytest.mark.parametrize("answer", ["error", "nonsense"])
+def test_a_snapshot_that_failed_is_asked_for_again_later(
+    roster: Roster, clock: Clock, answer: str
+) -> None:
+    agent = MemoryAgent(roster).register()
+    agent.say(changed(2))
+    asked = agent.snapshots_asked.pop()
+    if answer == "error":
+        agent.link.receive(codec.encode_error(asked, ErrorObject(code=-32603, message="no")))
+    else:
+        agent.link.receive(codec.encode_result(asked, changed(1)))
+    clock.now_s += SNAPSHOT_PAUSE_S
+    agent.heartbeat(agent.status(cache_seq=2))
+    assert len(agent.snapshots_asked) == 1
+    assert agent.closed_reason is None
+
+
+def test_a_snapshot_that_nobody_answers_is_not_asked_for_twice(
+    roster: Roster, clock: Clock
+) -> None:
+    agent = MemoryAgent(roster).register()
+    agent.say(changed(2))
+    clock.now_s += SNAPSHOT_PAUSE_S
+    agent.heartbeat(agent.status(cache_seq=2))
+    assert len(agent.snapshots_asked) == 1
+
+
+def test_a_lost_link_takes_what_was_known_with_it(roster: Roster) -> None:
+    first = MemoryAgent(roster).register()
+    first.say(changed(1, packed(1)))
+    first.die()
+    again = MemoryAgent(roster).register()
+    assert only(roster).matched_blocks(packed(1)) == 0
+    again.say(changed(1, packed(1)))
+    assert only(roster).matched_blocks(packed(1)) == 1
+
+
+def test_half_a_block_is_a_message_that_cannot_be_used(roster: Roster) -> None:
+    agent = MemoryAgent(roster).register()
+    agent.say(changed(1, packed(1)))
+    frame = (
+        b'{"jsonrpc":"2.0","method":"cache_changed","params":{"cache_seq":2,"gained":"AAAAAAAA"}}'
+    )
+    agent.link.receive(frame)
+    assert only(roster).matched_blocks(packed(1)) == 1
+
+
+def test_an_agent_with_the_conversation_so_far_matches_all_of_it(roster: Roster) -> None:
+    so_far = (Message(role="user", content="a" * 700), Message(role="assistant", content="b"))
+    turns = (*so_far, Message(role="user", content="c"))
+    cached, asked = (
+        PrefixChain.of(GenerationRequest(messages=messages), cache_scope="")
+        for messages in (so_far, turns)
+    )
+    MemoryAgent(roster).register().say(changed(1, cached.packed))
+    assert only(roster).matched_blocks(asked.packed) == len(cached.blocks) == 3
+    assert only(roster).matched_blocks(b"") == 0
