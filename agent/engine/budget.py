@@ -12,6 +12,9 @@ START_TOKENS = 128
 DEFAULT_TARGET_MS = 50.0
 """Without a target of one's own more than `START_TOKENS` are taken where they fit in this."""
 LEAST_TOKENS = 8
+SMALL_CHUNKS_COST = 2.0
+"""How much dearer a token is expected to be in a chunk beside streams than in a batch of its own,
+until such a step has shown it."""
 _NEW_SHARE = 0.25
 """Weight of the latest step."""
 
@@ -25,14 +28,18 @@ class PromptBudget:
         self._most = most
         self._base_ms: float | None = None
         self._token_ms: float | None = None
+        self._alone_ms: float | None = None
 
     @property
     def tokens(self) -> int:
         """The budget now."""
-        if self._token_ms is None:
+        token_ms = self._token_ms or self._alone_ms
+        if token_ms is None:
             return min(START_TOKENS, self._most)
+        if self._token_ms is None:
+            token_ms *= SMALL_CHUNKS_COST
         room_ms = self._target_ms - (self._base_ms or 0.0)
-        fitting = int(room_ms / self._token_ms) if room_ms > 0 else 0
+        fitting = int(room_ms / token_ms) if room_ms > 0 else 0
         return min(max(fitting, self._least), self._most)
 
     def measured(self, *, decode_tokens: int, prompt_tokens: int, took_ms: float) -> None:
@@ -40,9 +47,11 @@ class PromptBudget:
         if not prompt_tokens:
             self._base_ms = _mixed(self._base_ms, took_ms)
             return
-        base_ms = (self._base_ms or 0.0) if decode_tokens else 0.0
+        if not decode_tokens:
+            self._alone_ms = max(_mixed(self._alone_ms, took_ms / prompt_tokens), 1e-6)
+            return
         # a chunk in the company of decode tokens shares their pass over the weights
-        price = max(took_ms - base_ms, 0.1 * took_ms) / prompt_tokens
+        price = max(took_ms - (self._base_ms or 0.0), 0.1 * took_ms) / prompt_tokens
         self._token_ms = max(_mixed(self._token_ms, price), 1e-6)
 
 

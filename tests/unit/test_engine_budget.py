@@ -7,6 +7,7 @@ import pytest
 from agent.engine.budget import (
     DEFAULT_TARGET_MS,
     LEAST_TOKENS,
+    SMALL_CHUNKS_COST,
     START_TOKENS,
     PromptBudget,
 )
@@ -75,10 +76,14 @@ def test_one_step_that_was_held_up_does_not_stop_the_prompts() -> None:
     assert before / 3 < budget.tokens < before
 
 
-def test_prompts_alone_teach_the_price_of_a_token_too() -> None:
+def test_prompts_alone_teach_a_price_that_is_taken_with_care() -> None:
     budget = PromptBudget(target_gap_ms=100.0, most=MOST)
     budget.measured(decode_tokens=0, prompt_tokens=500, took_ms=250.0)
-    assert budget.tokens == 200
+    assert budget.tokens == 200 / SMALL_CHUNKS_COST
+    # beside streams it turns out dearer than that; prompts alone do not change it any more
+    budget.measured(decode_tokens=4, prompt_tokens=100, took_ms=200.0)
+    budget.measured(decode_tokens=0, prompt_tokens=500, took_ms=250.0)
+    assert budget.tokens == 50
     # what decode tokens cost is not known yet: nothing is taken off for them
     fresh = PromptBudget(target_gap_ms=100.0, most=MOST)
     fresh.measured(decode_tokens=4, prompt_tokens=100, took_ms=50.0)
