@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 
 from llama_cpp import llama_cpp as api
 
@@ -30,8 +31,13 @@ class LlamaLog:
         say(f"llama.cpp: {line}")
 
 
+@cache
 def start_backend() -> LlamaLog:
-    """Once a process, before anything else here."""
+    """Before anything else here; the one log of the process.
+
+    llama.cpp has one callback for all of a process: were there two logs, the death of the younger
+    one would leave it with a pointer to nothing.
+    """
     log = LlamaLog()
     api.llama_backend_init()
     return log
