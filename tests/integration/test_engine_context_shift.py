@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from agent.engine.frames import CancelCall, EngineOptions, Sampling, Submit
+from agent.engine.frames import CancelCall, Sampling, Submit
 from agent.engine.llama.log import LlamaLog, start_backend
 from agent.engine.llama.model import Model
 from agent.engine.query_frames import Exported, ExportSequence, QueryRefused
 from protocol.refusals import RefusalCode
 from tests.support.engine_bench import EngineBench
+from tests.support.engine_benches import NewBench, benches, loaded
 from tests.support.engine_calls import Heard
-from tests.support.engine_invariants import check_idle, checked
 from tests.support.tiny_gguf import write_tiny_gguf
 from tests.support.tiny_kinds_gguf import write_tiny_kind
 
 GREEDY = Sampling(temperature=0.0, ignore_eos=True)
 PROMPT = tuple(range(65, 91))
 SHARE = 64
-
-NewBench = Callable[..., EngineBench]
 
 
 @pytest.fixture(scope="module")
@@ -40,27 +38,14 @@ def models(log: LlamaLog, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "window": write_tiny_kind("window", folder / "window.gguf"),
         "recurrent": write_tiny_kind("recurrent", folder / "recurrent.gguf"),
     }
-    models = {kind: Model(EngineOptions(model_path=str(path)), log) for kind, path in paths.items()}
-    yield models
-    for model in models.values():
-        model.close()
+    with loaded(log, paths) as models:
+        yield models
 
 
 @pytest.fixture
 def new_bench(models: dict[str, Model], log: LlamaLog) -> Iterator[NewBench]:
-    made: list[EngineBench] = []
-
-    def new(kind: str = "ranged", **fields: object) -> EngineBench:
-        settings = {"slots": 2, "threads": 1, "cache_type": "f32", "flash_attention": "off"}
-        settings |= {"context_tokens": 2 * SHARE, "host_cache_bytes": 1 << 24}
-        options = EngineOptions(model_path="", **(settings | fields))  # type: ignore[arg-type]  # of any test
-        made.append(checked(EngineBench(models[kind], log, options)))
-        return made[-1]
-
-    yield new
-    for bench in made:
-        check_idle(bench)
-        bench.close()
+    with benches(models, log, slots=2, context_tokens=2 * SHARE, host_cache_bytes=1 << 24) as new:
+        yield new
 
 
 def ask(bench: EngineBench, prompt: tuple[int, ...] = PROMPT, **fields: object) -> Heard:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
-from agent.engine.frames import EngineOptions, Sampling, Submit
+from agent.engine.frames import Sampling, Submit
 from agent.engine.llama.log import LlamaLog, start_backend
 from agent.engine.llama.model import Model
 from agent.engine.query_frames import (
@@ -21,7 +21,8 @@ from agent.engine.query_frames import (
     QueryRefused,
 )
 from tests.support.engine_bench import EngineBench
-from tests.support.engine_invariants import check_idle, checked
+from tests.support.engine_benches import NewBench, benches, loaded
+from tests.support.engine_invariants import check_idle
 from tests.support.tiny_gguf import write_tiny_gguf
 
 PROMPT = tuple(range(60, 100)) * 3
@@ -31,7 +32,6 @@ SAMPLINGS = {
     "seeded": Sampling(seed=7, ignore_eos=True, repeat_penalty=1.1),
     "mirostat": Sampling(seed=7, ignore_eos=True, mirostat=2),
 }
-NewBench = Callable[..., EngineBench]
 
 
 @pytest.fixture(scope="module")
@@ -42,26 +42,21 @@ def log() -> LlamaLog:
 @pytest.fixture(scope="module")
 def model(log: LlamaLog, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     path = write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf")
-    model = Model(EngineOptions(model_path=str(path)), log)
-    yield model
-    model.close()
+    with loaded(log, {"tiny": path}) as models:
+        yield models["tiny"]
+
+
+def finished_and_idle(bench: EngineBench) -> None:
+    bench.finish()
+    check_idle(bench)
 
 
 @pytest.fixture
 def new_bench(model: Model, log: LlamaLog) -> Iterator[NewBench]:
-    made = []
-
-    def new(**fields: object) -> EngineBench:
-        settings = {"slots": 2, "threads": 1, "host_cache_bytes": 1 << 24, "speculation": "off"}
-        options = EngineOptions(model_path="", **(settings | fields))  # type: ignore[arg-type]  # of any test
-        made.append(checked(EngineBench(model, log, options)))
-        return made[-1]
-
-    yield new
-    for bench in made:
-        bench.finish()
-        check_idle(bench)
-        bench.close()
+    options = {"slots": 2, "host_cache_bytes": 1 << 24, "speculation": "off"}
+    types = {"cache_type": "f16", "flash_attention": "auto"}
+    with benches({"tiny": model}, log, finished_and_idle, **options, **types) as new:
+        yield new
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from agent.engine.budget import LEAST_TOKENS
-from agent.engine.facts import facts_of
 from agent.engine.frames import (
     CancelCall,
     ContinueCall,
-    EngineFacts,
     EngineOptions,
     PauseCall,
     Sampling,
@@ -24,48 +21,14 @@ from agent.engine.frames import (
 from agent.engine.llama.context import Context
 from agent.engine.llama.log import LlamaLog, start_backend
 from agent.engine.llama.model import Model
-from agent.engine.serving import Serving
 from agent.errors import ModelUnusable
 from protocol.refusals import RefusalCode, consequence_of
-from tests.support.engine_calls import Calls, Heard
+from tests.support.engine_bench import EngineBench
 from tests.support.tiny_gguf import CONTEXT, END, TEMPLATE, TOOL, tokens, write_tiny_gguf
 
 SLOTS = 4
 GREEDY = Sampling(temperature=0.0)
 END_ID, TOOL_ID = tokens().index(END), tokens().index(TOOL)
-
-
-class Bench:
-    """A model in this process, turned by hand."""
-
-    def __init__(self, model: Model, log: LlamaLog, options: EngineOptions) -> None:
-        self.context = Context(model, options, log)
-        self.serving = Serving(model, self.context, options)
-        self.serving.warm_up()
-        self.facts: EngineFacts = facts_of(model, self.context)
-        self.heard = Calls()
-        self._numbers = count(1)
-
-    def submit(self, submit: Submit) -> None:
-        self.serving.submit(submit)
-
-    def turn(self, times: int = 1) -> None:
-        for _ in range(times):
-            step = self.serving.turn()
-            if step is not None:
-                self.heard.take(step)
-
-    def finish(self) -> None:
-        while self.serving.has_work:
-            self.turn()
-        self.turn()
-
-    def call(self, prompt: str | tuple[int, ...] = "hello world", **fields: object) -> Heard:
-        """One call alone, from beginning to end."""
-        number = next(self._numbers) + 1000
-        self.submit(Submit(call=number, prompt=prompt, **fields))  # type: ignore[arg-type]  # of any test
-        self.finish()
-        return self.heard[number]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +55,7 @@ def model_with_bos(log: LlamaLog, tmp_path: Path) -> Iterator[Model]:
 def test_a_start_token_is_added_where_the_model_wants_one_and_the_text_has_none(
     model_with_bos: Model, log: LlamaLog
 ) -> None:
-    bench = Bench(model_with_bos, log, exact())
+    bench = EngineBench(model_with_bos, log, exact())
     assert bench.facts.adds_bos
     counts = [
         heard.accepted.prompt_tokens
@@ -104,9 +67,9 @@ def test_a_start_token_is_added_where_the_model_wants_one_and_the_text_has_none(
 
 
 def test_models_with_other_tokenizers_have_other_digests(
-    bench: Bench, model_with_bos: Model, log: LlamaLog
+    bench: EngineBench, model_with_bos: Model, log: LlamaLog
 ) -> None:
-    other = Bench(model_with_bos, log, exact())
+    other = EngineBench(model_with_bos, log, exact())
     assert other.facts.tokenizer_digest != bench.facts.tokenizer_digest
     other.context.close()
 
@@ -124,13 +87,13 @@ def exact(**fields: object) -> EngineOptions:
 
 
 @pytest.fixture
-def bench(model: Model, log: LlamaLog) -> Iterator[Bench]:
-    bench = Bench(model, log, exact())
+def bench(model: Model, log: LlamaLog) -> Iterator[EngineBench]:
+    bench = EngineBench(model, log, exact())
     yield bench
     bench.context.close()
 
 
-def test_the_facts_are_the_models(bench: Bench) -> None:
+def test_the_facts_are_the_models(bench: EngineBench) -> None:
     facts = bench.facts
     assert (facts.slots, facts.context_tokens, facts.kv_cells) == (SLOTS, CONTEXT, SLOTS * CONTEXT)
     assert (facts.vocabulary, facts.trained_context_tokens) == (len(tokens()), CONTEXT)
@@ -143,7 +106,7 @@ def test_the_facts_are_the_models(bench: Bench) -> None:
     assert facts.llama_cpp_version
 
 
-def test_a_call_is_accepted_with_exact_counts_and_ends_at_its_cap(bench: Bench) -> None:
+def test_a_call_is_accepted_with_exact_counts_and_ends_at_its_cap(bench: EngineBench) -> None:
     heard = bench.call("hello<|im_end|>", sampling=GREEDY, max_tokens=7)
     assert heard.accepted is not None
     assert heard.ended is not None
@@ -154,20 +117,20 @@ def test_a_call_is_accepted_with_exact_counts_and_ends_at_its_cap(bench: Bench) 
     assert heard.ended.timings.prefill_ms > 0
 
 
-def test_text_and_the_same_token_ids_are_the_same_prompt(bench: Bench) -> None:
+def test_text_and_the_same_token_ids_are_the_same_prompt(bench: EngineBench) -> None:
     ids = tuple(b"abc")
     by_text = bench.call("abc", sampling=GREEDY, max_tokens=5)
     assert bench.call(ids, sampling=GREEDY, max_tokens=5).token_ids == by_text.token_ids
 
 
-def test_without_a_cap_the_answer_ends_with_the_context(bench: Bench) -> None:
+def test_without_a_cap_the_answer_ends_with_the_context(bench: EngineBench) -> None:
     heard = bench.call("abc", sampling=Sampling(ignore_eos=True))
     assert heard.ended is not None
     assert heard.ended.finish_reason == "length"
     assert heard.ended.usage.completion_tokens == CONTEXT - 3
 
 
-def test_an_end_token_ends_the_call_is_counted_and_adds_no_text(bench: Bench) -> None:
+def test_an_end_token_ends_the_call_is_counted_and_adds_no_text(bench: EngineBench) -> None:
     sampling = Sampling(temperature=0.0, logit_bias=((END_ID, 1000.0),), top_logprobs=2)
     heard = bench.call(sampling=sampling)
     assert heard.ended is not None
@@ -177,14 +140,14 @@ def test_an_end_token_ends_the_call_is_counted_and_adds_no_text(bench: Bench) ->
     assert heard.ended.usage.completion_tokens == 1
 
 
-def test_no_end_before_min_tokens(bench: Bench) -> None:
+def test_no_end_before_min_tokens(bench: EngineBench) -> None:
     sampling = Sampling(temperature=0.0, logit_bias=((END_ID, 1000.0),))
     heard = bench.call(sampling=sampling, min_tokens=3)
     assert len(heard.token_ids) == 4
     assert heard.token_ids[-1] == END_ID
 
 
-def test_no_stop_string_ends_the_text_before_min_tokens(bench: Bench) -> None:
+def test_no_stop_string_ends_the_text_before_min_tokens(bench: EngineBench) -> None:
     free = bench.call(sampling=GREEDY, max_tokens=30)
     early = free.text[:1]
     assert early
@@ -194,19 +157,19 @@ def test_no_stop_string_ends_the_text_before_min_tokens(bench: Bench) -> None:
     assert bench.call(sampling=GREEDY, max_tokens=30, stop=(early,)).text == ""
 
 
-def test_user_defined_tokens_are_text_and_control_tokens_are_not(bench: Bench) -> None:
+def test_user_defined_tokens_are_text_and_control_tokens_are_not(bench: EngineBench) -> None:
     start = tokens().index("<|im_start|>")
     assert bench.call(sampling=Sampling(logit_bias=((TOOL_ID, 1000.0),)), max_tokens=1).text == TOOL
     heard = bench.call(sampling=Sampling(logit_bias=((start, 1000.0),)), max_tokens=1)
     assert (heard.token_ids, heard.text) == ([start], "")
 
 
-def test_a_character_cut_by_the_cap_is_replaced(bench: Bench) -> None:
+def test_a_character_cut_by_the_cap_is_replaced(bench: EngineBench) -> None:
     heard = bench.call(sampling=Sampling(logit_bias=((0xE2, 1000.0),)), max_tokens=1)
     assert heard.text == "\ufffd"
 
 
-def test_a_stop_string_may_complete_with_the_replaced_end(bench: Bench) -> None:
+def test_a_stop_string_may_complete_with_the_replaced_end(bench: EngineBench) -> None:
     sampling = Sampling(logit_bias=((0xE2, 1000.0),))
     heard = bench.call(sampling=sampling, max_tokens=1, stop=("\ufffd",))
     assert heard.ended is not None
@@ -214,7 +177,7 @@ def test_a_stop_string_may_complete_with_the_replaced_end(bench: Bench) -> None:
     assert heard.ended.stop_sequence == "\ufffd"
 
 
-def test_a_stop_string_across_tokens_never_leaks_and_is_counted(bench: Bench) -> None:
+def test_a_stop_string_across_tokens_never_leaks_and_is_counted(bench: EngineBench) -> None:
     free = bench.call(sampling=GREEDY, max_tokens=60)
     stop = free.text[20:24]
     heard = bench.call(sampling=GREEDY, max_tokens=60, stop=("never this", stop))
@@ -227,18 +190,18 @@ def test_a_stop_string_across_tokens_never_leaks_and_is_counted(bench: Bench) ->
         assert before.startswith("".join(heard.texts[:end]))
 
 
-def test_what_could_have_become_a_stop_is_let_out_at_the_end(bench: Bench) -> None:
+def test_what_could_have_become_a_stop_is_let_out_at_the_end(bench: EngineBench) -> None:
     free = bench.call(sampling=GREEDY, max_tokens=10)
     heard = bench.call(sampling=GREEDY, max_tokens=10, stop=(free.text[-3:] + "\x00",))
     assert heard.text == free.text
 
 
-def test_one_seed_gives_one_text_another_gives_another(bench: Bench) -> None:
+def test_one_seed_gives_one_text_another_gives_another(bench: EngineBench) -> None:
     texts = [bench.call(sampling=Sampling(seed=seed), max_tokens=30).text for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_concurrent_calls_get_what_they_would_get_alone(bench: Bench) -> None:
+def test_concurrent_calls_get_what_they_would_get_alone(bench: EngineBench) -> None:
     prompts = {1: "hello", 2: "a much longer prompt " * 9, 3: "x", 4: "world and more"}
     alone = {
         number: bench.call(prompt, sampling=Sampling(seed=number), max_tokens=20)
@@ -254,7 +217,7 @@ def test_concurrent_calls_get_what_they_would_get_alone(bench: Bench) -> None:
 
 
 def test_a_prompt_beside_running_streams_goes_in_by_chunks(model: Model, log: LlamaLog) -> None:
-    bench = Bench(model, log, exact(target_gap_ms=1e-6))
+    bench = EngineBench(model, log, exact(target_gap_ms=1e-6))
     bench.submit(Submit(call=1, prompt="a", sampling=Sampling(ignore_eos=True)))
     bench.turn()
     bench.submit(Submit(call=2, prompt="b " * 200, sampling=GREEDY, max_tokens=3))
@@ -283,7 +246,7 @@ def test_a_prompt_beside_running_streams_goes_in_by_chunks(model: Model, log: Ll
     ids=["greedy", "plain", "penalties", "half characters", "mirostat 1", "mirostat 2", "dry, xtc"],
 )
 def test_a_call_resumed_after_any_token_goes_on_as_if_never_cut(
-    bench: Bench, sampling: Sampling
+    bench: EngineBench, sampling: Sampling
 ) -> None:
     stop = ("\x00\x01", "ab")
     whole = bench.call(sampling=sampling, max_tokens=24, min_tokens=5, stop=stop)
@@ -309,7 +272,7 @@ def test_a_call_resumed_after_any_token_goes_on_as_if_never_cut(
         assert heard.ended.finish_reason == whole.ended.finish_reason
 
 
-def test_resuming_what_was_over_ends_at_once(bench: Bench) -> None:
+def test_resuming_what_was_over_ends_at_once(bench: EngineBench) -> None:
     whole = bench.call(sampling=GREEDY, max_tokens=5)
     heard = bench.call(
         sampling=GREEDY,
@@ -327,7 +290,7 @@ def test_resuming_what_was_over_ends_at_once(bench: Bench) -> None:
     [((97, 98), 3), ((END_ID, 97), 1), ((97, 98, 99, 100), 4), ((2**31 - 1,), 0)],
 )
 def test_a_resume_that_does_not_fit_is_refused(
-    bench: Bench, resume_ids: tuple[int, ...], chars: int
+    bench: EngineBench, resume_ids: tuple[int, ...], chars: int
 ) -> None:
     heard = bench.call(resume_ids=resume_ids, resume_emitted_chars=chars, max_tokens=3)
     assert heard.refused is not None
@@ -344,7 +307,7 @@ def test_a_resume_that_does_not_fit_is_refused(
     ],
 )
 def test_a_resume_without_the_sampler_s_state_or_with_another_s_is_refused(
-    bench: Bench, sampling: Sampling, ids: tuple[int, ...], state: tuple[float, ...]
+    bench: EngineBench, sampling: Sampling, ids: tuple[int, ...], state: tuple[float, ...]
 ) -> None:
     heard = bench.call(sampling=sampling, resume_ids=ids, resume_sampler_state=state, max_tokens=5)
     assert heard.refused is not None
@@ -352,7 +315,7 @@ def test_a_resume_without_the_sampler_s_state_or_with_another_s_is_refused(
     assert "state" in heard.refused.message
 
 
-def test_dry_counts_the_prompt(bench: Bench) -> None:
+def test_dry_counts_the_prompt(bench: EngineBench) -> None:
     prompt = "hello world hello world hello"
     free = bench.call(prompt, sampling=GREEDY, max_tokens=1)
     repeated = tuple(prompt.encode()) + tuple(free.token_ids) + tuple(prompt.encode())
@@ -361,7 +324,7 @@ def test_dry_counts_the_prompt(bench: Bench) -> None:
     assert again.token_ids != free.token_ids
 
 
-def test_a_resume_may_leave_the_comparison_to_others(bench: Bench) -> None:
+def test_a_resume_may_leave_the_comparison_to_others(bench: EngineBench) -> None:
     heard = bench.call(resume_ids=(97, 98), max_tokens=5)
     assert heard.accepted is not None
     assert heard.accepted.resumed_texts == ("a", "b")
@@ -369,7 +332,7 @@ def test_a_resume_may_leave_the_comparison_to_others(bench: Bench) -> None:
 
 @pytest.mark.parametrize("prompt", ["x" * CONTEXT, "x" * 100_000, tuple([97] * CONTEXT)])
 def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers(
-    bench: Bench, prompt: str | tuple[int, ...]
+    bench: EngineBench, prompt: str | tuple[int, ...]
 ) -> None:
     heard = bench.call(prompt)
     assert heard.refused is not None
@@ -377,7 +340,7 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers(
     assert str(CONTEXT) in heard.refused.message
 
 
-def test_a_prompt_one_token_short_of_the_context_gets_one_token(bench: Bench) -> None:
+def test_a_prompt_one_token_short_of_the_context_gets_one_token(bench: EngineBench) -> None:
     heard = bench.call("x" * (CONTEXT - 1), sampling=Sampling(ignore_eos=True))
     assert len(heard.token_ids) == 1
 
@@ -395,7 +358,7 @@ def test_a_prompt_one_token_short_of_the_context_gets_one_token(bench: Bench) ->
     ],
 )
 def test_parameters_that_only_the_model_can_judge_are_the_clients_mistake_not_the_agents(
-    bench: Bench, fields: dict[str, object]
+    bench: EngineBench, fields: dict[str, object]
 ) -> None:
     heard = bench.call(**fields)  # type: ignore[arg-type]  # of any test
     assert heard.refused is not None
@@ -403,7 +366,7 @@ def test_parameters_that_only_the_model_can_judge_are_the_clients_mistake_not_th
     assert (consequence.status, consequence.blame) == (400, "client")
 
 
-def test_one_call_more_than_slots_is_refused_and_the_others_go_on(bench: Bench) -> None:
+def test_one_call_more_than_slots_is_refused_and_the_others_go_on(bench: EngineBench) -> None:
     for number in range(SLOTS + 1):
         bench.submit(Submit(call=number, prompt="abc", sampling=GREEDY, max_tokens=4))
     bench.finish()
@@ -413,7 +376,7 @@ def test_one_call_more_than_slots_is_refused_and_the_others_go_on(bench: Bench) 
     assert all(len(bench.heard[number].token_ids) == 4 for number in range(SLOTS))
 
 
-def test_a_second_call_of_the_same_number_does_not_disturb_the_first(bench: Bench) -> None:
+def test_a_second_call_of_the_same_number_does_not_disturb_the_first(bench: EngineBench) -> None:
     alone = bench.call(sampling=GREEDY, max_tokens=6)
     bench.submit(Submit(call=1, prompt="hello world", sampling=GREEDY, max_tokens=6))
     bench.turn(2)
@@ -423,7 +386,7 @@ def test_a_second_call_of_the_same_number_does_not_disturb_the_first(bench: Benc
     assert bench.heard[1].refused is None
 
 
-def test_a_cancelled_call_ends_with_its_usage_and_frees_its_slot(bench: Bench) -> None:
+def test_a_cancelled_call_ends_with_its_usage_and_frees_its_slot(bench: EngineBench) -> None:
     for number in range(SLOTS):
         bench.submit(Submit(call=number, prompt="abc", sampling=Sampling(ignore_eos=True)))
     bench.turn(3)
@@ -438,7 +401,7 @@ def test_a_cancelled_call_ends_with_its_usage_and_frees_its_slot(bench: Bench) -
 
 
 def test_a_cancelled_prompt_stops_between_its_chunks(model: Model, log: LlamaLog) -> None:
-    bench = Bench(model, log, exact(batch_tokens=32))
+    bench = EngineBench(model, log, exact(batch_tokens=32))
     bench.submit(Submit(call=1, prompt="x" * 200))
     bench.turn(2)
     bench.serving.cancel(CancelCall(call=1))
@@ -451,7 +414,7 @@ def test_a_cancelled_prompt_stops_between_its_chunks(model: Model, log: LlamaLog
     bench.context.close()
 
 
-def test_a_paused_call_stands_still_and_then_goes_on_unchanged(bench: Bench) -> None:
+def test_a_paused_call_stands_still_and_then_goes_on_unchanged(bench: EngineBench) -> None:
     alone = bench.call(sampling=Sampling(seed=3), max_tokens=12)
     bench.submit(Submit(call=1, prompt="hello world", sampling=Sampling(seed=3), max_tokens=12))
     bench.turn(4)
@@ -465,12 +428,12 @@ def test_a_paused_call_stands_still_and_then_goes_on_unchanged(bench: Bench) -> 
     assert bench.heard[1].token_ids == alone.token_ids
 
 
-def test_nothing_to_do_is_nothing_to_say(bench: Bench) -> None:
+def test_nothing_to_do_is_nothing_to_say(bench: EngineBench) -> None:
     bench.turn()
     assert bench.heard.steps == []
 
 
-def test_logprobs_are_one_a_token_with_the_likeliest_beside(bench: Bench) -> None:
+def test_logprobs_are_one_a_token_with_the_likeliest_beside(bench: EngineBench) -> None:
     heard = bench.call(sampling=Sampling(temperature=0.0, top_logprobs=5), max_tokens=6)
     assert [entry.token_id for entry in heard.logprobs] == heard.token_ids
     for entry in heard.logprobs:
@@ -499,7 +462,7 @@ def test_logprobs_are_one_a_token_with_the_likeliest_beside(bench: Bench) -> Non
     ids=["unified", "q8_0", "f16", "small batches"],
 )
 def test_every_kind_of_cache_serves(model: Model, log: LlamaLog, options: EngineOptions) -> None:
-    bench = Bench(model, log, options)
+    bench = EngineBench(model, log, options)
     for number in range(options.slots):
         prompt = "some words " * (number + 1) * 3
         bench.submit(Submit(call=number, prompt=prompt, sampling=GREEDY, max_tokens=10))
@@ -509,7 +472,7 @@ def test_every_kind_of_cache_serves(model: Model, log: LlamaLog, options: Engine
 
 
 def test_the_context_asked_for_is_shared_out_to_the_slots(model: Model, log: LlamaLog) -> None:
-    bench = Bench(model, log, exact(context_tokens=400))
+    bench = EngineBench(model, log, exact(context_tokens=400))
     assert bench.facts.context_tokens == 100
     heard = bench.call("x" * 90, sampling=Sampling(ignore_eos=True))
     assert len(heard.token_ids) == 10
@@ -531,7 +494,7 @@ def test_an_impossible_number_of_slots_is_said_with_the_numbers(
         Context(model, exact(slots=slots), log)
 
 
-def failing(bench: Bench, fails: Callable[[], bool]) -> None:
+def failing(bench: EngineBench, fails: Callable[[], bool]) -> None:
     """Let some decodes fail after llama.cpp did them, as after an error half-way."""
     decode = bench.context.decode
 
@@ -542,7 +505,7 @@ def failing(bench: Bench, fails: Callable[[], bool]) -> None:
     bench.context.decode = sometimes  # type: ignore[method-assign]  # a fault put in
 
 
-def test_a_batch_that_fails_is_tried_again_call_by_call(bench: Bench) -> None:
+def test_a_batch_that_fails_is_tried_again_call_by_call(bench: EngineBench) -> None:
     alone = [bench.call(p, sampling=GREEDY, max_tokens=8).token_ids for p in ("abc", "xyz")]
     failing(bench, lambda: len(bench.context.batch.slots) > 1)
     for number, prompt in enumerate(("abc", "xyz")):
@@ -551,7 +514,7 @@ def test_a_batch_that_fails_is_tried_again_call_by_call(bench: Bench) -> None:
     assert [bench.heard[number].token_ids for number in range(2)] == alone
 
 
-def test_only_the_call_that_cannot_be_decoded_fails(bench: Bench) -> None:
+def test_only_the_call_that_cannot_be_decoded_fails(bench: EngineBench) -> None:
     for number in range(3):
         bench.submit(Submit(call=number, prompt="abc", sampling=GREEDY, max_tokens=8))
     bench.turn(2)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from agent.engine.frames import CancelCall, EngineOptions, PauseCall, Sampling, Step, Submit
+from agent.engine.frames import CancelCall, PauseCall, Sampling, Step, Submit
 from agent.engine.llama.log import LlamaLog, start_backend
 from agent.engine.llama.model import Model
 from tests.support.engine_bench import EngineBench
+from tests.support.engine_benches import NewBench, benches, loaded
 from tests.support.engine_calls import Heard
-from tests.support.engine_invariants import check_idle, checked
 from tests.support.tiny_gguf import write_tiny_gguf
 
 GREEDY = Sampling(temperature=0.0, ignore_eos=True)
 SYSTEM = tuple(range(65, 91)) * 8
 PREFIXES = [tuple((7 * number + index) % 250 for index in range(150)) for number in range(6)]
-
-NewBench = Callable[..., EngineBench]
 
 
 @pytest.fixture(scope="module")
@@ -29,26 +27,14 @@ def log() -> LlamaLog:
 @pytest.fixture(scope="module")
 def model(log: LlamaLog, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     path = write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf")
-    model = Model(EngineOptions(model_path=str(path)), log)
-    yield model
-    model.close()
+    with loaded(log, {"tiny": path}) as models:
+        yield models["tiny"]
 
 
 @pytest.fixture
 def new_bench(model: Model, log: LlamaLog) -> Iterator[NewBench]:
-    """Benches whose state is compared with llama.cpp's after every turn, and at the end."""
-    made = []
-
-    def new(**fields: object) -> EngineBench:
-        settings = {"slots": 4, "threads": 1, "cache_type": "f32", "flash_attention": "off"}
-        options = EngineOptions(model_path="", **(settings | fields))  # type: ignore[arg-type]  # of any test
-        made.append(checked(EngineBench(model, log, options)))
-        return made[-1]
-
-    yield new
-    for bench in made:
-        check_idle(bench)
-        bench.close()
+    with benches({"tiny": model}, log, slots=4) as new:
+        yield new
 
 
 @pytest.fixture(params=["off", "on"], ids=["streams", "unified"])
