@@ -18,6 +18,7 @@ from tests.support.cluster import DEMO_MODEL, Cluster, Program, wait_until
 
 QUICK = ("--heartbeat-interval", "0.5", "--queue-timeout", "30")
 LONG_TASK = "Roll a die 200 times."
+LONG_TASK_TOKENS = 1200
 
 
 @pytest.fixture
@@ -40,6 +41,7 @@ class Chat:
             "messages": [{"role": "user", "content": LONG_TASK}],
             "stream": self._stream,
             "ignore_eos": True,
+            "max_tokens": LONG_TASK_TOKENS,
         }
         request = urllib.request.Request(
             f"{self._cluster.inference_url}/v1/chat/completions", json.dumps(body).encode()
