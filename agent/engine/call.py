@@ -93,13 +93,22 @@ class Call:
         """Up to `most` guesses of the tokens behind the last one."""
         return self.speculation.draft(most) if self.speculation is not None else NO_TOKENS
 
-    def take(self, rows: Floats, drafted: Ints) -> CallTokens:
+    def take_best(self, token: int) -> CallTokens | None:
+        """Take the likeliest token, in one go; None: it must be `take`."""
+        tokens = self.generation.take_best(token)
+        if tokens is not None:
+            self.generated.append(token)
+            if self.speculation is not None:
+                self.speculation.accept((token,))
+        return tokens
+
+    def take(self, rows: Floats, drafted: Ints, best: int | None = None) -> CallTokens:
         """Sample a token from each row as long as the drafts are right; at least one.
 
-        Row i is the model's after the first i drafted tokens.
+        Row i is the model's after the first i drafted tokens. `best`: of the first row, if known.
         """
         generation, first = self.generation, len(self.generated)
-        token, tokens = generation.next_token(rows[0])
+        token, tokens = generation.next_token(rows[0], best)
         self.generated.append(token)
         self.first_token = self.first_token or time.monotonic()
         if len(drafted):

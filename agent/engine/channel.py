@@ -31,6 +31,8 @@ class Channel:
         self._pending = bytearray()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
+        self._arrived = select.poll()
+        self._arrived.register(sock, select.POLLIN)
 
     def also_wake_on(self, descriptor: int) -> None:
         """Let `wait` end when this can be read, too; whoever reads it empties it."""
@@ -38,20 +40,20 @@ class Channel:
 
     def send(self, event: Event) -> None:
         """Write what the socket takes now and keep the rest."""
-        self._pending += encode(event)
+        frame = encode(event)
+        if not self._pending:
+            sent = self._written(frame)
+            if sent == len(frame):
+                return
+            frame = frame[sent:]
+        self._pending += frame
         self.flush()
         if len(self._pending) > MAX_PENDING_BYTES:
             raise AgentGone(f"the agent left {len(self._pending)} bytes unread")
 
     def flush(self) -> None:
         """Write as much of what is pending as the socket takes now."""
-        while self._pending:
-            try:
-                sent = self._socket.send(self._pending)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                raise AgentGone(str(error)) from error
+        while self._pending and (sent := self._written(self._pending)):
             del self._pending[:sent]
 
     def flush_within(self, limit_s: float) -> None:
@@ -65,7 +67,10 @@ class Channel:
         """The frames that have come in by now. Raises `AgentGone`; `ValueError` for nonsense."""
         if os.getppid() != self._parent_pid:
             raise AgentGone("the agent's process ended")
-        self.flush()
+        if self._pending:
+            self.flush()
+        if not self._arrived.poll(0):  # half the price of recv's BlockingIOError
+            return []
         try:
             data = self._socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -79,6 +84,15 @@ class Channel:
     def wait(self, limit_ms: int) -> None:
         """Sleep until there is something to read, or room to write what is pending."""
         self._wait_for(select.POLLIN | (select.POLLOUT if self._pending else 0), limit_ms)
+
+    def _written(self, data: bytes | bytearray) -> int:
+        """How much of it the socket takes now."""
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise AgentGone(str(error)) from error
 
     def _wait_for(self, events: int, limit_ms: int) -> None:
         self._poll.modify(self._socket, events)

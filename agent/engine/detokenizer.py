@@ -18,11 +18,22 @@ class Detokenizer:
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self._pieces = pieces
         self._decoder = _new_decoder("replace")
+        self._is_between = True
+        """Between two characters, not within one."""
 
     def feed(self, token_id: int) -> str:
         """The characters that this token completes, maybe none."""
-        return self._decoder.decode(self._pieces[token_id])
+        piece = self._pieces[token_id]
+        if self._is_between:  # the decoder is a Python function, this is none
+            try:
+                return piece.decode()
+            except UnicodeDecodeError:
+                pass
+        text = self._decoder.decode(piece)
+        self._is_between = not self._decoder.getstate()[0]
+        return text
 
     def flush(self) -> str:
         """The end: a character that stayed incomplete becomes U+FFFD."""
+        self._is_between = True
         return self._decoder.decode(b"", final=True)

@@ -46,6 +46,7 @@ class Generation:
         self._stops = StopMatcher(submit.stop)
         self._shown_pieces = shown_pieces
         self._ends = ends
+        self._is_plain = sampler.is_plain and not submit.stop and self._top_logprobs is None
 
     @property
     def stop_sequence(self) -> str | None:
@@ -70,15 +71,26 @@ class Generation:
             )
         return tuple(texts)
 
-    def next_token(self, row: Floats) -> tuple[int, CallTokens]:
-        """Sample the next token from the model's logits and take it."""
+    def next_token(self, row: Floats, best: int | None = None) -> tuple[int, CallTokens]:
+        """Sample the next token from the model's logits and take it. `best`: see `Sampler`."""
         position = self.tokens_generated
-        token = self.sampler.choose(row, position, may_end=position >= self._min_tokens)
+        may_end = position >= self._min_tokens
+        token = self.sampler.choose(row, position, may_end=may_end, best=best)
         logprobs: tuple[TokenLogprob, ...] = ()
         if self._top_logprobs is not None and token not in self._ends:
             logprobs = (logprobs_of(row, token, self._top_logprobs, self._shown_pieces),)
         text = self._accept(token)
         return token, CallTokens(self.call, (token,), text, logprobs, self.sampler.state())
+
+    def take_best(self, token: int) -> CallTokens | None:
+        """Take the likeliest token, in one go; None: it must be `next_token`'s long way."""
+        if not self._is_plain or token in self._ends:
+            return None
+        self.tokens_generated += 1
+        text = self._detokenizer.feed(token)
+        if self.tokens_generated >= self._max_tokens:
+            text += self._finish("length")
+        return CallTokens(self.call, (token,), text)
 
     def _restore_sampler(self, token_ids: tuple[int, ...]) -> None:
         if not token_ids and not self._sampler_state:

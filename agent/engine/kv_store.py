@@ -8,6 +8,7 @@ is made free by dropping idle sequences, worst first.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,6 +117,13 @@ class KvStore:
         if self.cells is not None:
             self.cells.grow(sequence, cached - self.cells.length(sequence))
         self.cache.progressed(sequence, cached)
+
+    def all_grew(self, sequences: Sequence[int]) -> None:
+        """Running sequences hold one token more each."""
+        if self.cells is not None:
+            for sequence in sequences:
+                self.cells.grow(sequence, 1)
+        self.cache.all_progressed(sequences)
 
     def cut(self, sequence: int, cached: int) -> bool:
         """A running sequence holds `cached` tokens, and some that must go; False: they cannot.

@@ -187,6 +187,11 @@ class PrefixCache:
         """A running sequence holds so many tokens now."""
         self._ready[sequence] = ready
 
+    def all_progressed(self, sequences: Iterable[int]) -> None:
+        """Running sequences hold one token more each."""
+        for sequence in sequences:
+            self._ready[sequence] += 1
+
     def length(self, holder: int) -> int:
         """How many tokens a holder has in the cache."""
         return self._ready.get(holder, self.tree.length(holder))

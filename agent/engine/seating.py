@@ -19,6 +19,8 @@ from agent.engine.speculation import Speculation
 USUAL_OUTPUT_TOKENS = 64.0
 """What calls are expected to generate before any has ended."""
 _NEW_SHARE = 0.1
+QUIET_TURNS = 16
+"""So long after all slots were busy nothing is drafted: under load the next call comes at once."""
 MAX_GROUPS = 1024
 """Adapter sets that are remembered; past it those without a call are forgotten."""
 
@@ -47,6 +49,8 @@ class Seating:
         self._shifting: set[Call] = set()
         """The seated ones that go on when their share of the context is full."""
         self._usual_output = USUAL_OUTPUT_TOKENS
+        self._quiet_turns = 0
+        """For so many more nothing is drafted."""
 
     @property
     def has_work(self) -> bool:
@@ -118,6 +122,17 @@ class Seating:
         while plan and not self._store.make_room(plan.tokens) and self.suspend_one():
             plan = self.scheduler.plan()
         return plan
+
+    def goes_on(self, plan: Plan, *, drafts: bool) -> bool:
+        """Whether the next plan is this one again, as long as no call comes, ends or is paused."""
+        if plan.chunks or plan.drafts or self._suspended or self._waiting or self._shifting:
+            return False
+        active = [seat for seat in self.scheduler if not seat.paused]
+        # those of another group wait for their turn
+        if len(plan.decode) != len(active):
+            return False
+        is_full = Pace.is_full(busy_slots=len(active), slots=self._slots)
+        return is_full or not (drafts and any(self.calls[one.call].speculation for one in active))
 
     def suspend_one(self) -> bool:
         """Take the cells of the call that matters least; False: there is only one.
@@ -214,13 +229,14 @@ class Seating:
 
     def _allow_drafts(self) -> None:
         seats = [seat for seat in self.scheduler if not (seat.paused or seat.waiting)]
-        # with all slots busy nobody drafts, and beside a prompt the plan has no room for it
-        idle = Pace.is_full(busy_slots=len(seats), slots=self._slots) or any(
-            seat.is_prefilling for seat in seats
-        )
+        if Pace.is_full(busy_slots=len(seats), slots=self._slots):
+            self._quiet_turns = QUIET_TURNS
+        # beside a prompt the plan has no room for drafts
+        is_quiet = self._quiet_turns > 0 or any(seat.is_prefilling for seat in seats)
+        self._quiet_turns = max(self._quiet_turns - 1, 0)
         for seat in seats:
             seat.drafts = 0
-            if not idle:
+            if not is_quiet:
                 allowed = self.calls[seat.call].allowance(busy=len(seats), slots=self._slots)
                 room = self._store.context_tokens - seat.cached - 1
                 seat.drafts = max(min(allowed, room), 0)

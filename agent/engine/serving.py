@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 
+from agent.engine.again import Again, again
 from agent.engine.budget import PromptBudget
 from agent.engine.call import Call
 from agent.engine.frames import (
@@ -35,6 +36,7 @@ from agent.engine.news import News
 from agent.engine.pace import Pace
 from agent.engine.prompts import PromptRefused
 from agent.engine.query_frames import Exported, ImportSequence, MoveCall, QueryAnswer
+from agent.engine.sampling.sampler import Best
 from agent.engine.scheduler import Plan, Scheduler, Seat
 from agent.engine.seating import Seating
 from agent.engine.stderr_lines import say
@@ -74,7 +76,9 @@ class Serving:
             scheduler, self.store, slots=context.slots, speculation=self._intake.speculation
         )
         self._scheduler, self._calls = scheduler, self.seating.calls
-        self._next_tokens = np.zeros(context.memory.sequences, dtype=np.int32)
+        self._next_tokens = [0] * context.memory.sequences
+        self._best = Best(context.batch_tokens)
+        self._again: Again | None = None
         self._step = 0
         self._news = News()
         self._has_news = False
@@ -131,6 +135,9 @@ class Serving:
 
     def turn(self) -> Step | None:
         """Decode one batch if there is one; None: there is nothing to say."""
+        last, self._again = self._again, None
+        if last is not None and not self._has_news and self.store.make_room(len(last.seats)):
+            return self._turn_again(last)
         self._scheduler.prompt_budget = self._budget.tokens
         plan = self.seating.plan(drafts=self._intake.speculates)
         if plan:
@@ -139,6 +146,60 @@ class Serving:
         if not plan and not self._has_news:
             return None
         return self._told()
+
+    def _kept(self, plan: Plan) -> Again:
+        seats = [self._scheduler.in_slot(slot) for slot in plan.decode]
+        calls = [self._calls[seat.call] for seat in seats]
+        return again(plan, seats, calls, self._next_tokens, self._scheduler.cells_used)
+
+    def _turn_again(self, last: Again) -> Step:
+        """The last turn's calls, one more token each: what most turns are (see again.py)."""
+        self._step += 1
+        started = time.perf_counter()
+        self._context.batch.advance(last.tokens)
+        code = self._context.decode()
+        if code != 0:
+            self._undecoded(last.plan, code)
+            return self._told()
+        rows = self._context.logits()
+        took_ms = 1000 * (time.perf_counter() - started)
+        self.store.all_grew(last.plan.decode)
+        for seat in last.seats:
+            seat.cached += 1
+        self._take_each(last, rows)
+        self._budget.measured(decode_tokens=len(last.seats), prompt_tokens=0, took_ms=took_ms)
+        last.cells += len(last.seats)
+        if self._has_news:
+            return self._told()
+        self._again = last
+        tokens, self._news.tokens = tuple(self._news.tokens), []
+        return Step(
+            number=self._step,
+            tokens=tokens,
+            has_work=True,
+            kv_cells_used=last.cells,
+            cache=self.store.take_news(),
+        )
+
+    def _take_each(self, last: Again, rows: Floats) -> None:
+        """A token for each call."""
+        if not last.takes_best:
+            for at, seat in enumerate(last.seats):
+                self._sample(seat, _NO_DRAFT, rows[at : at + 1])
+                last.tokens[at] = self._next_tokens[seat.slot]
+            return
+        told = self._news.tokens
+        for at, best in enumerate(self._best.of(rows)):
+            call = last.calls[at]
+            tokens = call.take_best(best) if best >= 0 else None
+            if tokens is None:
+                self._sample(last.seats[at], _NO_DRAFT, rows[at : at + 1], best)
+                last.tokens[at] = self._next_tokens[last.seats[at].slot]
+                continue
+            last.tokens[at] = self._next_tokens[last.plan.decode[at]] = best
+            told.append(tokens)
+            if call.generation.finish_reason is not None:
+                self._end(call, call.generation.finish_reason)
 
     def _admit(self, submit: Submit) -> None:
         call = self._intake.call(submit, has_slot=not self.seating.is_full)
@@ -169,9 +230,10 @@ class Serving:
             decoded = time.perf_counter()
             self._executed(plan, drafted, rows)
             self._measured(plan, drafted, decoded - started, time.perf_counter() - started)
+            if not self._has_news and self.seating.goes_on(plan, drafts=self._intake.speculates):
+                self._again = self._kept(plan)
         else:
-            say(f"llama_decode returned {code} at step {self._step}")
-            self._recover(plan, has_room=code != NO_ROOM)
+            self._undecoded(plan, code)
 
     def _is_encoded(self, plan: Plan) -> bool:
         """Whether embeddings are there to decode; if not, computing them is all of this turn."""
@@ -212,13 +274,13 @@ class Serving:
                 drafted[slot] = draft = call.draft(most)
                 batch.add_drafted(self._next_tokens[slot], draft, seat.cached, slot)
         elif plan.decode:
-            slots = np.array(plan.decode, dtype=np.int32)
             cached = [self._scheduler.in_slot(slot).cached for slot in plan.decode]
-            batch.add_decode(self._next_tokens[slots], np.array(cached, dtype=np.int32), slots)
+            tokens = [self._next_tokens[slot] for slot in plan.decode]
+            batch.add_decode(tokens, cached, plan.decode)
         for chunk in plan.chunks:
             known = self._calls[self._scheduler.in_slot(chunk.slot).call].known
-            tokens = known[chunk.start : chunk.start + chunk.count]
-            batch.add_prompt(tokens, chunk.start, chunk.slot, output=chunk.last)
+            part = known[chunk.start : chunk.start + chunk.count]
+            batch.add_prompt(part, chunk.start, chunk.slot, output=chunk.last)
         return drafted
 
     def _measured(
@@ -265,10 +327,10 @@ class Serving:
         else:
             self._sample(seat, _NO_DRAFT, rows)
 
-    def _sample(self, seat: Seat, draft: Ints, rows: Floats) -> None:
+    def _sample(self, seat: Seat, draft: Ints, rows: Floats, best: int | None = None) -> None:
         call = self._calls[seat.call]
         try:
-            tokens = call.take(rows, draft)
+            tokens = call.take(rows, draft, best)
         except GrammarRefused as refused:
             self._fail(seat, str(refused), RefusalCode.INVALID_GRAMMAR)
             return
@@ -282,6 +344,10 @@ class Serving:
         self._next_tokens[seat.slot] = tokens.token_ids[-1]
         if call.generation.finish_reason is not None:
             self._end(call, call.generation.finish_reason)
+
+    def _undecoded(self, plan: Plan, code: int) -> None:
+        say(f"llama_decode returned {code} at step {self._step}")
+        self._recover(plan, has_room=code != NO_ROOM)
 
     def _recover(self, plan: Plan, *, has_room: bool) -> None:
         """A decode failed: make room if it was that, else find out who must fail."""

@@ -7,6 +7,7 @@ the kernel kills it (PR_SET_PDEATHSIG), and the loop looks at the socket and the
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -95,17 +96,28 @@ def run(channel: Channel) -> None:
     options, commands = awaited_start(channel)
     serving, queries = loaded(channel, options, commands)
     channel.also_wake_on(queries.wakes)
+    # what is there now stays: the collector need not look at it between two tokens
+    gc.collect()
+    gc.freeze()
     while True:
         for command in commands:
             take(serving, queries, command)
-        step = serving.turn()
-        if step is not None:
-            channel.send(step)
-        for answer in queries.turn(serving.prompt_budget if serving.has_work else None):
-            channel.send(answer)
-        if not (serving.has_work or queries.has_work):
+        if not turn(channel, serving, queries):
             channel.wait(IDLE_WAIT_MS)
         commands = received(channel)
+
+
+def turn(channel: Channel, serving: Serving | NoGeneration, queries: Queries) -> bool:
+    """Decode once, for the calls and for the queries; whether there is more to do."""
+    step = serving.turn()
+    if step is not None:
+        channel.send(step)
+    is_generating = step.has_work if step is not None else serving.has_work
+    if not queries.has_work:
+        return is_generating
+    for answer in queries.turn(serving.prompt_budget if is_generating else None):
+        channel.send(answer)
+    return is_generating or queries.has_work
 
 
 def awaited_start(channel: Channel) -> tuple[EngineOptions, list[Command]]:

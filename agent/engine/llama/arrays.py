@@ -19,7 +19,12 @@ def view(pointer: Any, most: int, kind: np.dtype[Any]) -> NDArray[Any]:
 
     `most` bounds what may lie there, and should not vary: read no further than what does.
     """
-    memory = _bytes_type(most * kind.itemsize).from_address(ctypes.addressof(pointer.contents))
+    return view_at(ctypes.addressof(pointer.contents), most, kind)
+
+
+def view_at(address: int, most: int, kind: np.dtype[Any]) -> NDArray[Any]:
+    """As `view`, of an address."""
+    memory = _bytes_type(most * kind.itemsize).from_address(address)
     return np.frombuffer(memoryview(memory).cast("B"), dtype=kind)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ class Batch:
         addresses = self._sequence.ctypes.data + stride * np.arange(capacity, dtype=np.uintp)
         self._size = 0
         self.outputs = 0
+        # single numbers through them cost a fifth of what numpy's indexing costs
+        self._tokens, self._positions = self._token.data, self._position.data
         self._struct = api.llama_batch()
         self._sequence_pointers = addresses  # the struct alone keeps nothing alive
         for field, array in (
@@ -39,13 +42,24 @@ class Batch:
         """Start anew."""
         self._size = self.outputs = 0
 
-    def add_decode(self, tokens: Ints, positions: Ints, slots: Ints) -> None:
+    def add_decode(
+        self,
+        tokens: Sequence[int] | Ints,
+        positions: Sequence[int] | Ints,
+        slots: Sequence[int] | Ints,
+    ) -> None:
         """One token each of several sequences, all with an output."""
         here = self._take(len(tokens))
         self._token[here], self._position[here] = tokens, positions
         self._sequence[here] = slots
         self._output[here] = 1
         self.outputs += len(tokens)
+
+    def advance(self, tokens: Sequence[int]) -> None:
+        """After `add_decode` alone: the same sequences again, at their next positions."""
+        for at, token in enumerate(tokens):
+            self._tokens[at] = token
+            self._positions[at] += 1
 
     def add_drafted(self, token: int, drafted: Ints, position: int, slot: int) -> None:
         """A sequence's next token and guesses of those behind it, all with an output."""

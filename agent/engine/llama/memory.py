@@ -47,7 +47,8 @@ class Memory:
         self.can_shift: bool = (
             not whole and not unified and bool(api.llama_memory_can_shift(self._memory))
         )
-        self._pending: set[int] = set()
+        self.pending: set[int] = set()
+        """Sequences for which a copy or a shift waits for the next decode."""
 
     def forget(self, sequence: int, start: int = 0) -> bool:
         """Drop a sequence from position `start` on; False: this memory cannot drop a part."""
@@ -69,7 +70,7 @@ class Memory:
             api.llama_memory_seq_cp(self._memory, source, target, start, end)
         elif self.window:
             api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
-            self._pending |= {source, target}
+            self.pending |= {source, target}
             self.forget(target, length)
         else:
             return self.restore(target, self.save(source), length)
@@ -102,15 +103,15 @@ class Memory:
             raise ValueError(f"cannot drop {count} positions at {start}")
         api.llama_memory_seq_rm(self._memory, sequence, start, start + count)
         api.llama_memory_seq_add(self._memory, sequence, start + count, -1, -count)
-        self._pending.add(sequence)
+        self.pending.add(sequence)
 
     def decoded(self) -> None:
         """A decode has carried out what copies and shifts had left for it."""
-        self._pending.clear()
+        self.pending.clear()
 
     def is_pending(self, sequence: int) -> bool:
         """Whether a copy or a shift of a sequence waits for the next decode."""
-        return sequence in self._pending
+        return sequence in self.pending
 
     def state_bytes(self, sequence: int) -> int:
         """How big a sequence's state is."""
@@ -123,7 +124,7 @@ class Memory:
         All its positions, of sliding layers the last window.
         """
         self._check(sequence)
-        if sequence in self._pending:
+        if sequence in self.pending:
             return np.empty(0, dtype=np.uint8)
         size = self.state_bytes(sequence)
         state: State = np.empty(size, dtype=np.uint8)
@@ -136,7 +137,7 @@ class Memory:
         Nor does it while a copy from or to the sequence waits for the next decode.
         """
         self.forget(sequence)
-        if sequence in self._pending:
+        if sequence in self.pending:
             return False
         data = np.ascontiguousarray(state)
         taken = api.llama_state_seq_set_data(self._context, _bytes_of(data), len(data), sequence)

@@ -48,16 +48,32 @@ def _play(slots: int, count: int) -> Callable[[Target, random.Random], Awaitable
 
 
 def _drafts(answers: list[Answer]) -> dict[str, float]:
-    """Drafted and accepted tokens for each generated one, where the server reports them."""
-    tokens = sum(answer.tokens for answer in answers)
-    drafted = accepted = 0
+    """Drafted and accepted tokens for each generated one, where the server reports them; once more
+    for the answers that were complete before the last question was asked: all slots were busy."""
+    last_sent_at = max(answer.sent_at for answer in answers)
+    under_load = [answer for answer in answers if answer.ended_at < last_sent_at]
+    drafted, accepted, checks = _counts(answers)
+    found = {}
+    if drafted:
+        tokens = sum(answer.tokens for answer in answers)
+        found = {"drafted_share": drafted / tokens, "accepted_share": accepted / tokens}
+    if under_load:
+        tokens = sum(answer.tokens for answer in under_load)
+        found["drafted_under_load"] = _counts(under_load)[0] / tokens
+    if checks:
+        found["accepted_per_check"] = accepted / checks
+    return found
+
+
+def _counts(answers: list[Answer]) -> tuple[int, int, int]:
+    """Drafted tokens, accepted ones, and decodes that checked some."""
+    drafted = accepted = checks = 0
     for answer in answers:
         timings, performance = answer.last("timings"), answer.last("performance")
         drafted += timings.get("draft_n", performance.get("drafted_tokens", 0))
         accepted += timings.get("draft_n_accepted", performance.get("accepted_draft_tokens", 0))
-    if not drafted:
-        return {}
-    return {"drafted_share": drafted / tokens, "accepted_share": accepted / tokens}
+        checks += performance.get("draft_steps", 0)
+    return drafted, accepted, checks
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -68,7 +84,7 @@ def _cells(scale: Scale) -> list[Cell]:
             shape=Shape(
                 model=SHIPPED, slots=slots, context=512, threads=scale.threads, speculation=True
             ),
-            play=_play(slots, max(count, 3 * slots)),
+            play=_play(slots, max(count, 8 * slots if slots > 1 else 0)),
         )
         for slots in scale.slots or ((1,) if scale.quick else (1, 8))
     ]
@@ -81,7 +97,9 @@ WORKLOAD = Workload(
         Metric(name="throughput", unit="tok/s", better="higher"),
         Metric(name="total", unit="s", better="lower"),
         Metric(name="drafted_share", unit="1/token", better="lower"),
+        Metric(name="drafted_under_load", unit="1/token", better="lower"),
         Metric(name="accepted_share", unit="1/token", better="higher"),
+        Metric(name="accepted_per_check", unit="tokens", better="higher"),
     ),
     cells=_cells,
     sides=(OURS, f"{OURS} --speculation off", PEER, f"{PEER}, ngram-mod: {PEER} {LOOKUP}"),
