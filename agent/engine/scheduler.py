@@ -9,8 +9,10 @@ call to prefill the prefix that both share.
 
 A batch holds the decode tokens first: running streams never wait for a prompt. What room is left,
 at most `prompt_budget` tokens while others generate, is shared evenly among the prompts, so that
-a short one is not stuck behind a long one. Nothing is drafted while prompts are worked on. Calls of
-different `group` (adapters act on a whole context) never share a batch: their groups take turns.
+a short one is not stuck behind a long one. Where more prompts wait than calls generate the budget
+is as many times larger, unless it is strict: large batches cost less a token. Nothing is drafted
+while prompts are worked on. Calls of different `group` (adapters act on a whole context) never
+share a batch: their groups take turns.
 
 An image or a sound in a prompt is a `Run` of embeddings, which share no batch with tokens: it has
 batches of its own, or one if it must stay whole, and every other batch is the others'.
@@ -108,10 +110,13 @@ class Plan:
 class Scheduler:
     """Owner of the seats. `batch_tokens` bounds a batch and must not be below `slots`."""
 
-    def __init__(self, *, slots: int, batch_tokens: int, prompt_budget: int) -> None:
+    def __init__(
+        self, *, slots: int, batch_tokens: int, prompt_budget: int, is_strict: bool = True
+    ) -> None:
         if batch_tokens < slots:
             raise ValueError(f"a batch of {batch_tokens} tokens cannot serve {slots} slots")
         self.prompt_budget = prompt_budget
+        self._is_strict = is_strict
         self._seats: dict[int, Seat] = {}
         self._by_slot: dict[int, Seat] = {}
         self._slots = slots
@@ -178,20 +183,21 @@ class Scheduler:
     def plan(self) -> Plan:
         """The next batch. It counts only when `executed` says so."""
         active = [seat for seat in self._seats.values() if not (seat.paused or seat.waiting)]
-        is_generating = any(not seat.is_prefilling for seat in active)
+        generating = sum(not seat.is_prefilling for seat in active)
         group = self._next_group(active)
         active = sorted((s for s in active if s.group == group), key=lambda seat: seat.slot)
         decode = [seat for seat in active if not seat.is_prefilling]
         runs = [seat for seat in active if seat.run]
         prompts = [seat for seat in active if seat.is_prefilling and not seat.run]
         if runs and not (self._after_run and (decode or prompts)):
-            return self._plan_run(min(runs, key=lambda seat: seat.call), alone=not is_generating)
+            return self._plan_run(min(runs, key=lambda seat: seat.call), alone=not generating)
         room = self._batch_tokens - len(decode)
         slots = tuple(seat.slot for seat in decode)
         if not (prompts or runs):
             return Plan(slots, (), _drafts(decode, room), group)
-        if is_generating:  # in another group, maybe: it waits for this batch all the same
-            room = min(room, self.prompt_budget)
+        if generating:  # in another group, maybe: it waits for this batch all the same
+            times = 1 if self._is_strict else max(len(prompts) // generating, 1)
+            room = min(room, times * self.prompt_budget)
         return Plan(slots, _share(prompts, room), (), group)
 
     def executed(self, plan: Plan, drafted: Mapping[int, int] = NOTHING) -> None:

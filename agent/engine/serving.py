@@ -71,6 +71,7 @@ class Serving:
             slots=context.slots,
             batch_tokens=context.batch_tokens,
             prompt_budget=self._budget.tokens,
+            is_strict=options.target_gap_ms > 0,
         )
         self.seating = Seating(
             scheduler, self.store, slots=context.slots, speculation=self._intake.speculation

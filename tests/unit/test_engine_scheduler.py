@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 from agent.engine.scheduler import Chunk, Plan, Run, Scheduler
 
 
-def scheduler(slots: int = 4, batch_tokens: int = 512, prompt_budget: int = 128) -> Scheduler:
-    return Scheduler(slots=slots, batch_tokens=batch_tokens, prompt_budget=prompt_budget)
+def scheduler(
+    slots: int = 4, batch_tokens: int = 512, prompt_budget: int = 128, *, is_strict: bool = True
+) -> Scheduler:
+    return Scheduler(
+        slots=slots,
+        batch_tokens=batch_tokens,
+        prompt_budget=prompt_budget,
+        is_strict=is_strict,
+    )
 
 
 def admitted(made: Scheduler, call: int, tokens: int, **seat: int) -> int:
@@ -186,6 +193,32 @@ def test_a_group_that_comes_anew_waits_for_one_turn_of_the_others_at_most() -> N
         step(made)
     admitted(made, 3, 1, group=2)
     assert step(made).group == 2
+
+
+@pytest.mark.parametrize(
+    ("generating", "prompts", "is_strict", "most"),
+    [
+        (1, 1, False, 10),
+        (1, 4, False, 40),
+        (2, 4, False, 20),
+        (3, 4, False, 10),
+        (4, 2, False, 10),
+        (1, 4, True, 10),
+        (1, 15, False, 99),
+    ],
+)
+def test_the_budget_grows_with_the_prompts_for_each_that_generates_unless_it_is_strict(
+    generating: int, prompts: int, is_strict: bool, most: int
+) -> None:
+    made = scheduler(slots=16, batch_tokens=100, prompt_budget=10, is_strict=is_strict)
+    for call in range(generating):
+        made.admit(call, 1, slot=call)
+    made.executed(made.plan())
+    for call in range(generating, generating + prompts):
+        made.admit(call, 1000, slot=call)
+    plan = made.plan()
+    assert len(plan.decode) == generating
+    assert sum(chunk.count for chunk in plan.chunks) == most
 
 
 def test_a_prompt_keeps_to_the_budget_while_another_group_generates() -> None:
