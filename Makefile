@@ -10,7 +10,7 @@ LLAMA := llama-cpp-python==0.3.36
 # pip needs no cache of ours, and must not ask questions
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help demo test check bench soak format clean clean-llama setup-check setup
+.PHONY: help demo test check bench soak chaos format clean clean-llama setup-check setup
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,7 +44,7 @@ demo: setup ## start everything with the shipped model and ask it a question (ON
 
 test: setup ## all tests: unit, integration, end to end
 	@deploy/setup/test_packages.sh
-	@$(BIN)/python -m pytest tests/unit tests/integration tests/end_to_end tests/soak --cov --cov-report=term:skip-covered --cov-report=json:out/coverage.json
+	@$(BIN)/python -m pytest tests/unit tests/integration tests/end_to_end tests/soak tests/chaos --cov --cov-report=term:skip-covered --cov-report=json:out/coverage.json
 	@$(BIN)/python deploy/setup/coverage_floors.py out/coverage.json
 
 check: setup-check ## ruff, mypy strict, import contracts (llama.cpp not needed)
@@ -58,6 +58,9 @@ bench: setup ## the long measurements, bounded to minutes
 
 soak: setup ## ten minutes of random churn on the engine (SECONDS_TO_RUN=600)
 	@$(BIN)/python -m tests.soak --seconds $(or $(SECONDS_TO_RUN),600)
+
+chaos: setup ## streams while agents are killed, frozen and robbed of their engines (SECONDS_TO_RUN=60 each)
+	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS_TO_RUN),60)
 
 format: setup-check ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import structlog
 from aiohttp.web import ServerRunner, SockSite
@@ -23,10 +24,12 @@ from balancer.http.connection import ClientServer
 from balancer.http.exchange import Port, Wiring
 from balancer.http.middleware import Pipeline
 from balancer.http.origin import is_loopback
+from balancer.http.replay import Replays
 from balancer.http.router import Router
 from balancer.http.routes import ROUTES
 from balancer.http.traffic import Traffic
 from balancer.observability.metrics import Metrics
+from balancer.observability.route_file import RouteFile
 from balancer.services.liveness import Liveness
 from balancer.settings import Address, Settings
 
@@ -44,24 +47,43 @@ def build(settings: Settings) -> App:
         _check_reach(what, address, settings)
     metrics = Metrics()
     roster = Roster(settings=settings, metrics=metrics, now=time.monotonic)
-    dispatcher = Dispatcher(roster=roster, settings=settings, metrics=metrics)
+    routes = _route_file(settings)
+    dispatcher = Dispatcher(
+        roster=roster,
+        settings=settings,
+        metrics=metrics,
+        record_route=routes.write if routes is not None else None,
+    )
     wiring = Wiring(
         settings=settings,
         dispatcher=dispatcher,
         roster=roster,
         metrics=metrics,
         traffic=Traffic(),
+        replays=Replays(settings),
         is_draining=lambda: dispatcher.is_draining,
         started=int(time.time()),
     )
-    return App(wiring)
+    return App(wiring, routes)
+
+
+def _route_file(settings: Settings) -> RouteFile | None:
+    if not settings.record_routes:
+        return None
+    try:
+        return RouteFile(Path(settings.record_routes))
+    except OSError as error:
+        raise SettingError(
+            f"record_routes: {settings.record_routes} cannot be written ({error.strerror})"
+        ) from error
 
 
 class App:
     """One balancer. `run` once; addresses are known when `ready` is called."""
 
-    def __init__(self, wiring: Wiring) -> None:
+    def __init__(self, wiring: Wiring, routes: RouteFile | None = None) -> None:
         self.wiring = wiring
+        self._routes = routes
         self._settings = wiring.settings
         self._sockets: dict[Port, socket.socket] = {}
         self._stop_asked = asyncio.Event()
@@ -100,7 +122,11 @@ class App:
             runners = [await self._serve(port) for port in ("inference", "management")]
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    liveness = Liveness(self.wiring.roster, self._settings)
+                    liveness = Liveness(
+                        self.wiring.roster,
+                        self._settings,
+                        also=self.wiring.dispatcher.move_stalled,
+                    )
                     watching = tasks.create_task(liveness.run(), name="liveness")
                     self._announce(ready)
                     await self._stop_asked.wait()
@@ -110,6 +136,8 @@ class App:
                 for runner in runners:
                     await runner.cleanup()
                 self._close_sockets()
+                if self._routes is not None:
+                    self._routes.close()
         log.info("balancer stopped")
 
     async def _serve(self, port: Port) -> ServerRunner:
@@ -149,6 +177,8 @@ class App:
         drained.cancel()
         stopped.cancel()
         dispatcher.end_all()
+        await self.wiring.replays.settled()
+        self.wiring.replays.close()
         for agent in tuple(self.wiring.roster.agents()):
             agent.link.close("the balancer stops")
 

@@ -26,6 +26,7 @@ _EXIT_WRONG_SETTING = 2
     "--management", metavar="HOST:PORT", help="Where operators and agents go (127.0.0.1:8081)."
 )
 @click.option("--policy", type=click.Choice(get_args(PolicyName)), help="How agents are chosen.")
+@click.option("--record-routes", metavar="FILE", help="Write down why requests went where.")
 @click.option("--heartbeat-interval", metavar="S", help="Seconds between agents' heartbeats (5).")
 @click.option("--heartbeat-misses", metavar="N", help="Missed heartbeats until one is dead (3).")
 @click.option("--queue-timeout", metavar="S", help="Longest wait for a slot; 0 is none (60).")

@@ -178,6 +178,12 @@ def parse_address(raw: Any) -> Address:
     return Address(host.strip("[]"), number)
 
 
+def _parse_path(raw: object) -> str:
+    if not isinstance(raw, str) or "\0" in raw or len(raw) > MAX_PATH_CHARS:
+        raise ValueError(raw)
+    return raw
+
+
 def _seconds(least: float, most: float, flag: str | None = None) -> Rule:
     return Rule(_number(least, most), f"{least:g}..{most:g} seconds", flag)
 
@@ -191,6 +197,7 @@ def _choice(literal: Any, flag: str) -> Rule:
     return Rule(_one_of(names), ", ".join(names), flag)
 
 
+MAX_PATH_CHARS = 4096
 _ADDRESS = "HOST:PORT with a port 0..65535"
 
 RULES: dict[str, Rule] = {
@@ -200,12 +207,18 @@ RULES: dict[str, Rule] = {
     "allowed_hosts": Rule(_parse_hosts, "a list of host names"),
     "heartbeat_interval_s": _seconds(0.05, 300, "--heartbeat-interval"),
     "heartbeat_misses": _count(1, 100, "--heartbeat-misses"),
+    "progress_timeout_s": _seconds(0.1, 3600),
     "policy": _choice(PolicyName, "--policy"),
+    "record_routes": Rule(_parse_path, "a file's path", "--record-routes"),
     "queue_timeout_s": _seconds(0, _DAY_S, "--queue-timeout"),
     "max_waiting": _count(0, 1_000_000, "--max-waiting"),
+    "max_waiting_of_tenant": _count(0, 1_000_000),
     "max_waiting_bytes": _count(0, 64 * KIB * MIB),
     "model_memory_s": _seconds(0, _DAY_S),
     "drain_timeout_s": _seconds(0, _DAY_S, "--drain-timeout"),
+    "stream_replay_s": _seconds(0, _DAY_S),
+    "stream_unread_s": _seconds(0, _DAY_S),
+    "stream_replay_bytes": _count(0, 64 * KIB * MIB),
     "max_body_bytes": _count(KIB, KIB * MIB),
     "max_header_bytes": _count(KIB, MIB),
     "max_json_depth": _count(4, 512),

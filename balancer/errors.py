@@ -9,6 +9,7 @@ BalancerError
 │   ├── ResourceNotFound     404  resource_not_found
 │   ├── MethodNotAllowed     405  method_not_allowed
 │   ├── Conflict             409  already_exists
+│   │   └── RequestCancelled 409  request_cancelled
 │   ├── RequestTooLarge      413  request_too_large
 │   ├── UnsupportedMediaType 415  unsupported_media_type
 │   ├── LimitExceeded        429  token_limit_exceeded
@@ -17,6 +18,7 @@ BalancerError
 │   ├── NoAgents             503  no_agents
 │   ├── QueueFull            503  queue_full
 │   ├── ModelUnavailable     503  model_unavailable
+│   ├── DeadlineUnreachable  503  deadline_unreachable
 │   ├── DrainingError        503  draining
 │   ├── QueueTimeout         504  queue_timeout
 │   └── GenerationTimeout    504  generation_timeout
@@ -123,6 +125,12 @@ class Conflict(ClientMistake):
     default_code = "already_exists"
 
 
+class RequestCancelled(Conflict):
+    """An operator ended the request."""
+
+    default_code = "request_cancelled"
+
+
 class RequestTooLarge(ClientMistake):
     """The body has more bytes than the limit, or came too slowly."""
 
@@ -177,6 +185,12 @@ class ModelUnavailable(NoCapacity):
     default_code = "model_unavailable"
 
 
+class DeadlineUnreachable(NoCapacity):
+    """The request's own deadline would pass before it could begin."""
+
+    default_code = "deadline_unreachable"
+
+
 class DrainingError(NoCapacity):
     """The balancer is about to stop and takes nothing new."""
 
@@ -225,9 +239,12 @@ class SettingError(Exception):
     """A setting is wrong: one line with what, where it came from and what is allowed."""
 
 
+RefusedReason = Literal["name_taken", "protocol_version", "removed"]
+
+
 class LinkRefused(Exception):
     """An agent may not register; the message is sent to it and names the remedy."""
 
-    def __init__(self, message: str, *, reason: Literal["name_taken", "protocol_version"]) -> None:
+    def __init__(self, message: str, *, reason: RefusedReason) -> None:
         super().__init__(message)
         self.reason = reason

@@ -12,7 +12,7 @@ from msgspec import Struct
 KIB = 1024
 MIB = 1024 * KIB
 
-PolicyName = Literal["least_busy", "round_robin"]
+PolicyName = Literal["least_busy", "round_robin", "power_of_two", "latency", "prefix_aware"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "console"]
 
@@ -46,14 +46,27 @@ class Settings(Struct, frozen=True, kw_only=True):
     heartbeat_interval_s: float = 5.0
     heartbeat_misses: int = 3
 
-    policy: PolicyName = "least_busy"
+    progress_timeout_s: float = 30.0
+    """A call that makes no progress for so long goes on elsewhere."""
+
+    policy: PolicyName = "prefix_aware"
+    record_routes: str = ""
+    """A file for every request's route, to be replayed by a simulation; empty: none."""
     queue_timeout_s: float = 60.0
     """0 switches waiting off: 503 at once."""
     max_waiting: int = 1024
+    max_waiting_of_tenant: int = 256
     max_waiting_bytes: int = 64 * MIB
     model_memory_s: float = 600.0
     """How long a model's name stays known after its last agent left; requests for it wait."""
     drain_timeout_s: float = 30.0
+
+    stream_replay_s: float = 60.0
+    """A resumable stream can be taken up for so long after its end."""
+    stream_unread_s: float = 30.0
+    """Without a client it is generated on for so long."""
+    stream_replay_bytes: int = 64 * MIB
+    """Events kept of all resumable streams."""
 
     max_body_bytes: int = 20 * MIB
     max_header_bytes: int = 16 * KIB

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from balancer.errors import (
+    AgentLost,
     BalancerError,
     InvalidRequest,
     LimitExceeded,
@@ -51,3 +52,26 @@ def error_for(error: ErrorObject, *, agent: str, retry_after_s: int) -> Balancer
                 "send it again, and look at the agent's log if it happens again",
                 details={**facts, "agent": agent, "reason": row.name},
             )
+
+
+def is_engines_death(error: ErrorObject) -> bool:
+    """Whether a call ended with its engine, not by itself."""
+    facts = error.data if isinstance(error.data, dict) else {}
+    return error.code == RefusalCode.ENGINE_FAILED and "signal" in facts
+
+
+def agent_lost(agent: str, *, completion_tokens: int) -> BalancerError:
+    """The agent's link ended in the middle of it."""
+    return AgentLost(
+        f"the connection to the agent {agent!r} ended during the generation; "
+        "send the request again",
+        details={"agent": agent, "completion_tokens": completion_tokens},
+    )
+
+
+def incomplete(agent: str, lost: int) -> BalancerError:
+    """A message was dropped on the way: an answer with a hole in it must not look whole."""
+    return UpstreamFailed(
+        f"{lost} tokens of the agent {agent!r} did not arrive; send the request again",
+        details={"agent": agent, "reason": "tokens_lost", "lost": lost},
+    )

@@ -12,21 +12,38 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
+
+import structlog
 
 from balancer.dispatch.admission import ANY_MODEL, Admission
-from balancer.dispatch.relay import Relay
+from balancer.dispatch.choice import Choice
+from balancer.dispatch.journal import Journal, Record, Route
+from balancer.dispatch.listing import RequestSnapshot
+from balancer.dispatch.relay import Relay, resume_queue
 from balancer.dispatch.sink import Flow, Outcome, Sink
 from balancer.dispatch.waiting_room import WaitingRoom
+from balancer.errors import BalancerError
 from balancer.fleet.agent import Agent
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
+from balancer.policy import failover
+from balancer.policy.failover import Breakage, RetryBudget
+from balancer.policy.fairness import Shares
 from balancer.policy.identity.principal import Principal
-from balancer.policy.routing.policy import Facts
-from balancer.policy.routing.table import POLICIES
 from balancer.settings import Settings
 from protocol.generation import GenerationRequest
 
 __all__ = ["Dispatcher", "Flow", "Outcome", "Sink"]
+
+
+log = structlog.get_logger(__name__)
+
+MOST_MOVES_AT_ONCE = 4
+"""KV states on their way between agents."""
+MOVE_PAUSE_S = 0.02
+MOST_PASSED_OVER = 16
+"""Waiting ones that cannot use a free slot (their last agent failed them) before one that can."""
 
 
 def _draw_bits() -> int:
@@ -45,25 +62,35 @@ class Dispatcher:
         now: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         random_bits: Callable[[], int] = _draw_bits,
+        record_route: Record | None = None,
     ) -> None:
         self._roster = roster
         self._settings = settings
         self._metrics = metrics
         self._now = now
         self._wall_clock = wall_clock
-        self._random_bits = random_bits
-        self._policy = POLICIES[settings.policy]
+        self._shares = Shares()
         self._room: WaitingRoom[Relay] = WaitingRoom(
             max_waiting=settings.max_waiting,
+            max_of_tenant=settings.max_waiting_of_tenant,
             max_bytes=settings.max_waiting_bytes,
+            shares=self._shares,
             on_change=self._publish_waiting,
         )
         self._admission = Admission(roster=roster, settings=settings, queues=self._room)
+        self._choice = Choice(
+            roster=roster,
+            admission=self._admission,
+            policy=settings.policy,
+            now=now,
+            random_bits=random_bits,
+        )
         self._relays: set[Relay] = set()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._arrivals = 0
-        self._starts: Counter[str] = Counter()
+        self._retries = RetryBudget()
+        self._journal = Journal(record_route)
         self._is_draining = False
         roster.listen(self._start_waiting)
 
@@ -84,6 +111,7 @@ class Dispatcher:
         """
         self._admit(request.model)
         self._arrivals += 1
+        self._retries.note_request(self._now())
         relay = Relay(
             request,
             sink,
@@ -95,7 +123,8 @@ class Dispatcher:
             conductor=self,
             metrics=self._metrics,
             now=self._now,
-            wall_clock=self._wall_clock,
+            created=int(self._wall_clock()),
+            route=self._journal.open(request_id, principal.tenant, now=self._now()),
         )
         self._remember(relay)
         try:
@@ -120,6 +149,34 @@ class Dispatcher:
         """Generations that wait for a slot."""
         return len(self._room)
 
+    def requests(self) -> list[RequestSnapshot]:
+        """All that run, then all that wait, each in order."""
+        running = sorted(
+            (relay for relay in self._relays if relay.agent is not None or relay.is_moving),
+            key=lambda relay: relay.ordinal,
+        )
+        rows = [relay.snapshot() for relay in running]
+        positions: Counter[str] = Counter()
+        for relay in self._room.in_order(self._room.queues):
+            positions[relay.queue] += 1
+            position = positions[relay.queue]
+            start_s = self._admission.start_s(relay.model, position)
+            rows.append(relay.snapshot(position=position, estimated_start_s=start_s))
+        return rows
+
+    def route(self, request_id: str) -> Route | None:
+        """Why a request went where it went; None: it is not known, or not any more."""
+        return self._journal.route(request_id)
+
+    def cancel(self, request_id: str) -> bool:
+        """End a request for an operator; False if it neither waits nor runs."""
+        for relay in self._relays:
+            if relay.request_id == request_id:
+                self._stop_waiting(relay)
+                relay.fail(self._admission.cancelled())
+                return True
+        return False
+
     @property
     def is_draining(self) -> bool:
         """Whether nothing new is taken."""
@@ -139,6 +196,35 @@ class Dispatcher:
             return False
         return True
 
+    def move_stalled(self) -> None:
+        """Take generations away from agents that give them nothing; asked now and then."""
+        longest_s = self._settings.progress_timeout_s
+        for relay in tuple(self._relays):
+            agent = relay.agent
+            # alone, an agent that is in trouble is its own watchdog's business
+            is_stalled = agent is not None and relay.is_stalled(longest_s=longest_s)
+            if agent is not None and is_stalled and self._choice.others(relay, but=agent):
+                error = self._admission.stalled(agent.name)
+                relay.take_away("stalled", error)
+
+    def drain(self, name: str, *, deadline_s: float | None) -> bool:
+        """Give an agent nothing new, and past the deadline move what still runs there; False if
+        there is no such agent."""
+        agent = self._roster.agent(name)
+        if agent is None:
+            return False
+        self._roster.set_draining(name, draining=True)
+        agent.drains += 1
+        if deadline_s is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(deadline_s, self._move_off, agent, agent.drains)
+        return True
+
+    def undrain(self, name: str) -> bool:
+        """Use an agent again, or let one in that was removed; False if there is no such agent."""
+        was_removed = self._roster.let_in(name)
+        return self._roster.set_draining(name, draining=False) or was_removed
+
     def end_all(self) -> None:
         """End what still waits or runs with 503 `draining`: the balancer stops now."""
         for relay in tuple(self._relays):
@@ -152,9 +238,54 @@ class Dispatcher:
         self._roster.note_refusal(agent)
         self._start_or_wait(relay)
 
-    def on_slot_held(self, seconds: float) -> None:
-        """What estimates of waiting times are made from."""
-        self._admission.on_slot_held(seconds)
+    def on_broken(
+        self, relay: Relay, agent: Agent, breakage: Breakage, error: BalancerError
+    ) -> None:
+        """Have it go on elsewhere, ahead of those who have not begun, unless it has had its
+        share of that."""
+        now, is_charged = self._now(), failover.is_charged(breakage)
+        if breakage in ("failed", "stalled", "engine_died"):
+            self._roster.note_failure(agent, engine_died=breakage == "engine_died")
+        if breakage == "engine_died":
+            self._roster.note_refusal(agent)  # until it says that it has slots again
+        has_budget = not is_charged or self._retries.has_room(now)
+        verdict = failover.verdict(
+            breakage,
+            relay.trail,
+            has_budget=has_budget,
+            has_others=bool(self._choice.others(relay)),
+        )
+        if verdict != "elsewhere":
+            relay.fail(self._admission.given_up(error, verdict, relay.model))
+            return
+        if is_charged:
+            self._retries.note_retry(now)
+        self._metrics.generation_moved(breakage)
+        log.info(
+            "generation goes on elsewhere",
+            request_id=relay.request_id,
+            agent=agent.name,
+            reason=breakage,
+            tokens=len(relay.so_far.token_ids),
+        )
+        self._start_or_wait(relay)
+
+    def on_first_token(self, agent: Agent) -> None:
+        """The agent can do what it is there for."""
+        if not agent.health.is_well or agent.health.has_failed:
+            self._roster.note_success(agent)
+
+    def on_claimed(self, relay: Relay) -> float:
+        """Charge the tenant what a call usually takes; in milliseconds."""
+        usual_ms = 1000 * self._admission.usual_service_s
+        self._shares.starts(relay.tenant, usual_ms)
+        return usual_ms
+
+    def on_slot_held(self, relay: Relay, seconds: float, *, charged_ms: float) -> None:
+        """Settle what the tenant was charged; estimates of waiting times are made from it, too."""
+        self._shares.charge(relay.tenant, 1000 * seconds - charged_ms)
+        if seconds > 0:
+            self._admission.on_slot_held(seconds)
 
     def retry_after_s(self, model: str) -> int:
         """When a request for this model should find a slot, in whole seconds."""
@@ -178,55 +309,88 @@ class Dispatcher:
         self._stop_waiting(relay)
         relay.leave()
         self._relays.discard(relay)
+        self._journal.close(
+            relay.route,
+            lambda: relay.prefix_chain,
+            completion_tokens=len(relay.so_far.token_ids),
+        )
         self._metrics.generations_in_flight.set(len(self._relays))
         if not self._relays:
             self._is_idle.set()
 
     def _start_or_wait(self, relay: Relay) -> None:
         """Start the relay unless others wait before it; else let it wait where its age puts it."""
-        if self._room.first((relay.queue,)) is None and self._start(relay):
+        if not self._is_behind(relay) and self._start(relay):
             return
         if relay.attempts == 0 or self._settings.queue_timeout_s == 0:
-            error = self._admission.reason_not_to_wait(relay.queue, relay.body_bytes)
+            error = self._admission.reason_not_to_wait(
+                relay.model, relay.tenant, relay.body_bytes, left_s=relay.left_s
+            )
             if error is not None:
                 relay.fail(error)
                 return
-        left_s = relay.arrived_s + self._settings.queue_timeout_s - self._now()
+        left_s = relay.times.waits_since_s + self._settings.queue_timeout_s - self._now()
         if left_s <= 0:
             # at once: a timer of no seconds would come after the next news of room
-            relay.fail(self._admission.queue_timeout(relay.queue))
+            relay.fail(self._admission.queue_timeout(relay.model))
             return
         self._room.enter(relay)
         relay.expiry = asyncio.get_running_loop().call_later(left_s, self._expire, relay)
 
     def _start(self, relay: Relay) -> bool:
         """Choose and claim, with no `await` between; False where nobody has room."""
-        model = self._admission.resolved(relay.queue)
-        if model is None:
+        choice = self._choice.for_relay(relay)
+        if choice is None:
             return False
-        facts = Facts(
-            now_s=self._now(), random_bits=self._random_bits(), ordinal=self._starts[model]
-        )
-        request = relay.request_for(model)
-        agent = self._policy(request, self._roster.candidates(model), facts)
-        if agent is None:
-            return False
-        # a count for each model, of starts only: else two models asked in turn would each go to
-        # every second one of their agents; names are those of agents, so they are bounded
-        self._starts[model] += 1
-        relay.start(agent, request)
+        relay.start(*choice)
         return True
+
+    def _is_behind(self, relay: Relay) -> bool:
+        """Whether others wait for the same agents, and come before it. Those that avoid an agent
+        hold nobody up."""
+        for waiting in islice(self._room.in_order((relay.queue,)), MOST_PASSED_OVER):
+            if relay.rank[0] < waiting.rank[0]:
+                return False
+            if not waiting.avoided:
+                return True
+        return False
+
+    def _move_off(self, agent: Agent, drain: int) -> None:
+        """What runs on a drained agent goes on elsewhere, with its KV state where that fits."""
+        if not agent.is_draining or agent.drains != drain:
+            return  # it was taken back meanwhile
+        promised: Counter[str] = Counter()
+        moving = sum(relay.is_moving for relay in self._relays)
+        for relay in tuple(self._relays):
+            if relay.agent is not agent or relay.is_moving:
+                continue
+            if moving >= MOST_MOVES_AT_ONCE:  # agents take no more; it runs on until its turn
+                loop = asyncio.get_running_loop()
+                loop.call_later(MOVE_PAUSE_S, self._move_off, agent, drain)
+                return
+            error = self._admission.moved_off(agent.name)
+            alike = self._choice.alike(relay, agent, promised)
+            if alike is not None and relay.so_far.token_ids:
+                promised[alike.name] += 1
+                moving += 1
+                relay.hand_over(alike, error)
+            else:
+                relay.take_away("drained", error)
 
     def _start_waiting(self, agent: Agent) -> None:
         """The agent has room: start those who waited longest for one of its names."""
         if not len(self._room):
             return
         self._refuse_ambiguous()
-        while agent.slots_free and not agent.is_draining:
-            relay = self._room.first((*agent.names, ANY_MODEL))
-            if relay is None or not (relay.is_over or self._start(relay)):
+        queues = (resume_queue(agent.resume_key), *agent.names, ANY_MODEL)
+        passed_over = 0
+        for relay in self._room.in_order(queues):
+            if not agent.slots_free or agent.is_draining or passed_over > MOST_PASSED_OVER:
                 return
-            self._stop_waiting(relay)
+            if relay.is_over or self._start(relay):
+                self._stop_waiting(relay)
+            else:
+                passed_over += 1
 
     def _refuse_ambiguous(self) -> None:
         """Who waits without a model's name cannot be served once there are several."""
@@ -239,7 +403,7 @@ class Dispatcher:
 
     def _expire(self, relay: Relay) -> None:
         self._stop_waiting(relay)
-        relay.fail(self._admission.queue_timeout(relay.queue))
+        relay.fail(self._admission.queue_timeout(relay.model))
 
     def _stop_waiting(self, relay: Relay) -> None:
         self._room.leave(relay)

@@ -3,67 +3,66 @@
 It is at once the link's `CallHandler`, the sink's `Flow` and the waiting room's `Waiter`:
 
     waiting -> running -> ended
-       ^----------'  refused for want of capacity: back to its old place
+       ^----------'  refused for want of capacity, or broken off: back to its old place
 
 The client may leave at any point; a running call is then cancelled and keeps its slot until the
 agent confirms, while the relay already forgot its sink.
 
-`request`, `token_ids` and `emitted_chars` are all that another agent needs to go on with the
-generation: `policy.failover` is asked in `_on_agent_failure`, the only place that ends one for an
-agent's fault.
+The request and what it gave `so_far` are all that another agent needs to go on with the generation,
+at the very next character; the sink never learns of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
 
 import structlog
 from msgspec import structs
 
-from balancer.dispatch.consequences import error_for
+from balancer.dispatch.conductor import Conductor
+from balancer.dispatch.consequences import agent_lost, error_for, incomplete, is_engines_death
+from balancer.dispatch.journal import Route
+from balancer.dispatch.listing import RequestSnapshot, RequestState
 from balancer.dispatch.sink import Outcome, Sink
+from balancer.dispatch.so_far import SoFar
+from balancer.dispatch.times import Times
 from balancer.errors import (
-    AgentLost,
     BalancerError,
     ClientDropped,
     InternalError,
     InvalidRequest,
     RequestTooLarge,
-    UpstreamFailed,
 )
 from balancer.fleet.agent import Agent
+from balancer.fleet.moving import Move
 from balancer.observability.metrics import Metrics
+from balancer.policy.failover import Breakage, Trail
+from balancer.policy.stall import Stall
 from protocol.errors import FrameTooLarge
-from protocol.generation import GenerationRequest, StepDelta, TokenLogprob, emitted_chars
+from protocol.generation import GenerationRequest, SamplerState, StepDelta, TokenLogprob
 from protocol.jsonrpc import ErrorObject, RpcCode
-from protocol.prefix_chain import prefix_chain
+from protocol.prefix_chain import HASH_BYTES, prefix_chain
 from protocol.refusals import RefusalCode, consequence_of
-from protocol.to_agent import Committed, generate_tokens_call
+from protocol.to_agent import Committed, ExportedSequence, generate_tokens_call
 from protocol.to_balancer import Finished
 
 log = structlog.get_logger(__name__)
 
 END_TOKEN = 1
 """Usage counts it; an agent may keep it to itself."""
+LONGEST_MOVE_S = 30.0
+"""For a KV state's way to another agent; then the call goes on without it."""
 NO_CALL = 0
 """Call ids start at 1."""
 CACHE_SCOPE = ""
 """Cached prefixes are shared by all whom the balancer serves."""
 
 
-class Conductor(Protocol):
-    """Whom a relay tells what concerns others than itself."""
-
-    def on_refused_for_capacity(self, relay: Relay, agent: Agent) -> None:
-        """Put the relay back to its place among those who wait."""
-
-    def on_slot_held(self, seconds: float) -> None:
-        """A call of this relay held a slot for so long."""
-
-    def retry_after_s(self, model: str) -> int:
-        """When a request for this model should find a slot."""
+def resume_queue(resume_key: str) -> str:
+    """The name under which generations wait that only agents of this key can go on with. No model
+    has such a name."""
+    return f"\x00{resume_key}"
 
 
 class Relay:
@@ -82,36 +81,154 @@ class Relay:
         conductor: Conductor,
         metrics: Metrics,
         now: Callable[[], float],
-        wall_clock: Callable[[], float],
+        created: int,
+        route: Route,
     ) -> None:
         self.request = request
         self.ordinal = ordinal
-        self.queue = request.model
+        self.model = self._model_here = request.model
         self.tenant = tenant
         self.body_bytes = body_bytes
         self.request_id = request_id
-        self.token_ids: list[int] = []
-        self.emitted_chars = 0
-        self.arrived_s = now()
+        self.route = route
+        self.so_far = SoFar()
+        self.trail = Trail()
+        self.avoided: set[Agent] = set()
+        """Those that failed it: others are preferred."""
+        self.times = Times(now, metrics)
         self.done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.expiry: asyncio.TimerHandle | None = None
         self._sink: Sink | None = sink
         self._conductor = conductor
         self._metrics = metrics
         self._now = now
-        self._wall_clock = wall_clock
+        self._created = created
         self._deadline_s = deadline_s
         self._agent: Agent | None = None
         self._call_id = NO_CALL
         self._attempts = 0
-        self._started_s = self.arrived_s
-        self._first_token_s: float | None = None
-        self._left_s: float | None = None
         self._is_paused = False
         self._is_committed = False
         self._prefix_chain: bytes | None = None
+        self._charged_ms = 0.0
+        self._prefilled = 0
+        self._was_announced = False
+        self._stall = Stall(self.times.arrived_s)
+        self._move: Move | None = None
+        self._move_timer: asyncio.TimerHandle | None = None
+        self.prefers = ""
+        """The agent that has its state."""
 
     # --- for the dispatcher ---
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Its place among those who wait: what has begun comes first, then by age."""
+        return (0 if self._was_announced else 1), self.ordinal
+
+    @property
+    def queue(self) -> str:
+        """Whose agents it can use: its model's, or of those the ones that know its tokens."""
+        key = self.so_far.resume_key
+        return self.model if key is None else resume_queue(key)
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until its own deadline; None: it has none."""
+        return None if self._deadline_s is None else self._deadline_s - self._now()
+
+    def can_use(self, agent: Agent) -> bool:
+        """Whether the agent can go on with what there is."""
+        key = self.so_far.resume_key
+        return key is None or (key != "" and key == agent.resume_key)
+
+    def is_stalled(self, *, longest_s: float) -> bool:
+        """Whether a running call has made no progress for so long, and should have; asked now and
+        then."""
+        agent = self._agent
+        is_excused = (
+            agent is None
+            or self._is_paused
+            or self.times.has_left
+            or self._call_id in agent.status.paused
+        )
+        progress = (self._attempts, len(self.so_far.token_ids), self._prefilled)
+        return self._stall.lasts(progress, self._now(), is_excused=is_excused) > longest_s
+
+    @property
+    def agent(self) -> Agent | None:
+        """Who works on it now."""
+        return self._agent
+
+    def snapshot(
+        self, *, position: int | None = None, estimated_start_s: int | None = None
+    ) -> RequestSnapshot:
+        """The request as operators see it."""
+        state: RequestState = "waiting"
+        if self.is_moving:
+            state = "moving"
+        elif self._agent is not None:
+            state = "paused" if self._is_paused else "running"
+        return RequestSnapshot(
+            id=self.request_id,
+            model=self.model,
+            tenant=self.tenant,
+            state=state,
+            agent=self._agent.name if self._agent is not None else None,
+            attempts=self._attempts,
+            age_ms=round(self.times.age_ms, 3),
+            completion_tokens=len(self.so_far.token_ids),
+            position=position,
+            estimated_start_s=estimated_start_s,
+        )
+
+    def take_away(self, breakage: Breakage, error: BalancerError) -> None:
+        """End the running call, and have the generation go on elsewhere."""
+        agent = self._agent
+        if agent is None or self.times.has_left:
+            return
+        self._end_move()
+        agent.link.abandon(self._call_id)
+        self._release()
+        self._broken(agent, breakage, error)
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether its state is on the way to another agent."""
+        return self._move is not None
+
+    def hand_over(self, target: Agent, error: BalancerError) -> None:
+        """Take the running call's KV state to an agent that can use it, and go on there. `error`
+        is for a client that nobody can go on for."""
+        agent = self._agent
+        if agent is None or self.times.has_left or self._move is not None:
+            return
+        self.prefers = target.name
+
+        def go_on() -> None:
+            """With the state or without: from its tokens."""
+            if self._move is not move:
+                return  # something else ended it first
+            self._end_move()
+            if self._agent is agent:
+                agent.link.abandon(self._call_id)
+                self._release()
+            if not self.done.done():
+                self._broken(agent, "drained", error)
+
+        def on_end(_exported: ExportedSequence | None, _problem: ErrorObject | None) -> None:
+            go_on()
+
+        move = self._move = Move(
+            self._call_id,
+            agent.link,
+            target.link,
+            release=True,
+            cache_scope=CACHE_SCOPE,
+            on_end=on_end,
+        )
+        loop = asyncio.get_running_loop()
+        self._move_timer = loop.call_later(LONGEST_MOVE_S, go_on)
 
     @property
     def is_over(self) -> bool:
@@ -135,15 +252,19 @@ class Relay:
         """Claim a slot of the agent by calling it. Raises nothing: a call that cannot be made
         ends the relay."""
         self._attempts += 1
-        self._started_s = self._now()
-        self._is_paused = self._is_committed = False
+        self._model_here = request.model
+        self.times.claimed(is_first=not self._was_announced)
+        self._is_committed = False
+        self._prefilled = 0
+        self.so_far.begin(agent.resume_key)
         params = generate_tokens_call(
             request,
-            created=int(self._wall_clock()),
+            created=self._created,
             deadline_ms=self._deadline_ms(),
             trace_id=self.request_id,
             cache_scope=CACHE_SCOPE,
             prefix_chain=self.prefix_chain,
+            resume=self.so_far.resume(),
         )
         try:
             self._call_id = agent.link.call(params, self)
@@ -153,6 +274,10 @@ class Relay:
             self.fail(InvalidRequest("the request holds text that is not valid Unicode"))
         else:
             self._agent = agent
+            self._charged_ms = self._conductor.on_claimed(self)
+            agent.cached.expect(self.prefix_chain)
+            if self._is_paused:
+                agent.link.pause(self._call_id)
 
     def fail(self, error: BalancerError) -> None:
         """End the generation with an error; a running call is cancelled."""
@@ -178,21 +303,24 @@ class Relay:
     @property
     def queue_ms(self) -> float:
         """Milliseconds from arrival to the latest claim of a slot, or until now."""
-        is_waiting = self._agent is None and not self.done.done()
-        until_s = self._now() if is_waiting else self._started_s
-        return (until_s - self.arrived_s) * 1000
+        is_waiting = not (self._was_announced or self._agent or self.done.done())
+        return self.times.queue_ms(is_waiting=is_waiting)
 
     def pause(self) -> None:
         """Ask the agent to stop producing."""
-        if self._agent is not None and not self._is_paused and self._left_s is None:
-            self._is_paused = True
-            self._metrics.stream_pauses.inc()
+        if self._is_paused or self.times.has_left:
+            return
+        self._is_paused = True
+        self._metrics.stream_pauses.inc()
+        if self._agent is not None:
             self._agent.link.pause(self._call_id)
 
     def resume(self) -> None:
         """Ask the agent to go on."""
-        if self._agent is not None and self._is_paused and self._left_s is None:
-            self._is_paused = False
+        if not self._is_paused or self.times.has_left:
+            return
+        self._is_paused = False
+        if self._agent is not None:
             self._agent.link.continue_(self._call_id)
 
     def drop(self, reason: str) -> None:
@@ -206,8 +334,11 @@ class Relay:
     def on_committed(self, committed: Committed) -> None:
         """The agent has the slot, and counted the prompt."""
         self._is_committed = True
-        if self._sink is None or self._agent is None:
+        self.model = self._model_here  # found once: more may be served when it goes on
+        self.route.prompt_tokens = committed.prompt_tokens
+        if self._sink is None or self._agent is None or self._was_announced:
             return
+        self._was_announced = True
         self._metrics.queue_wait_seconds.observe(self.queue_ms / 1000)
         try:
             self._sink.on_committed(self._agent.name, committed)
@@ -225,42 +356,54 @@ class Relay:
         sink = self._sink
         if sink is None:
             return
-        if self._first_token_s is None:
-            self._first_token_s = self._now()
-        self.token_ids.extend(token_ids)
-        self.emitted_chars += len(delta) if isinstance(delta, str) else emitted_chars(delta)
+        so_far = self.so_far
+        if so_far.has_none_here:
+            self._on_first_token_here()
+        so_far.take(token_ids, delta)
         try:
             sink.on_tokens(token_ids, delta, logprobs)
         except Exception:
             log.exception("sink failed", request_id=self.request_id)
             self._on_broken_sink()
 
+    def on_prefill(self, done: int) -> None:
+        """The prompt is being worked on."""
+        self._prefilled = done
+
+    def on_sampler_state(self, state: SamplerState) -> None:
+        """For whoever goes on after the tokens that come next."""
+        self.so_far.sampler_state = state
+
     def on_refused(self, error: ErrorObject) -> None:
         """The agent did not take the request."""
         agent = self._release()
+        self._end_move()
         if agent is None or self.done.done():
             return
         self._metrics.call_refused(error.code)
+        self._note(f"refused: {consequence_of(error.code).name}")
         if consequence_of(error.code).blame == "capacity":
             self._conductor.on_refused_for_capacity(self, agent)
             return
-        self._on_agent_failure(self._error_for(error, agent))
+        self._on_agent_failure(agent, error)
 
     def on_finished(self, finished: Finished) -> None:
         """The agent is done with the request."""
         agent = self._release()
         if agent is None or self.done.done():
             return
+        if finished.finish_reason == "cancelled" and self.is_moving:
+            return  # its state is on the way
+        self._end_move()
         if finished.finish_reason == "cancelled":
-            cancelled = ErrorObject(
-                code=int(RefusalCode.CANCELLED), message="the agent cancelled it"
-            )
-            self._on_agent_failure(self._error_for(cancelled, agent))
+            self._on_cancelled_by(agent)
             return
-        lost = finished.usage.completion_tokens - len(self.token_ids)
+        lost = finished.usage.completion_tokens - len(self.so_far.token_ids)
         if lost > END_TOKEN:
-            self._on_agent_failure(self._incomplete(agent, lost))
+            self.fail(incomplete(agent.name, lost))
             return
+        self._note("finished")
+        self._note_rates(agent, finished)
         self.done.set_result(self._outcome(finished, agent))
         self._sink = None
         self._metrics.generation_finished(finished.usage)
@@ -268,42 +411,56 @@ class Relay:
     def on_failed(self, error: ErrorObject) -> None:
         """The agent could not finish what it had taken."""
         agent = self._release()
+        self._end_move()
         if agent is None or self.done.done():
             return
         self._metrics.call_refused(error.code)
         if error.code == RpcCode.INTERNAL_ERROR:
             log.error("generation failed", request_id=self.request_id, reason=error.message)
-        self._on_agent_failure(self._error_for(error, agent))
+        self._on_agent_failure(agent, error)
 
     def on_link_lost(self) -> None:
         """The agent's connection ended."""
         agent = self._release()
+        self._end_move()
         if agent is None or self.done.done():
             return
-        self._on_agent_failure(
-            AgentLost(
-                f"the connection to the agent {agent.name!r} ended during the generation; "
-                "send the request again",
-                details={"agent": agent.name, "completion_tokens": len(self.token_ids)},
-            )
-        )
+        error = agent_lost(agent.name, completion_tokens=len(self.so_far.token_ids))
+        self._broken(agent, "link_lost", error)
 
     # --- inside ---
 
     def _error_for(self, error: ErrorObject, agent: Agent) -> BalancerError:
-        retry_after_s = self._conductor.retry_after_s(self.queue)
+        retry_after_s = self._conductor.retry_after_s(self.model)
         return error_for(error, agent=agent.name, retry_after_s=retry_after_s)
 
-    def _incomplete(self, agent: Agent, lost: int) -> BalancerError:
-        """A message was dropped on the way: an answer with a hole in it must not look whole."""
-        return UpstreamFailed(
-            f"{lost} tokens of the agent {agent.name!r} did not arrive; send the request again",
-            details={"agent": agent.name, "reason": "tokens_lost", "lost": lost},
-        )
+    def _on_cancelled_by(self, agent: Agent) -> None:
+        """The agent ended the call on its own account: it stops, or something is wrong there."""
+        error = ErrorObject(code=int(RefusalCode.CANCELLED), message="the agent cancelled it")
+        breakage: Breakage = "drained" if agent.is_draining else "failed"
+        self._broken(agent, breakage, self._error_for(error, agent))
 
-    def _on_agent_failure(self, error: BalancerError) -> None:
-        """The generation cannot go on where it was. `policy.failover` decides here, later."""
-        self.fail(error)
+    def _on_agent_failure(self, agent: Agent, error: ErrorObject) -> None:
+        """The generation cannot go on where it was."""
+        shown = self._error_for(error, agent)
+        if consequence_of(error.code).blame != "agent":
+            self.fail(shown)
+            return
+        self._broken(agent, "engine_died" if is_engines_death(error) else "failed", shown)
+
+    def _broken(self, agent: Agent, breakage: Breakage, error: BalancerError) -> None:
+        self._note(breakage)
+        self.trail.note(breakage, had_output=not self.so_far.has_none_here)
+        if breakage in ("failed", "stalled"):
+            self.avoided.add(agent)
+        self.times.broke()
+        self._conductor.on_broken(self, agent, breakage, error)
+
+    def _on_first_token_here(self) -> None:
+        """The first token from this agent."""
+        self.times.first_token_here()
+        if self._agent is not None:
+            self._conductor.on_first_token(self._agent)
 
     def _on_broken_sink(self) -> None:
         """Our own mistake ends this request, nobody else's."""
@@ -314,33 +471,53 @@ class Relay:
     def _let_go(self) -> None:
         """Forget the sink; cancel a running call, which keeps its slot until it is confirmed."""
         self._sink = None
-        if self._agent is not None and self._left_s is None:
-            self._left_s = self._now()
+        self._end_move()
+        if self._agent is not None and not self.times.has_left:
+            self.times.left()
             self._agent.link.cancel(self._call_id)
+
+    def _end_move(self) -> None:
+        move, self._move = self._move, None
+        if move is not None:
+            move.cancel()
+        if self._move_timer is not None:
+            self._move_timer.cancel()
+            self._move_timer = None
 
     def _release(self) -> Agent | None:
         """The call is over and its slot free; returns the agent that had it."""
         agent, self._agent = self._agent, None
         if agent is None:
             return None
-        now = self._now()
-        if self._is_committed:  # a refusal takes no time, and would spoil the estimates
-            self._conductor.on_slot_held(now - self._started_s)
-        if self._left_s is not None:
-            self._metrics.cancel_to_free_slot_seconds.observe(now - self._left_s)
+        agent.cached.expect_no_more(self.prefix_chain)
+        held_s = self.times.released()
+        # a refusal takes no time, and would spoil the estimates
+        held_s = held_s if self._is_committed else 0.0
+        self._conductor.on_slot_held(self, held_s, charged_ms=self._charged_ms)
         return agent
 
     def _deadline_ms(self) -> int | None:
-        if self._deadline_s is None:
-            return None
-        return max(0, round((self._deadline_s - self._started_s) * 1000))
+        left_s = self.left_s
+        return None if left_s is None else max(0, round(left_s * 1000))
+
+    def _note(self, outcome: str) -> None:
+        """What became of the latest choice of an agent."""
+        self.route.end(outcome, after_ms=self.times.age_ms)
+
+    def _note_rates(self, agent: Agent, finished: Finished) -> None:
+        """What this call says of the agent's speed, if it was there from the beginning."""
+        usage, timings = finished.usage, finished.timings
+        if self.trail.moves or usage.prompt_tokens < 1:
+            return
+        computed = 1.0 - usage.cached_tokens / usage.prompt_tokens
+        agent.rates.note(
+            blocks=computed * len(self.prefix_chain) / HASH_BYTES,
+            prefill_ms=max(timings.prefill_ms, 0.0),
+            decode_ms=max(timings.decode_ms, 0.0),
+        )
 
     def _outcome(self, finished: Finished, agent: Agent) -> Outcome:
-        now = self._now()
-        ttft_ms = 0.0
-        if self._first_token_s is not None:
-            ttft_ms = (self._first_token_s - self.arrived_s) * 1000
-            self._metrics.time_to_first_token_seconds.observe(ttft_ms / 1000)
+        self.times.finished()
         return Outcome(
             finish_reason=finished.finish_reason,
             stop_sequence=finished.stop_sequence,
@@ -348,7 +525,7 @@ class Relay:
             timings=finished.timings,
             agent=agent.name,
             attempts=self._attempts,
-            queue_ms=(self._started_s - self.arrived_s) * 1000,
-            ttft_ms=ttft_ms,
-            total_ms=(now - self.arrived_s) * 1000,
+            queue_ms=self.times.queue_ms(is_waiting=False),
+            ttft_ms=self.times.ttft_ms,
+            total_ms=self.times.age_ms,
         )

@@ -1,26 +1,36 @@
-"""Requests that wait for a slot: bounded, first come first served for each model.
+"""Requests that wait for a slot: bounded, and served in the order of a fair share.
 
-The room keeps order and bounds; it decides nothing about agents. Each waiter carries its place in
-the order of arrival, so that one that was started and refused returns to where it stood.
+Those that had begun elsewhere come first. Then comes the tenant that was served least, of its own
+requests the oldest. The room keeps order and bounds; it decides nothing about agents. Who was
+started and refused returns to where it stood.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+import heapq
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
+from balancer.policy.fairness import Shares
+
+Rank = tuple[int, int]
+"""Whether it has not begun yet (0 or 1), and its place in the order of arrival, unique."""
+
 
 class Waiter(Protocol):
-    """Something that waits. `ordinal` is its place in the order of arrival, unique."""
+    """Something that waits. None of this changes while it does."""
 
     @property
-    def ordinal(self) -> int: ...
+    def rank(self) -> Rank: ...
 
     @property
     def queue(self) -> str:
         """The model's name as the request has it; "" where it names none."""
+
+    @property
+    def tenant(self) -> str: ...
 
     @property
     def body_bytes(self) -> int: ...
@@ -31,14 +41,27 @@ OnChange = Callable[[int, int], None]
 
 
 class WaitingRoom(Generic[AnyWaiter]):
-    """At most `max_waiting` waiters with at most `max_bytes` of bodies; when it is full, `has_room`
-    says no and the request is refused. `on_change(waiting, bytes)` hears every change."""
+    """At most `max_waiting` waiters, `max_of_tenant` of one tenant, with at most `max_bytes` of
+    bodies; when it is full, `has_room` says no and the request is refused. `on_change(waiting,
+    bytes)` hears every change."""
 
-    def __init__(self, *, max_waiting: int, max_bytes: int, on_change: OnChange) -> None:
+    def __init__(
+        self,
+        *,
+        max_waiting: int,
+        max_of_tenant: int,
+        max_bytes: int,
+        shares: Shares,
+        on_change: OnChange,
+    ) -> None:
         self._max_waiting = max_waiting
+        self._max_of_tenant = max_of_tenant
         self._max_bytes = max_bytes
+        self._shares = shares
         self._on_change = on_change
-        self._queues: dict[str, OrderedDict[int, AnyWaiter]] = {}
+        self._queues: dict[str, dict[str, OrderedDict[Rank, AnyWaiter]]] = {}
+        self._lengths: Counter[str] = Counter()
+        self._of_tenants: Counter[str] = Counter()
         self._waiting = 0
         self._bytes = 0
 
@@ -50,55 +73,117 @@ class WaitingRoom(Generic[AnyWaiter]):
         """Bytes of the bodies of all who wait."""
         return self._bytes
 
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Those in which somebody waits."""
+        return tuple(self._queues)
+
     def length_of(self, queue: str) -> int:
         """How many wait for this model."""
-        return len(self._queues.get(queue, ()))
+        return self._lengths[queue]
+
+    def ahead_of(self, queue: str, tenant: str) -> int:
+        """How many of this model are served before a newcomer of this tenant, about: its own, and
+        of each other tenant as many and one."""
+        tenants = self._queues.get(queue, {})
+        own = len(tenants.get(tenant, ()))
+        return own + sum(
+            min(len(line), own + 1) for name, line in tenants.items() if name != tenant
+        )
 
     def has_room(self, body_bytes: int) -> bool:
         """Whether one more newcomer may wait."""
         return self._waiting < self._max_waiting and self._bytes + body_bytes <= self._max_bytes
 
-    def enter(self, waiter: AnyWaiter) -> None:
-        """Join the queue at the place that the waiter's age gives it.
+    def has_room_for(self, tenant: str) -> bool:
+        """Whether one more newcomer of this tenant may wait."""
+        return self._of_tenants[tenant] < self._max_of_tenant
 
-        A newcomer asks `has_room` first; one that comes back was let in before and always is.
+    def enter(self, waiter: AnyWaiter) -> None:
+        """Join the tenant's queue at the place that the waiter's age gives it.
+
+        A newcomer asks for room first; one that comes back was let in before and always is.
         """
-        queue = self._queues.setdefault(waiter.queue, OrderedDict())
-        is_last = not queue or next(reversed(queue)) < waiter.ordinal
-        queue[waiter.ordinal] = waiter
+        tenants = self._queues.setdefault(waiter.queue, {})
+        queue = tenants.setdefault(waiter.tenant, OrderedDict())
+        is_last = not queue or next(reversed(queue)) < waiter.rank
+        queue[waiter.rank] = waiter
         if not is_last:
-            self._restore_order(queue, waiter.ordinal)
-        self._count(1, waiter.body_bytes)
+            self._restore_order(queue, waiter.rank)
+        self._count(waiter, 1)
 
     def leave(self, waiter: AnyWaiter) -> bool:
         """Take the waiter out, wherever it stands; False if it did not wait."""
-        queue = self._queues.get(waiter.queue)
-        if queue is None or queue.pop(waiter.ordinal, None) is None:
+        tenants = self._queues.get(waiter.queue, {})
+        queue = tenants.get(waiter.tenant)
+        if queue is None or queue.pop(waiter.rank, None) is None:
             return False
         if not queue:
-            del self._queues[waiter.queue]
-        self._count(-1, -waiter.body_bytes)
+            del tenants[waiter.tenant]
+        if not tenants:
+            self._queues.pop(waiter.queue, None)
+        self._count(waiter, -1)
         return True
 
     def first(self, queues: Iterable[str]) -> AnyWaiter | None:
-        """The waiter of these queues that came first of all."""
-        heads = [next(iter(queue.values())) for name in queues if (queue := self._queues.get(name))]
-        return min(heads, key=lambda waiter: waiter.ordinal, default=None)
+        """Whose turn it is, of all who wait in these queues."""
+        heads = [
+            next(iter(queue.values()))
+            for name in queues
+            for queue in self._queues.get(name, {}).values()
+        ]
+        return min(heads, key=self._turn, default=None)
+
+    def in_order(self, queues: Iterable[str]) -> Iterator[AnyWaiter]:
+        """All who wait in these queues now, each when it is its turn; they may leave meanwhile, and
+        tenants be charged."""
+        lines = [
+            iter(tuple(queue.values()))
+            for name in queues
+            for queue in self._queues.get(name, {}).values()
+        ]
+        turns = [(self._turn(head), head, line) for line in lines for head in islice(line, 1)]
+        heapq.heapify(turns)
+        while turns:
+            turn, head, line = turns[0]
+            if turn != (turn_now := self._turn(head)):  # charged meanwhile, for another line
+                heapq.heapreplace(turns, (turn_now, head, line))
+                continue
+            yield head
+            following = next(line, None)
+            if following is None:
+                heapq.heappop(turns)
+            else:
+                heapq.heapreplace(turns, (self._turn(following), following, line))
 
     def all_of(self, queue: str) -> list[AnyWaiter]:
-        """Everyone who waits for this model, in order."""
-        return list(self._queues.get(queue, OrderedDict()).values())
+        """Everyone who waits for this model, by tenant and age."""
+        lines = self._queues.get(queue, {}).values()
+        return [waiter for line in lines for waiter in line.values()]
 
-    def _count(self, waiters: int, body_bytes: int) -> None:
-        self._waiting += waiters
-        self._bytes += body_bytes
+    def _turn(self, waiter: AnyWaiter) -> tuple[int, float, int]:
+        """Unique, so that waiters are never compared."""
+        begun, ordinal = waiter.rank
+        return begun, self._shares.service_ms(waiter.tenant) if begun else 0.0, ordinal
+
+    def _count(self, waiter: AnyWaiter, change: int) -> None:
+        self._waiting += change
+        self._bytes += change * waiter.body_bytes
+        for counts, name in ((self._lengths, waiter.queue), (self._of_tenants, waiter.tenant)):
+            counts[name] += change
+            if not counts[name]:
+                del counts[name]
+        if change > 0:
+            self._shares.begins_to_wait(waiter.tenant)
+        else:
+            self._shares.waits_no_more(waiter.tenant)
         self._on_change(self._waiting, self._bytes)
 
     @staticmethod
-    def _restore_order(queue: OrderedDict[int, AnyWaiter], ordinal: int) -> None:
+    def _restore_order(queue: OrderedDict[Rank, AnyWaiter], rank: Rank) -> None:
         """Usually one step: who comes back is older than everyone who still waits."""
-        queue.move_to_end(ordinal, last=False)
-        if next(islice(queue, 1, None)) > ordinal:
+        queue.move_to_end(rank, last=False)
+        if next(islice(queue, 1, None)) > rank:
             return
         for key in sorted(queue):
             queue.move_to_end(key)

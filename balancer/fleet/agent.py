@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from balancer.fleet.agent_link import AgentLink
 from balancer.fleet.cached_blocks import CachedBlocks
+from balancer.policy.ejection import Health
+from balancer.policy.rates import Rates
 from protocol.agent_status import AgentStatus, Issue
 from protocol.jsonrpc import CallId
 from protocol.models import ServedModel
@@ -25,21 +29,28 @@ class Agent:
     overwrites a claim of ours.
     """
 
-    def __init__(self, link: AgentLink, register: Register, *, connected_s: float) -> None:
+    def __init__(
+        self, link: AgentLink, register: Register, *, now: Callable[[], float], health: Health
+    ) -> None:
         self.link = link
+        self.health = health
+        self._now = now
         self.name = register.name
         self.epoch = register.epoch
         self.register = register
-        self.connected_s = connected_s
+        self.connected_s = connected_s = now()
         self.model: ServedModel | None = register.model
         self.resume_key = register.resume_key
         self.kv_key = register.kv_key
         self.status: AgentStatus = register.status
         self.is_draining = False
+        self.drains = 0
+        """How often it was drained; tells an old deadline from a new one."""
         self.issues: dict[str, Issue] = {issue.code: issue for issue in register.status.issues}
         self.noticed: dict[str, Issue] = {}
         """Issues that the balancer itself has with the agent."""
         self.names: frozenset[str] = _names_of(register.model)
+        self.rates = Rates()
         self.cached = CachedBlocks()
         self.cached.compare(register.status.cache_seq)
         self._may_ask_snapshot_s = connected_s
@@ -60,10 +71,19 @@ class Agent:
 
     @property
     def slots_free(self) -> int:
-        """Slots that could be claimed now; 0 between a refusal and news of more capacity."""
+        """Slots that could be claimed now; 0 between a refusal and news of more capacity, and few
+        or none after failures."""
         if self._refused_at_version is not None:
             return 0
-        return max(0, self.status.slots_total - self.slots_used)
+        slots = self.status.slots_total
+        if not self.health.is_well:
+            slots = self.health.most_calls(slots, self._now())
+        return max(0, slots - self.slots_used)
+
+    @property
+    def is_ejected(self) -> bool:
+        """Whether it is left out because it failed too often."""
+        return not self.health.is_well and self.health.ejected_until(self._now()) is not None
 
     def serves(self, model: str) -> bool:
         """Whether this is one of the served model's names."""

@@ -149,6 +149,11 @@ class AgentLink:
         """Stop a call. Its handler still hears its end; the slot stays claimed until then."""
         self._calls.cancel(call_id)
 
+    def abandon(self, call_id: int) -> None:
+        """Cancel a call that goes on elsewhere: its handler hears no more of it. The slot stays
+        claimed until the agent confirms."""
+        self._calls.abandon(call_id)
+
     def pause(self, call_id: int) -> None:
         """Stop producing for a call, keeping its slot."""
         self._calls.pause(call_id)

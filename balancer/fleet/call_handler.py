@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from protocol.generation import StepDelta, TokenLogprob
+from protocol.generation import SamplerState, StepDelta, TokenLogprob
 from protocol.jsonrpc import ErrorObject
 from protocol.to_agent import Committed
 from protocol.to_balancer import Finished
@@ -22,6 +22,12 @@ class CallHandler(Protocol):
         logprobs: tuple[TokenLogprob, ...],
     ) -> None: ...
 
+    def on_prefill(self, done: int) -> None:
+        """So many of the prompt's tokens are in the cache."""
+
+    def on_sampler_state(self, state: SamplerState) -> None:
+        """What cannot be rebuilt from the tokens; it comes before the tokens that it belongs to."""
+
     def on_refused(self, error: ErrorObject) -> None: ...
 
     def on_finished(self, finished: Finished) -> None: ...
@@ -32,7 +38,8 @@ class CallHandler(Protocol):
 
 
 class DroppedHandler:
-    """Stands in for a handler that raised; its call keeps its slot until the agent confirms."""
+    """Stands in for a handler that raised or went elsewhere; its call keeps its slot until the
+    agent confirms."""
 
     def on_committed(self, committed: Committed) -> None: ...
 
@@ -42,6 +49,10 @@ class DroppedHandler:
         delta: StepDelta,
         logprobs: tuple[TokenLogprob, ...],
     ) -> None: ...
+
+    def on_prefill(self, done: int) -> None: ...
+
+    def on_sampler_state(self, state: SamplerState) -> None: ...
 
     def on_refused(self, error: ErrorObject) -> None: ...
 

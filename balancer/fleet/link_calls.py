@@ -103,6 +103,12 @@ class LinkCalls:
         if call_id in self._handlers:
             self._send(encode_notification(Continue(call=call_id)))
 
+    def abandon(self, call_id: int) -> None:
+        """As `AgentLink.abandon`."""
+        if call_id in self._handlers:
+            self._handlers[call_id] = DROPPED
+            self.cancel(call_id)
+
     # --- what the agent says ---
 
     def answered(self, call_id: CallId, result: bytes) -> None:
@@ -124,6 +130,8 @@ class LinkCalls:
         """An engine step's tokens, each to its call."""
         self._note_step()
         logprobs = step.logprobs
+        if step.prefill or step.sampler_states:
+            self._take_rarer(step)
         for index, call_id in enumerate(step.calls):
             handler = self._handlers.get(call_id)
             if handler is None:
@@ -138,6 +146,16 @@ class LinkCalls:
             except Exception:
                 log.exception("call handler failed", agent=self.agent_name, call=call_id)
                 self.drop(call_id)
+
+    def _take_rarer(self, step: Tokens) -> None:
+        for progress in step.prefill:
+            handler = self._handlers.get(progress.call)
+            if handler is not None:
+                handler.on_prefill(progress.done)
+        for call_id, state in zip(step.calls, step.sampler_states, strict=False):
+            handler = self._handlers.get(call_id)
+            if handler is not None and state:
+                handler.on_sampler_state(state)
 
     def end(self, call_id: CallId, tell: Callable[[CallHandler], None]) -> None:
         """The call is over, in the way that its handler is told."""

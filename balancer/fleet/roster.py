@@ -5,6 +5,7 @@ Everyone else gets snapshots, or read-only views for routing. `version` grows wi
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
@@ -17,6 +18,7 @@ from balancer.fleet.known_models import KnownModels
 from balancer.fleet.link_queries import Streams
 from balancer.fleet.snapshot import AgentSnapshot, snapshot_of
 from balancer.observability.metrics import AgentSlots, Metrics
+from balancer.policy.ejection import Health
 from balancer.settings import Settings
 from protocol.agent_status import AgentStatus, Issue
 from protocol.models import ServedModel
@@ -39,6 +41,9 @@ just one interval a stranger that keeps trying would get the name of an agent th
 CONFIRMATION_S = 2.0
 SLOW_CONFIRMATION = "slow_confirmation"
 MAX_ISSUES = 64
+MAX_UNWELL = 1024
+MAX_REMOVED = 1024
+EJECTED = "ejected"
 
 
 def _ignore_transfer(_message: Credit | AbortTransfer) -> None:
@@ -56,6 +61,11 @@ class Roster:
         self._links: set[AgentLink] = set()
         self._agents: dict[str, Agent] = {}
         self._serving: dict[str, list[Agent]] = {}
+        self._unwell: OrderedDict[str, Health] = OrderedDict()
+        """Of agents that left in disgrace: coming back changes nothing."""
+        self._removed: OrderedDict[str, None] = OrderedDict()
+        self._drained: OrderedDict[str, None] = OrderedDict()
+        """Names: coming back does not end a drain either."""
         self._listeners: list[CapacityListener] = []
         self.known_models = KnownModels(memory_s=settings.model_memory_s)
         self.version = 0
@@ -120,11 +130,29 @@ class Roster:
         agent.note_refusal(now=self._now())
         self.version += 1
 
+    def note_failure(self, agent: Agent, *, engine_died: bool) -> None:
+        """A call failed there, and no client is to blame."""
+        now = self._now()
+        failed = agent.health.engine_died if engine_died else agent.health.failed
+        if failed(now):
+            self._on_ejected(agent)
+
+    def note_success(self, agent: Agent) -> None:
+        """A call got its first token there."""
+        was_well = agent.health.is_well
+        agent.health.succeeded(self._now())
+        if not was_well:
+            self._changed(agent)
+
     # --- for the management API and the services ---
 
     def agents(self) -> Iterable[Agent]:
         """Every registered agent."""
         return self._agents.values()
+
+    def agent(self, name: str) -> Agent | None:
+        """The registered agent of this name."""
+        return self._agents.get(name)
 
     def snapshot(self) -> list[AgentSnapshot]:
         """Every registered agent, by name."""
@@ -137,8 +165,29 @@ class Roster:
         if agent is None:
             return False
         agent.is_draining = draining
+        if draining:
+            self._drained[name] = None
+            while len(self._drained) > MAX_REMOVED:
+                self._drained.popitem(last=False)
+        else:
+            self._drained.pop(name, None)
         self._changed(agent)
         return True
+
+    def remove(self, name: str) -> bool:
+        """End an agent's link and keep its name out until `let_in`; False if there is none."""
+        agent = self._agents.get(name)
+        if agent is None:
+            return False
+        self._removed[name] = None
+        while len(self._removed) > MAX_REMOVED:
+            self._removed.popitem(last=False)
+        agent.link.close("removed by an operator")
+        return True
+
+    def let_in(self, name: str) -> bool:
+        """Let an agent that was removed come back; False if it was not."""
+        return self._removed.pop(name, self) is None
 
     def silent_links(self) -> list[AgentLink]:
         """Links that were not heard of for as many heartbeats as may be missed, and those whose
@@ -151,6 +200,14 @@ class Roster:
             for link in self._links
             if now - (link.last_received_s if link.is_registered else link.opened_s) > longest_s
         ]
+
+    def take_back_ejected(self) -> None:
+        """Let agents whose time is over, or whose share grew, be used."""
+        for agent in self._agents.values():
+            if not agent.health.is_well or EJECTED in agent.noticed:
+                if not agent.is_ejected:
+                    agent.noticed.pop(EJECTED, None)
+                self._changed(agent)
 
     def notice_slow_confirmations(self) -> None:
         """Raise an issue on agents that leave a call or a cancel unanswered, clear it after."""
@@ -173,8 +230,16 @@ class Roster:
     def on_register(self, link: AgentLink, register: Register) -> Welcome:
         """Take the agent in. Raises `LinkRefused` with the remedy."""
         version = _common_version(register)
+        if register.name in self._removed:
+            raise LinkRefused(
+                f"the agent {register.name!r} was removed by an operator; "
+                f"POST /agents/{register.name}/undrain lets it in again",
+                reason="removed",
+            )
         self._make_room_for(register)
-        agent = Agent(link, register, connected_s=self._now())
+        health = self._unwell.pop(register.name, None) or Health()
+        agent = Agent(link, register, now=self._now, health=health)
+        agent.is_draining = agent.name in self._drained
         self._agents[agent.name] = agent
         self._metrics.agents_connected.set(len(self._agents))
         self._index_models()
@@ -264,6 +329,10 @@ class Roster:
         if agent is None:
             return
         del self._agents[agent.name]
+        if not agent.health.is_well:
+            self._unwell[agent.name] = agent.health
+            while len(self._unwell) > MAX_UNWELL:
+                self._unwell.popitem(last=False)
         self._metrics.agents_connected.set(len(self._agents))
         self._metrics.agent_lost()
         self._index_models()
@@ -271,6 +340,18 @@ class Roster:
         log.warning("agent gone", agent=agent.name, reason=reason)
 
     # --- inside ---
+
+    def _on_ejected(self, agent: Agent) -> None:
+        until_s = agent.health.ejected_until(self._now()) or self._now()
+        left_s = until_s - self._now()
+        agent.noticed[EJECTED] = Issue(
+            code=EJECTED,
+            message=f"its calls failed, so it gets none for {left_s:.0f} s; see its log",
+            severity="warning",
+        )
+        self._metrics.agents_ejected.inc()
+        self.version += 1
+        log.warning("agent ejected", agent=agent.name, for_s=round(left_s, 1))
 
     def _agent_of(self, link: AgentLink) -> Agent | None:
         agent = self._agents.get(link.agent_name)

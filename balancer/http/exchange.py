@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.fleet.roster import Roster
+from balancer.http.replay import Replays
 from balancer.http.traffic import Traffic
 from balancer.observability.metrics import Metrics
 from balancer.policy.identity.principal import Principal
@@ -31,6 +32,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
     roster: Roster
     metrics: Metrics
     traffic: Traffic
+    replays: Replays
     is_draining: Callable[[], bool]
     started: int
     """Unix seconds."""
@@ -50,6 +52,8 @@ class Exchange:
         self.started_s = time.monotonic()
         self.created = int(time.time())
         self.route_path = "unmatched"
+        self.places: dict[str, str] = {}
+        """What stands at the `{name}`s of the route's path."""
         self.is_quiet = False
         self.status = 0
         self.facts: dict[str, Any] = {}

@@ -79,7 +79,7 @@ class Pipeline:
         request = exchange.request
         self._check_headers(request)
         self._check_host(request)
-        route = self._router.match(request.method, request.path)
+        route, exchange.places = self._router.match(request.method, request.path)
         exchange.route_path = route.path
         exchange.is_quiet = route.is_quiet
         _check_origin(request, route)

@@ -21,6 +21,7 @@ class Route(Struct, frozen=True, kw_only=True):
     """One row of the table. `min_role` is what a caller needs; `aliases` serve the same.
 
     `limit_class` groups routes for limits on requests; `is_quiet` keeps probes out of the log.
+    A segment `{name}` of the path takes any one segment.
     """
 
     ports: tuple[Port, ...]
@@ -31,11 +32,13 @@ class Route(Struct, frozen=True, kw_only=True):
     limit_class: LimitClass
     aliases: tuple[str, ...] = ()
     is_socket: bool = False
+    has_head: bool = True
+    """Whether HEAD is answered where GET is."""
     is_quiet: bool = False
 
 
 class Router:
-    """One port's routes. Paths match whole; HEAD is answered where GET is."""
+    """One port's routes. Paths match whole, plain ones first; HEAD is answered where GET is."""
 
     def __init__(self, routes: Iterable[Route], *, port: Port) -> None:
         self._by_path: dict[str, dict[str, Route]] = {}
@@ -47,12 +50,20 @@ class Router:
                 if route.method in methods:
                     raise ValueError(f"{route.method} {path} has two rows on port {port}")
                 methods[route.method] = route
-                if route.method == "GET" and not route.is_socket:
+                if route.method == "GET" and route.has_head and not route.is_socket:
                     methods["HEAD"] = route
+        self._templates = [
+            (tuple(path.split("/")), methods)
+            for path, methods in self._by_path.items()
+            if "{" in path
+        ]
 
-    def match(self, method: str, path: str) -> Route:
-        """The row for a request. Raises `RouteNotFound` or `MethodNotAllowed`."""
-        methods = self._by_path.get(path)
+    def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
+        """The row for a request, and what stands in its path's places. Raises `RouteNotFound` or
+        `MethodNotAllowed`."""
+        methods, places = self._by_path.get(path), dict[str, str]()
+        if methods is None or "{" in path:
+            methods, places = self._match_template(tuple(path.split("/")))
         if methods is None:
             raise RouteNotFound(
                 f"there is no {path[:200]!r} on this port; the routes are in docs/reference"
@@ -64,4 +75,20 @@ class Router:
                 f"{path} takes {', '.join(allowed)}, not {method[:20]}",
                 details={"allowed": allowed},
             )
-        return route
+        return route, places
+
+    def _match_template(
+        self, segments: tuple[str, ...]
+    ) -> tuple[dict[str, Route] | None, dict[str, str]]:
+        for template, methods in self._templates:
+            if len(template) != len(segments):
+                continue
+            places = {}
+            for name, given in zip(template, segments, strict=True):
+                if name.startswith("{") and given:
+                    places[name[1:-1]] = given
+                elif name != given:
+                    break
+            else:
+                return methods, places
+        return None, {}

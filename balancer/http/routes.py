@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from balancer.http.health import brief_health, detailed_health, metrics_text, ready
 from balancer.http.management.agent_socket import connect_agent
-from balancer.http.management.agents import list_agents
+from balancer.http.management.agents import (
+    drain_agent,
+    list_agents,
+    remove_agent,
+    show_agent,
+    undrain_agent,
+)
+from balancer.http.management.requests import cancel_request, list_requests, show_route
 from balancer.http.openai.chat_completions import chat_completions
 from balancer.http.openai.completions import completions
 from balancer.http.openai.models import list_models
+from balancer.http.openai.streams import take_up_stream
 from balancer.http.router import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -26,6 +34,15 @@ ROUTES: tuple[Route, ...] = (
         handler=completions,
         limit_class="completions",
         aliases=("/completions",),
+    ),
+    Route(
+        ports=("inference",),
+        method="GET",
+        path="/v1/streams/{id}",
+        handler=take_up_stream,
+        has_head=False,
+        limit_class="chat",
+        aliases=("/streams/{id}",),
     ),
     Route(
         ports=("inference",),
@@ -79,6 +96,69 @@ ROUTES: tuple[Route, ...] = (
         min_role="admin",
         limit_class="management",
         aliases=("/v1/agents",),
+    ),
+    Route(
+        ports=("management",),
+        method="GET",
+        path="/agents/{id}",
+        handler=show_agent,
+        min_role="admin",
+        limit_class="management",
+        aliases=("/v1/agents/{id}",),
+    ),
+    Route(
+        ports=("management",),
+        method="DELETE",
+        path="/agents/{id}",
+        handler=remove_agent,
+        min_role="admin",
+        limit_class="management",
+        aliases=("/v1/agents/{id}",),
+    ),
+    Route(
+        ports=("management",),
+        method="POST",
+        path="/agents/{id}/drain",
+        handler=drain_agent,
+        min_role="admin",
+        limit_class="management",
+        aliases=("/v1/agents/{id}/drain",),
+    ),
+    Route(
+        ports=("management",),
+        method="POST",
+        path="/agents/{id}/undrain",
+        handler=undrain_agent,
+        min_role="admin",
+        limit_class="management",
+        aliases=("/v1/agents/{id}/undrain",),
+    ),
+    Route(
+        ports=("management",),
+        method="GET",
+        path="/requests",
+        handler=list_requests,
+        min_role="admin",
+        limit_class="management",
+        aliases=("/v1/requests",),
+    ),
+    Route(
+        ports=("management",),
+        method="DELETE",
+        path="/requests/{id}",
+        handler=cancel_request,
+        min_role="admin",
+        limit_class="management",
+        aliases=("/v1/requests/{id}",),
+    ),
+    Route(
+        ports=("management",),
+        method="GET",
+        path="/requests/{id}/route",
+        handler=show_route,
+        min_role="admin",
+        limit_class="management",
+        aliases=("/v1/requests/{id}/route",),
     ),
     Route(
         ports=("management",),

@@ -142,6 +142,21 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.agents_ejected = Counter(
+            "paddler_agents_ejected", "Agents left out because they failed.", registry=registry
+        )
+        self._moves = Counter(
+            "paddler_generation_moves",
+            "Generations that broke off and went on, or began again, elsewhere.",
+            ["reason"],
+            registry=registry,
+        )
+        self.move_pause_seconds = Histogram(
+            "paddler_generation_move_pause_seconds",
+            "From a generation's breaking off to its next token.",
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
         self._agents_lost = Counter(
             "paddler_agents_lost", "Registered agents whose link ended.", registry=registry
         )
@@ -188,6 +203,10 @@ class Metrics:
     def call_refused(self, code: int) -> None:
         """Count a refusal or failure by its name in the table of consequences."""
         self._refusals.labels(consequence_of(code).name).inc()
+
+    def generation_moved(self, reason: str) -> None:
+        """Count a move; `reason` is one of `policy.failover.Breakage`."""
+        self._moves.labels(reason).inc()
 
     def agent_lost(self) -> None:
         """Count a registered agent whose link ended, however it ended."""

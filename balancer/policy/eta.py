@@ -18,10 +18,14 @@ def retry_after_s(*, ahead: int, slots: int, service_s: float | None) -> int:
     `slots` is what the model's agents have in all, `service_s` how long a request holds one.
     Without slots, the time until an agent is back comes first, and one slot is assumed.
     """
+    return max(1, min(LONGEST_RETRY_S, ceil(wait_s(ahead=ahead, slots=slots, service_s=service_s))))
+
+
+def wait_s(*, ahead: int, slots: int, service_s: float | None) -> float:
+    """The same, as it is estimated: a slot frees each `service_s / slots` on average."""
     service = UNMEASURED_SERVICE_S if service_s is None else service_s
     turns = (ahead + 1) / max(slots, 1)
-    wait_s = turns * service + (0.0 if slots else AGENT_RETURN_S)
-    return max(1, min(LONGEST_RETRY_S, ceil(wait_s)))
+    return turns * service + (0.0 if slots else AGENT_RETURN_S)
 
 
 def smoothed_service_s(before_s: float | None, newest_s: float) -> float:

@@ -1,8 +1,10 @@
-"""Closes the links of agents that fell silent, and notices those that are slow to confirm."""
+"""Closes the links of agents that fell silent, notices those that are slow to confirm, and lets
+those that failed be tried again."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from balancer.fleet.roster import Roster
 from balancer.settings import Settings
@@ -12,10 +14,13 @@ _CHECKS_PER_HEARTBEAT = 5
 
 
 class Liveness:
-    """One loop for one roster."""
+    """One loop for one roster; `also` is called with each check."""
 
-    def __init__(self, roster: Roster, settings: Settings) -> None:
+    def __init__(
+        self, roster: Roster, settings: Settings, *, also: Callable[[], None] = lambda: None
+    ) -> None:
         self._roster = roster
+        self._also = also
         self._interval_s = settings.heartbeat_interval_s / _CHECKS_PER_HEARTBEAT
         self._stood_still_s = settings.heartbeat_interval_s
 
@@ -38,3 +43,5 @@ class Liveness:
             silence = "no heartbeat" if link.is_registered else "no `register`"
             link.close(f"{silence} for too long")
         self._roster.notice_slow_confirmations()
+        self._roster.take_back_ejected()
+        self._also()

@@ -124,14 +124,106 @@ async def test_the_same_agent_connecting_again_replaces_its_old_link(
         assert len(again.started) == 1
 
 
-async def test_an_agent_whose_heartbeats_stop_is_removed_and_its_requests_are_lost(
+async def test_an_agent_whose_heartbeats_stop_is_removed_and_its_requests_go_elsewhere(
     balancer: RunningBalancer,
 ) -> None:
-    async with FakeAgent(balancer.management_port, script=HELD, heartbeat_s=None):
-        answer = await balancer.chat()
-        assert answer.status == 502
-        assert answer.error["code"] == "agent_lost"
-        assert _names(balancer) == []
+    async with FakeAgent(balancer.management_port, script=HELD, heartbeat_s=None) as silent:
+        async with asyncio.TaskGroup() as tasks:
+            asked = tasks.create_task(balancer.chat())
+            await silent.call()
+            await eventually(lambda: _names(balancer) == [], "the silent one is given up")
+            async with FakeAgent(balancer.management_port, name="two"):
+                answer = await asked
+        assert (answer.status, answer.headers["X-Paddler-Agent"]) == (200, "two")
+
+
+# --- taking agents out ---
+
+
+async def test_a_drained_agent_gets_nothing_new_and_what_runs_moves_at_the_deadline(
+    balancer: RunningBalancer,
+) -> None:
+    async with FakeAgent(balancer.management_port, script=HELD) as first:
+        reader, writer = await balancer.open_chat(stream=True)
+        await first.tokens(await first.call(), "Hello")
+        await reader.readuntil(b"Hello")
+        async with FakeAgent(balancer.management_port, name="two") as second:
+            url = f"{balancer.management_url}/agents/one/drain?deadline_s=0"
+            async with balancer.session.post(url) as answer:
+                assert (answer.status, (await answer.json())["state"]) == (200, "draining")
+            rest = await reader.readuntil(b"[DONE]")
+            assert b"world" in rest
+            assert (await balancer.chat()).headers["X-Paddler-Agent"] == "two"
+            assert len(second.started) == 2
+            url = f"{balancer.management_url}/agents/one/undrain"
+            async with balancer.session.post(url) as answer:
+                assert (await answer.json())["state"] == "ready"
+        writer.close()
+
+
+async def test_a_removed_agent_stays_out_until_it_is_let_in(balancer: RunningBalancer) -> None:
+    async with FakeAgent(balancer.management_port) as agent:
+        url = f"{balancer.management_url}/agents/one"
+        async with balancer.session.delete(url) as answer:
+            assert answer.status == 200
+        await agent.is_closed.wait()
+        async with FakeAgent(balancer.management_port) as back:
+            assert back.refusal is not None
+            assert "undrain" in back.refusal.message
+        async with balancer.session.post(f"{url}/undrain") as answer:
+            assert (await answer.json())["state"] == "not_connected"
+        async with FakeAgent(balancer.management_port) as back:
+            assert back.refusal is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/agents/nobody/drain", 404),
+        ("POST", "/agents/nobody/undrain", 404),
+        ("DELETE", "/agents/nobody", 404),
+        ("GET", "/agents/nobody", 404),
+        ("GET", "/agents/one", 200),
+        ("POST", "/agents/one/drain?deadline_s=soon", 400),
+        ("POST", "/agents/one/drain?deadline_s=-1", 400),
+        ("POST", "/agents/one/drain?deadline_s=nan", 400),
+        ("DELETE", "/agents/one/drain", 405),
+        ("GET", "/requests/req_nobody/route", 404),
+        ("DELETE", "/requests/req_nobody", 404),
+    ],
+)
+async def test_management_by_name_answers_what_it_found(
+    balancer: RunningBalancer, method: str, path: str, status: int
+) -> None:
+    async with FakeAgent(balancer.management_port):
+        url = balancer.management_url + path
+        async with balancer.session.request(method, url) as answer:
+            assert answer.status == status
+
+
+async def test_requests_are_listed_cancelled_and_explained(balancer: RunningBalancer) -> None:
+    async with FakeAgent(balancer.management_port, slots=1, script=HELD) as agent:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(balancer.chat())
+            await agent.call()
+            waiting = tasks.create_task(balancer.chat())
+            url = f"{balancer.management_url}/requests"
+            await eventually(
+                lambda: balancer.metric("paddler_requests_waiting") == 1, "the second waits"
+            )
+            rows = (await balancer.get_json(url))["data"]
+            states = [(row["state"], row["agent"], row["position"]) for row in rows]
+            assert states == [("running", "one", None), ("waiting", None, 1)]
+            assert rows[1]["estimated_start_s"] >= 1
+            async with balancer.session.delete(f"{url}/{rows[1]['id']}") as answer:
+                assert answer.status == 200
+            assert (await waiting).error["code"] == "request_cancelled"
+            await agent.finish(await agent.call())
+            request_id = (await running).headers["X-Paddler-Request-Id"]
+        route = await balancer.get_json(f"{url}/{request_id}/route")
+        (decision,) = route["decisions"]
+        assert (decision["chosen"], decision["outcome"]) == ("one", "finished")
+        assert decision["candidates"][0]["slots_free"] == 1
 
 
 async def test_ten_unusable_messages_close_the_link(balancer: RunningBalancer) -> None:

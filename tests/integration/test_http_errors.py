@@ -47,10 +47,10 @@ REFUSED: list[tuple[Any, int, str, str | None]] = [
     (_chat(top_logprobs=3), 400, "invalid_value", "top_logprobs"),
     (_chat(n=2), 400, "unsupported_parameter", "n"),
     (
-        _chat(response_format={"type": "json_object"}),
+        _chat(response_format={"type": "json_schema"}),
         400,
-        "unsupported_parameter",
-        "response_format",
+        "missing_required_parameter",
+        "response_format.json_schema",
     ),
     (_chat(tool_choice="required"), 400, "unsupported_parameter", "tool_choice"),
     (_chat(logit_bias={"5": 101}), 400, "invalid_value", "logit_bias"),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import openai
 import pytest
 
@@ -13,7 +14,12 @@ from balancer.http.openai.chat_answer import ChatChunks
 from protocol.generation import ReasoningDelta, TokenLogprob, ToolCallDelta, TopLogprob
 from protocol.refusals import RefusalCode
 from tests.support.fake_agent import FakeAgent, Script, events_of
-from tests.support.running_balancer import RunningBalancer, eventually, running_balancer
+from tests.support.running_balancer import (
+    RunningBalancer,
+    chat_bytes,
+    eventually,
+    running_balancer,
+)
 
 LOGPROBS = (
     (TokenLogprob(10, "Hello", -0.1, (TopLogprob(10, "Hello", -0.1), TopLogprob(11, "Hi", -2.0))),),
@@ -242,7 +248,7 @@ async def test_a_fault_of_ours_after_the_first_token_is_an_event_not_a_second_st
     assert "ours" not in last["error"]["message"]
 
 
-async def test_an_agent_s_death_before_the_first_token_is_502(
+async def test_requests_of_an_agent_that_dies_are_answered_by_the_next(
     balancer: RunningBalancer, agent: FakeAgent
 ) -> None:
     agent.script = Script(is_held=True)
@@ -250,32 +256,167 @@ async def test_an_agent_s_death_before_the_first_token_is_502(
         asked = [tasks.create_task(balancer.chat(stream=stream)) for stream in (False, True)]
         await eventually(lambda: len(agent.calls) == 2, "both calls run")
         agent.kill()
-    for task in asked:
-        assert task.result().status == 502
-        assert task.result().error["code"] == "agent_lost"
+        await eventually(lambda: balancer.metric("paddler_requests_waiting") == 2, "both wait")
+        async with FakeAgent(balancer.management_port, name="two"):
+            whole, stream = [await task for task in asked]
+    assert whole.json()["choices"][0]["message"]["content"] == "Hello, world"
+    assert whole.headers["X-Paddler-Attempts"] == "2"
+    assert stream.body.rstrip().endswith(b"[DONE]")
 
 
-async def test_an_agent_s_death_in_mid_stream_is_an_event_and_no_done(
+async def test_a_stream_goes_on_in_the_middle_and_its_client_sees_one_answer(
     balancer: RunningBalancer, agent: FakeAgent
 ) -> None:
     agent.script = Script(is_held=True)
     reader, writer = await balancer.open_chat(stream=True)
     await agent.tokens(await agent.call(), "Hello")
-    await reader.readuntil(b"Hello")
-    agent.kill()
-    rest = await reader.readuntil(b"\r\n0\r\n\r\n")
-    assert b'"code":"agent_lost"' in rest
-    assert b"[DONE]" not in rest
+    before = await reader.readuntil(b"Hello")
+    async with FakeAgent(balancer.management_port, name="two") as other:
+        agent.kill()
+        rest = await reader.readuntil(b"\r\n0\r\n\r\n")
+        (resumed,) = other.started
+    assert resumed.resume is not None
+    assert (resumed.resume.token_ids, resumed.resume.emitted_chars) == ((10,), 5)
+    assert before.count(b'"role":"assistant"') == 1
+    assert b"role" not in rest
+    assert b"Hello" not in rest
+    assert b'"content":", "' in rest
+    assert b"world" in rest
+    assert b'"completion_tokens":4' in rest or b"[DONE]" in rest
     writer.close()
 
 
-async def test_a_request_that_cannot_wait_for_headers_gets_them_and_an_error_event() -> None:
-    async with running_balancer(
-        first_token_header_delay_s=0.05, comment_interval_s=0.1, queue_timeout_s=0.6
-    ) as balancer:
-        answer = await balancer.chat(stream=True)
+# --- streams that are taken up again ---
+
+RESUMABLE = {"X-Paddler-Resumable": "1"}
+
+
+def _ids(body: bytes) -> list[str]:
+    return [line[4:] for line in body.decode().splitlines() if line.startswith("id: ")]
+
+
+async def _begun(balancer: RunningBalancer, agent: FakeAgent) -> tuple[str, bytes]:
+    """A resumable stream whose client left after the first word; its id and what was read."""
+    agent.script = Script(is_held=True)
+    reader, writer = await asyncio.open_connection("127.0.0.1", balancer.inference_port)
+    request = chat_bytes(stream=True)
+    writer.write(request.replace(b"\r\n", b"\r\nX-Paddler-Resumable: 1\r\n", 1))
+    await agent.tokens(await agent.call(), "Hello")
+    head = await reader.readuntil(b"\r\n\r\n")
+    body = await reader.readuntil(b"Hello")
+    body += await reader.readuntil(b"\n\n")
+    writer.close()
+    request_id = head.partition(b"X-Paddler-Request-Id: ")[2].split(b"\r\n")[0].decode()
+    return request_id, body
+
+
+async def test_a_stream_whose_client_left_is_taken_up_where_it_stood_each_event_once(
+    balancer: RunningBalancer, agent: FakeAgent
+) -> None:
+    request_id, body = await _begun(balancer, agent)
+    call = await agent.call()
+    await agent.tokens(call, ", ")
+    seen = _ids(body)
+    url = f"{balancer.url}/v1/streams/{request_id}"
+    async with balancer.session.get(url, headers={"Last-Event-ID": seen[-1]}) as answer:
         assert answer.status == 200
-        body = answer.body
-        assert body.startswith(b":\n\n")
-        (last,) = events_of(body)
-        assert last["error"]["code"] == "queue_timeout"
+        await agent.tokens(call, "world")
+        await agent.finish(call)
+        rest = await answer.read()
+    everything = seen + _ids(rest)
+    assert everything == [f"{request_id}:{number}" for number in range(len(everything))]
+    assert rest.index(b'"content":", "') < rest.index(b'"content":"world"')
+    assert rest.rstrip().endswith(b"[DONE]")
+    assert not call.is_cancelled.is_set()
+
+
+async def test_after_its_end_a_stream_can_be_read_again_from_anywhere(
+    balancer: RunningBalancer,
+    agent: FakeAgent,  # noqa: ARG001 (serves)
+) -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+    whole = await balancer.post("/v1/chat/completions", body, headers=RESUMABLE)
+    request_id = whole.headers["X-Paddler-Request-Id"]
+    url = f"{balancer.url}/v1/streams/{request_id}"
+    async with balancer.session.get(url) as answer:
+        assert await answer.read() == whole.body
+    for number, event_id in enumerate(_ids(whole.body)):
+        async with balancer.session.get(url, headers={"Last-Event-ID": event_id}) as answer:
+            assert _ids(await answer.read()) == _ids(whole.body)[number + 1 :]
+
+
+async def test_a_stream_is_nobody_else_s(balancer: RunningBalancer, agent: FakeAgent) -> None:
+    request_id, _ = await _begun(balancer, agent)
+    connector = aiohttp.TCPConnector(local_addr=("127.0.0.2", 0))
+    url = f"{balancer.url}/v1/streams/{request_id}"
+    async with aiohttp.ClientSession(connector=connector) as other, other.get(url) as answer:
+        assert answer.status == 404
+    await agent.finish(await agent.call())
+
+
+@pytest.mark.parametrize("last", ["", "x", "req_0:0", "{id}:99", "{id}:-1", "{id}:1e1"])
+async def test_an_event_id_of_another_stream_is_named(
+    balancer: RunningBalancer,
+    agent: FakeAgent,  # noqa: ARG001 (serves)
+    last: str,
+) -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+    whole = await balancer.post("/v1/chat/completions", body, headers=RESUMABLE)
+    request_id = whole.headers["X-Paddler-Request-Id"]
+    url = f"{balancer.url}/v1/streams/{request_id}"
+    headers = {"Last-Event-ID": last.format(id=request_id)}
+    async with balancer.session.get(url, headers=headers) as answer:
+        assert answer.status == 400
+        assert (await answer.json())["error"]["param"] == "Last-Event-ID"
+
+
+async def test_streams_that_nobody_asked_to_keep_are_not_kept(
+    balancer: RunningBalancer,
+    agent: FakeAgent,  # noqa: ARG001 (serves)
+) -> None:
+    whole = await balancer.chat(stream=True)
+    assert _ids(whole.body) == []
+    url = f"{balancer.url}/v1/streams/{whole.headers['X-Paddler-Request-Id']}"
+    async with balancer.session.get(url) as answer:
+        assert answer.status == 404
+
+
+async def test_a_stream_that_nobody_takes_up_is_cancelled_after_a_while() -> None:
+    async with (
+        running_balancer(stream_unread_s=0.2) as balancer,
+        FakeAgent(balancer.management_port) as agent,
+    ):
+        await _begun(balancer, agent)
+        await eventually(lambda: balancer.is_at_rest, "the generation is cancelled")
+        assert len(balancer.app.wiring.replays) == 0
+
+
+async def test_past_the_bound_the_oldest_streams_cannot_be_taken_up() -> None:
+    async with (
+        running_balancer(stream_replay_bytes=2500) as balancer,
+        FakeAgent(balancer.management_port),
+    ):
+        body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+        answers = [
+            await balancer.post("/v1/chat/completions", body, headers=RESUMABLE) for _ in range(4)
+        ]
+        statuses = []
+        for answer in answers:
+            url = f"{balancer.url}/v1/streams/{answer.headers['X-Paddler-Request-Id']}"
+            async with balancer.session.get(url) as again:
+                statuses.append(again.status)
+        assert statuses[0] == 404
+        assert statuses[-1] == 200
+        assert balancer.app.wiring.replays.size_bytes <= 2500
+
+
+async def test_an_error_before_the_first_event_of_a_resumable_stream_is_a_real_status(
+    balancer: RunningBalancer, agent: FakeAgent
+) -> None:
+    agent.script = Script(refuse_with=RefusalCode.CONTEXT_TOO_LONG)
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+    answer = await balancer.post("/v1/chat/completions", body, headers=RESUMABLE)
+    assert answer.status == 400
+    url = f"{balancer.url}/v1/streams/{answer.headers['X-Paddler-Request-Id']}"
+    async with balancer.session.get(url) as again:
+        assert again.status == 400

@@ -61,7 +61,8 @@ class Call:
     def __init__(self, call_id: int, request: GenerateTokens) -> None:
         self.id = call_id
         self.request = request
-        self.sent = 0
+        self.sent = len(request.resume.token_ids) if request.resume else 0
+        """Tokens of the text, those of earlier agents among them."""
         self.is_cancelled = asyncio.Event()
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
@@ -124,6 +125,7 @@ class FakeAgent:
             protocol_min=1,
             protocol_max=1,
             model=self._model,
+            resume_key="same",
             status=self.status(),
         )
         await self.send_raw(encode_request(1, register).decode())
@@ -191,7 +193,7 @@ class FakeAgent:
 
     async def heartbeat(self) -> None:
         """One status message."""
-        await self._send(Heartbeat(status=self.status(), model=self._model))
+        await self._send(Heartbeat(status=self.status(), model=self._model, resume_key="same"))
 
     async def _read(self) -> None:
         with contextlib.suppress(ConnectionClosed):
@@ -237,7 +239,7 @@ class FakeAgent:
     async def _play(self, call: Call) -> None:
         script = self.script
         with contextlib.suppress(ConnectionClosed):
-            for index in range(0, len(script.pieces), script.pieces_at_once):
+            for index in range(call.sent, len(script.pieces), script.pieces_at_once):
                 await call.may_go_on.wait()
                 if call.is_cancelled.is_set():
                     break

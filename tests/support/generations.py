@@ -112,9 +112,12 @@ class Balancer:
         slots: int = 4,
         model: str | None = "demo",
         aliases: tuple[str, ...] = (),
+        resume_key: str = "same",
     ) -> MemoryAgent:
         """Connect an agent."""
-        return MemoryAgent(self.roster, name, slots=slots, model=model, aliases=aliases).register()
+        return MemoryAgent(
+            self.roster, name, slots=slots, model=model, aliases=aliases, resume_key=resume_key
+        ).register()
 
     async def ask(
         self,

@@ -55,8 +55,10 @@ class MemoryAgent:
         model: str | None = "demo",
         aliases: tuple[str, ...] = (),
         epoch: str = "e1",
+        resume_key: str = "same",
     ) -> None:
         self.name = name
+        self.resume_key = resume_key
         self.epoch = epoch
         self.slots = slots
         self.model = (
@@ -92,6 +94,7 @@ class MemoryAgent:
             protocol_min=protocol_min,
             protocol_max=protocol_max,
             model=self.model,
+            resume_key=self.resume_key,
             status=self.status(),
         )
         self.link.receive(codec.encode_request(REGISTER_ID, params))
@@ -111,7 +114,8 @@ class MemoryAgent:
 
     def heartbeat(self, status: AgentStatus | None = None) -> None:
         """Send a status, the present one unless another is given."""
-        self.say(Heartbeat(status=status or self.status(), model=self.model))
+        status = status or self.status()
+        self.say(Heartbeat(status=status, model=self.model, resume_key=self.resume_key))
 
     def say(self, *params: Struct) -> None:
         """Send notifications, several in one frame."""
@@ -178,10 +182,22 @@ class MemoryAgent:
         self.capacity_version += 1
         self.say(_finished(call, reason, self.tokens_sent[call]))
 
-    def fail(self, call: int, code: int = RefusalCode.ENGINE_FAILED, message: str = "died") -> None:
+    def fail(
+        self,
+        call: int,
+        code: int = RefusalCode.ENGINE_FAILED,
+        message: str = "died",
+        **data: object,
+    ) -> None:
         """End a running call badly."""
         self.running.remove(call)
-        self.say(Failed(call=call, error=ErrorObject(code=int(code), message=message)))
+        error = ErrorObject(code=int(code), message=message, data=data or msgspec.UNSET)
+        self.say(Failed(call=call, error=error))
+
+    def engine_dies(self) -> None:
+        """End all running calls as their engine's death does."""
+        for call in tuple(self.running):
+            self.fail(call, signal="SIGKILL", phase="serving", step=7)
 
     def confirm_cancels(self) -> None:
         """Answer every cancel, also of calls that are unknown by now."""

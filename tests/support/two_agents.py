@@ -17,7 +17,14 @@ from balancer.app import build
 from balancer.fleet.agent_link import AgentLink
 from balancer.fleet.moving import Move
 from balancer.settings import Address, Settings
-from protocol.generation import GenerationRequest, Resume, StepDelta, TokenLogprob, emitted_chars
+from protocol.generation import (
+    GenerationRequest,
+    Resume,
+    SamplerState,
+    StepDelta,
+    TokenLogprob,
+    emitted_chars,
+)
 from protocol.jsonrpc import ErrorObject
 from protocol.to_agent import Committed, ExportedSequence, generate_tokens_call
 from protocol.to_balancer import Finished
@@ -67,6 +74,10 @@ class HeardCall:
         self.token_ids += token_ids
         self.deltas.append(delta)
         self.logprobs += logprobs
+
+    def on_prefill(self, done: int) -> None: ...
+
+    def on_sampler_state(self, state: SamplerState) -> None: ...
 
     def on_refused(self, error: ErrorObject) -> None:
         self.error = error

@@ -9,7 +9,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from balancer.errors import (
-    AgentLost,
     ClientDropped,
     DrainingError,
     GenerationTimeout,
@@ -185,26 +184,6 @@ async def test_a_model_that_is_not_loaded_after_the_commit_is_503() -> None:
 
 
 # --- bad days ---
-
-
-@pytest.mark.parametrize("tokens", [0, 2], ids=["before the first token", "mid-stream"])
-@in_virtual_time
-async def test_a_lost_agent_ends_its_requests_and_those_who_wait_go_elsewhere(tokens: int) -> None:
-    balancer = Balancer()
-    dying = balancer.agent("dying", slots=1)
-    one = await balancer.ask()
-    waiting = await balancer.ask()
-    (call,) = dying.answer()
-    for _ in range(tokens):
-        dying.tokens(call, [1], "x")
-    dying.die()
-    await settle()
-    assert isinstance(one.error, AgentLost)
-    assert (one.error.status, one.error.code) == (502, "agent_lost")
-    assert one.error.details == {"agent": "dying", "completion_tokens": tokens}
-    other = balancer.agent("other")
-    await finish_all(other)
-    assert waiting.outcome.agent == "other"
 
 
 @pytest.mark.parametrize("code", [RefusalCode.ENGINE_FAILED, RpcCode.INTERNAL_ERROR])

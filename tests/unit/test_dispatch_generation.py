@@ -137,7 +137,9 @@ async def test_what_another_agent_would_need_to_go_on_is_kept_at_each_step() -> 
     )
     relay = one.flow
     assert isinstance(relay, Relay)
-    assert (relay.token_ids, relay.emitted_chars) == ([1, 2, 3], 5)
+    resume = relay.so_far.resume()
+    assert resume is not None
+    assert (resume.token_ids, resume.emitted_chars) == ((1, 2, 3), 5)
 
 
 # --- waiting ---

@@ -7,6 +7,7 @@ of them the books of both sides are compared.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from balancer.dispatch.relay import Relay
 from balancer.errors import AgentLost, QueueTimeout, UpstreamFailed
 from balancer.settings import Settings
 from protocol.refusals import RefusalCode
@@ -26,6 +28,7 @@ from tests.support.memory_agent import MemoryAgent
 from tests.support.virtual_time import VirtualTimeLoop, settle
 
 PICK = st.integers(0, 2**16)
+LETTERS = "abcdefghijklmnopqrstuvwxyz" * 10
 
 
 class Reservations(RuleBasedStateMachine):
@@ -47,8 +50,14 @@ class Reservations(RuleBasedStateMachine):
     async def _make_balancer(self) -> Balancer:
         return Balancer(settings=Settings(queue_timeout_s=60.0))
 
-    def settle(self) -> None:
-        self.runner.run(settle())
+    def act(self, what: Callable[..., object], *given: object, **named: object) -> None:
+        """Do it within the loop, and let everybody come to rest."""
+
+        async def within() -> None:
+            what(*given, **named)
+            await settle()
+
+        self.runner.run(within())
 
     # --- what can happen ---
 
@@ -56,10 +65,13 @@ class Reservations(RuleBasedStateMachine):
     def join(self, slots: int) -> None:
         if len(self.agents) < 4:
             name = f"agent-{len(self.ever_agents)}"
-            agent = self.balancer.agent(name, slots=slots)
-            self.agents.append(agent)
-            self.ever_agents.append(agent)
-            self.settle()
+
+            def connect() -> None:
+                agent = self.balancer.agent(name, slots=slots)
+                self.agents.append(agent)
+                self.ever_agents.append(agent)
+
+            self.act(connect)
 
     @rule()
     def arrive(self) -> None:
@@ -81,29 +93,46 @@ class Reservations(RuleBasedStateMachine):
         if agent.unanswered:
             call = agent.unanswered[pick % len(agent.unanswered)]
             if will_refuse or len(agent.running) >= agent.slots:
-                agent.refuse(call, RefusalCode.NO_FREE_SLOT)
+                self.act(agent.refuse, call, RefusalCode.NO_FREE_SLOT)
             else:
-                agent.commit(call)
-            self.settle()
+                self.act(agent.commit, call)
 
     @precondition(lambda self: self.agents)
-    @rule(pick=PICK, will_fail=st.booleans())
-    def end_one(self, pick: int, will_fail: bool) -> None:
+    @rule(pick=PICK, end=st.sampled_from(["finish", "finish", "fail", "engine dies"]))
+    def end_one(self, pick: int, end: str) -> None:
         agent = self._agent(pick)
         if agent.running:
             call = agent.running[pick % len(agent.running)]
-            agent.tokens(call, [1], "x")
-            if will_fail:
-                agent.fail(call)
+            self._say(agent, call)
+            if end == "fail":
+                self.act(agent.fail, call)
+            elif end == "engine dies":
+                self.act(agent.engine_dies)
             else:
-                agent.finish(call)
-            self.settle()
+                self.act(agent.finish, call)
+
+    @precondition(lambda self: self.agents)
+    @rule(pick=PICK)
+    def say_something(self, pick: int) -> None:
+        agent = self._agent(pick)
+        if agent.running:
+            self._say(agent, agent.running[pick % len(agent.running)])
+
+    @precondition(lambda self: self.agents)
+    @rule(pick=PICK)
+    def drain(self, pick: int) -> None:
+        agent = self._agent(pick)
+        self.act(self.balancer.dispatcher.drain, agent.name, deadline_s=float(pick % 30))
+
+    @precondition(lambda self: self.agents)
+    @rule(pick=PICK)
+    def undrain(self, pick: int) -> None:
+        self.act(self.balancer.dispatcher.undrain, self._agent(pick).name)
 
     @precondition(lambda self: self.agents)
     @rule(pick=PICK)
     def confirm_cancels(self, pick: int) -> None:
-        self._agent(pick).confirm_cancels()
-        self.settle()
+        self.act(self._agent(pick).confirm_cancels)
 
     @precondition(lambda self: self.agents)
     @rule(pick=PICK, slots=st.integers(0, 4))
@@ -112,28 +141,27 @@ class Reservations(RuleBasedStateMachine):
         if slots > agent.slots:
             agent.capacity_version += 1
         agent.slots = slots
-        agent.heartbeat()
-        self.settle()
+        self.act(agent.heartbeat)
 
     @precondition(lambda self: self.agents)
     @rule(pick=PICK)
     def report_more_room(self, pick: int) -> None:
         agent = self._agent(pick)
         agent.capacity_version += 1
-        agent.heartbeat()
-        self.settle()
+        self.act(agent.heartbeat)
 
     @precondition(lambda self: self.agents)
     @rule(pick=PICK)
     def die(self, pick: int) -> None:
         agent = self._agent(pick)
         self.agents.remove(agent)
-        agent.die()
-        self.settle()
+        self.act(agent.die)
 
     @rule(seconds=st.floats(0.1, 25.0))
     def time_passes(self, seconds: float) -> None:
         self.runner.run(asyncio.sleep(seconds))
+        self.act(self.balancer.roster.take_back_ejected)
+        self.act(self.balancer.dispatcher.move_stalled)
 
     # --- what must hold ---
 
@@ -159,8 +187,23 @@ class Reservations(RuleBasedStateMachine):
 
     @invariant()
     def nobody_waits_while_there_is_room(self) -> None:
-        if self.generations and self.balancer.dispatcher.waiting:
-            assert all(row.slots.free == 0 for row in self.balancer.roster.snapshot())
+        for number in self._live():
+            relay = self.generations[number].flow
+            assert isinstance(relay, Relay)
+            if relay.agent is not None:
+                continue
+            usable = [
+                agent
+                for agent in self.balancer.roster.agents()
+                if relay.can_use(agent) and agent not in relay.avoided
+            ]
+            assert not any(agent.slots_free and not agent.is_draining for agent in usable)
+
+    @invariant()
+    def what_clients_saw_is_whole(self) -> None:
+        """Tokens are numbered by their place: none is lost, none comes twice."""
+        for generation in self.generations:
+            assert generation.sink.text == LETTERS[: len(generation.sink.text)]
 
     @invariant()
     def first_starts_are_in_the_order_of_arrival(self) -> None:
@@ -177,11 +220,11 @@ class Reservations(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            self._serve_everyone()
+            self.runner.run(self._serve_everyone())
         finally:
             self.runner.close()
 
-    def _serve_everyone(self) -> None:
+    async def _serve_everyone(self) -> None:
         """With room for all, everyone who still waits is answered, once."""
         if not self.generations:
             return
@@ -192,7 +235,7 @@ class Reservations(RuleBasedStateMachine):
             agent.answer()
             for call in tuple(agent.running):
                 agent.finish(call)
-        self.settle()
+        await settle()
         assert self.balancer.dispatcher.in_flight == 0
         for number, generation in enumerate(self.generations):
             assert generation.task.done()
@@ -200,6 +243,12 @@ class Reservations(RuleBasedStateMachine):
                 assert isinstance(generation.error, AgentLost | UpstreamFailed | QueueTimeout)
 
     # --- inside ---
+
+    def _say(self, agent: MemoryAgent, call: int) -> None:
+        """The next letter of the call's text, wherever it began."""
+        resume = agent.calls[call].resume
+        at = agent.tokens_sent[call] + (len(resume.token_ids) if resume else 0)
+        self.act(agent.tokens, call, [at + 1], LETTERS[at])
 
     def _agent(self, pick: int) -> MemoryAgent:
         return self.agents[pick % len(self.agents)]

@@ -6,17 +6,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from balancer.dispatch.waiting_room import WaitingRoom
+from balancer.dispatch.waiting_room import OnChange, WaitingRoom
+from balancer.policy.fairness import Shares
 
 
 class Guest(Struct, frozen=True):
     ordinal: int
     queue: str = "demo"
     body_bytes: int = 10
+    tenant: str = "one"
+    has_begun: bool = False
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        return int(not self.has_begun), self.ordinal
 
 
-def room(max_waiting: int = 100, max_bytes: int = 10_000) -> WaitingRoom[Guest]:
-    return WaitingRoom(max_waiting=max_waiting, max_bytes=max_bytes, on_change=lambda *_: None)
+def room(
+    max_waiting: int = 100,
+    max_bytes: int = 10_000,
+    *,
+    max_of_tenant: int = 100,
+    shares: Shares | None = None,
+    on_change: OnChange = lambda *_: None,
+) -> WaitingRoom[Guest]:
+    return WaitingRoom(
+        max_waiting=max_waiting,
+        max_of_tenant=max_of_tenant,
+        max_bytes=max_bytes,
+        shares=shares or Shares(),
+        on_change=on_change,
+    )
 
 
 def served(rooms: WaitingRoom[Guest], *queues: str) -> list[int]:
@@ -70,11 +90,74 @@ def test_whoever_returns_stands_where_its_age_puts_it(order: list[int], gone: se
     assert served(rooms, "demo") == list(range(8))
 
 
+def test_it_is_bounded_for_each_tenant() -> None:
+    rooms = room(max_of_tenant=2)
+    for ordinal in range(2):
+        rooms.enter(Guest(ordinal, tenant="greedy"))
+    assert (rooms.has_room_for("greedy"), rooms.has_room_for("other")) == (False, True)
+    rooms.leave(Guest(0, tenant="greedy"))
+    assert rooms.has_room_for("greedy")
+
+
+def test_the_tenant_that_was_served_least_comes_first_whatever_its_age() -> None:
+    shares = Shares()
+    rooms = room(shares=shares)
+    for ordinal in range(4):
+        rooms.enter(Guest(ordinal, tenant="a"))
+    rooms.enter(Guest(4, tenant="b"))
+    shares.charge("a", 5.0)
+    assert served(rooms, "demo") == [4, 0, 1, 2, 3]
+
+
+def test_what_has_begun_comes_before_everyone() -> None:
+    shares = Shares()
+    rooms = room(shares=shares)
+    rooms.enter(Guest(1, tenant="b"))
+    rooms.enter(Guest(7, tenant="a", has_begun=True))
+    rooms.enter(Guest(5, tenant="a"))
+    shares.charge("a", 1000.0)
+    assert served(rooms, "demo") == [7, 1, 5]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=20),
+    st.lists(st.floats(1, 100), min_size=20, max_size=20),
+)
+def test_all_in_order_are_those_whose_turn_it_is_one_after_the_other(
+    guests: list[tuple[str, bool]], costs: list[float]
+) -> None:
+    orders = []
+    for one_by_one in (True, False):
+        shares = Shares()
+        rooms = room(shares=shares)
+        order: list[int] = []
+        for ordinal, (tenant, has_begun) in enumerate(guests):
+            rooms.enter(Guest(ordinal, tenant=tenant, has_begun=has_begun))
+
+        def serve(
+            guest: Guest,
+            rooms: WaitingRoom[Guest] = rooms,
+            shares: Shares = shares,
+            order: list[int] = order,
+        ) -> None:
+            rooms.leave(guest)
+            shares.charge(guest.tenant, costs[len(order)])
+            order.append(guest.ordinal)
+
+        if one_by_one:
+            while guest := rooms.first(("demo",)):
+                serve(guest)
+        else:
+            for guest in rooms.in_order(("demo",)):
+                serve(guest)
+        orders.append(order)
+    assert orders[0] == orders[1]
+    assert sorted(orders[0]) == list(range(len(guests)))
+
+
 def test_every_change_is_told() -> None:
     told: list[tuple[int, int]] = []
-    rooms: WaitingRoom[Guest] = WaitingRoom(
-        max_waiting=9, max_bytes=99, on_change=lambda *counts: told.append(counts)
-    )
+    rooms = room(on_change=lambda *counts: told.append(counts))
     rooms.enter(Guest(1))
     rooms.leave(Guest(1))
     assert told == [(1, 10), (0, 0)]

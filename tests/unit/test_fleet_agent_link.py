@@ -12,7 +12,7 @@ from balancer.observability.metrics import Metrics
 from balancer.settings import Settings
 from protocol import codec
 from protocol.errors import FrameTooLarge
-from protocol.generation import StepDelta, TokenLogprob, Usage
+from protocol.generation import SamplerState, StepDelta, TokenLogprob, Usage
 from protocol.jsonrpc import ErrorObject
 from protocol.refusals import RefusalCode
 from protocol.to_agent import Committed, GenerateTokens
@@ -53,6 +53,10 @@ class Recorder:
         logprobs: tuple[TokenLogprob, ...],
     ) -> None:
         self._hear("tokens", (token_ids, delta, logprobs))
+
+    def on_prefill(self, done: int) -> None: ...
+
+    def on_sampler_state(self, state: SamplerState) -> None: ...
 
     def on_refused(self, error: ErrorObject) -> None:
         self._hear("refused", error.code)

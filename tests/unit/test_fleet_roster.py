@@ -14,7 +14,7 @@ from balancer.observability.metrics import Metrics
 from balancer.services.liveness import Liveness
 from balancer.settings import Settings
 from protocol.agent_status import Issue
-from protocol.generation import StepDelta, TokenLogprob
+from protocol.generation import SamplerState, StepDelta, TokenLogprob
 from protocol.jsonrpc import ErrorObject
 from protocol.to_agent import Committed, GenerateTokens
 from protocol.to_balancer import Finished, Heartbeat, IssueCleared, IssueRaised
@@ -44,6 +44,10 @@ class Deaf:
         delta: StepDelta,
         logprobs: tuple[TokenLogprob, ...],
     ) -> None: ...
+
+    def on_prefill(self, done: int) -> None: ...
+
+    def on_sampler_state(self, state: SamplerState) -> None: ...
 
     def on_refused(self, error: ErrorObject) -> None: ...
 

@@ -19,7 +19,26 @@ def test_every_row_is_found_under_all_its_paths(port: Port) -> None:
     for route in ROUTES:
         for path in (route.path, *route.aliases):
             if port in route.ports:
-                assert router.match(route.method, path) is route
+                row, places = router.match(route.method, path.replace("{id}", "some id"))
+                assert row is route
+                assert places == ({"id": "some id"} if "{id}" in path else {})
+
+
+@pytest.mark.parametrize(
+    "path", ["/agents/", "/agents//drain", "/agents/a/b/drain", "/agents/a/nothing", "/agents/a/"]
+)
+def test_a_place_in_a_path_takes_one_segment_that_is_not_empty(path: str) -> None:
+    with pytest.raises(RouteNotFound):
+        Router(ROUTES, port="management").match("POST", path)
+
+
+def test_plain_paths_come_before_those_with_places() -> None:
+    router = Router(ROUTES, port="management")
+    assert router.match("GET", "/agents/connect")[0].is_socket
+    assert router.match("GET", "/agents/{id}") == (
+        router.match("GET", "/agents/one")[0],
+        {"id": "{id}"},
+    )
 
 
 def test_management_never_answers_v1_models_and_inference_no_agents() -> None:
@@ -31,7 +50,7 @@ def test_management_never_answers_v1_models_and_inference_no_agents() -> None:
 
 def test_head_is_answered_where_get_is_and_other_methods_are_named() -> None:
     router = Router(ROUTES, port="inference")
-    assert router.match("HEAD", "/health").path == "/health"
+    assert router.match("HEAD", "/health")[0].path == "/health"
     with pytest.raises(MethodNotAllowed) as refused:
         router.match("POST", "/health")
     assert refused.value.details["allowed"] == ["GET", "HEAD"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from typing import Any
 
@@ -24,6 +25,7 @@ from protocol.chat import (
     ToolCall,
 )
 from protocol.generation import GenerationRequest
+from protocol.grammar import Grammar
 
 SEED = 4
 HI = [{"role": "user", "content": "hi"}]
@@ -130,8 +132,6 @@ def test_what_asks_for_nothing_is_accepted(nothing: dict[str, Any]) -> None:
     ("given", "param"),
     [
         ({"n": 2}, "n"),
-        ({"response_format": {"type": "json_schema"}}, "response_format"),
-        ({"grammar": "root ::= x"}, "grammar"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
         ({"tools": [WEATHER], "parallel_tool_calls": False}, "parallel_tool_calls"),
@@ -321,3 +321,57 @@ def test_more_pieces_than_the_loop_can_take_at_a_stretch_are_refused(message: An
 def test_a_completion_s_empty_suffix_is_none_and_its_logprobs_a_number() -> None:
     request = _completion(suffix="", logprobs=3, max_tokens=2)
     assert (request.top_logprobs, request.max_tokens, request.messages) == (3, 2, None)
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "grammar"),
+    [
+        ({"response_format": {"type": "text"}}, None),
+        ({"grammar": ""}, None),
+        ({"response_format": {"type": "json_object"}}, Grammar(kind="json_object")),
+        (
+            {"response_format": {"type": "json_object", "schema": SCHEMA}},
+            Grammar(kind="json_schema", text=json.dumps(SCHEMA, separators=(",", ":"))),
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}},
+            Grammar(kind="json_schema", text=json.dumps(SCHEMA, separators=(",", ":"))),
+        ),
+        (
+            {"json_schema": SCHEMA},
+            Grammar(kind="json_schema", text=json.dumps(SCHEMA, separators=(",", ":"))),
+        ),
+        ({"grammar": "root ::= [0-9]+"}, Grammar(kind="gbnf", text="root ::= [0-9]+")),
+    ],
+)
+def test_the_form_of_the_answer_may_be_asked_for(
+    given: dict[str, Any], grammar: Grammar | None
+) -> None:
+    assert _chat(**given).grammar == grammar
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"response_format": {}}, "response_format.type"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {}}},
+            "response_format.json_schema.schema",
+        ),
+        (
+            {"response_format": {"type": "json_object", "schema": "x"}},
+            "response_format.schema",
+        ),
+        ({"grammar": "x" * 262_145}, "grammar"),
+        ({"grammar": "root ::= x", "json_schema": SCHEMA}, "json_schema"),
+    ],
+)
+def test_a_form_that_is_none_is_named(given: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        _chat(**given)
+    assert caught.value.param == param

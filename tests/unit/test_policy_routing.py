@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 from typing import get_args
 
 import pytest
@@ -10,11 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from balancer.policy.routing import least_busy, round_robin
+from balancer.policy.rates import Rates
+from balancer.policy.routing import (
+    latency,
+    least_busy,
+    power_of_two,
+    prefix_aware,
+    round_robin,
+)
 from balancer.policy.routing.policy import Facts, RoutingPolicy
 from balancer.policy.routing.table import POLICIES
 from balancer.settings import PolicyName
 from protocol.generation import GenerationRequest
+from protocol.prefix_chain import HASH_BYTES
 
 
 class Host(Struct, frozen=True):
@@ -25,16 +34,28 @@ class Host(Struct, frozen=True):
     slots_free: int = 4
     is_draining: bool = False
     model: str = "demo"
+    cached_blocks: int = 0
+    rates: Rates = Rates()
 
     def serves(self, model: str) -> bool:
         return model == self.model
+
+    def matched_blocks(self, chain: bytes) -> int:
+        return min(self.cached_blocks, len(chain) // HASH_BYTES)
 
 
 REQUEST = GenerationRequest(model="demo", prompt="hi")
 
 
-def facts(ordinal: int = 0) -> Facts:
-    return Facts(now_s=1.0, random_bits=7, ordinal=ordinal)
+def facts(ordinal: int = 0, *, blocks: int = 0) -> Facts:
+    bits = Random(ordinal).getrandbits(64)
+    return Facts(now_s=1.0, random_bits=bits, ordinal=ordinal, chain=bytes(blocks * HASH_BYTES))
+
+
+def measured(*, block_ms: float = 50.0, service_ms: float = 2000.0, blocks: int = 10) -> Rates:
+    rates = Rates()
+    rates.note(blocks=blocks, prefill_ms=blocks * block_ms, decode_ms=service_ms)
+    return rates
 
 
 @st.composite
@@ -87,12 +108,13 @@ def test_an_empty_fleet_gives_none(choose: RoutingPolicy) -> None:
 
 
 @every_policy
-def test_equal_agents_take_turns(choose: RoutingPolicy) -> None:
+def test_equal_agents_get_equally_much(choose: RoutingPolicy) -> None:
     fleet = [Host("a"), Host("b"), Host("c")]
     chosen = Counter(
-        host.name for turn in range(9) if (host := choose(REQUEST, fleet, facts(turn)))
+        host.name for turn in range(900) if (host := choose(REQUEST, fleet, facts(turn)))
     )
-    assert chosen == {"a": 3, "b": 3, "c": 3}
+    most = 0 if choose is not power_of_two.choose else 60
+    assert all(abs(count - 300) <= most for count in chosen.values())
 
 
 def test_least_busy_compares_shares_of_slots_not_counts() -> None:
@@ -104,3 +126,51 @@ def test_round_robin_passes_over_a_full_agent_without_shifting_the_others() -> N
     fleet = [Host("a"), Host("b", slots_free=0), Host("c")]
     turns = [round_robin.choose(REQUEST, fleet, facts(turn)) for turn in range(6)]
     assert [host.name for host in turns if host] == ["a", "c", "c", "a", "c", "c"]
+
+
+def test_the_agent_with_the_longest_cached_prefix_is_chosen() -> None:
+    fleet = [Host("a"), Host("b", cached_blocks=80, slots_free=2), Host("c", cached_blocks=30)]
+    assert prefix_aware.choose(REQUEST, fleet, facts(blocks=100)) is fleet[1]
+
+
+def test_where_nothing_is_cached_prefix_aware_is_least_busy() -> None:
+    fleet = [Host("a", slots_free=1), Host("b", slots_free=3), Host("c", slots_free=2)]
+    for blocks in (0, 50):
+        assert prefix_aware.choose(REQUEST, fleet, facts(blocks=blocks)) is fleet[1]
+
+
+def test_a_short_cached_prefix_is_not_worth_the_company_of_many() -> None:
+    busy, idle = Host("busy", slots_free=1, cached_blocks=2), Host("idle")
+    assert prefix_aware.choose(REQUEST, [busy, idle], facts(blocks=2)) is idle
+    busy = Host("busy", slots_free=1, cached_blocks=60)
+    assert prefix_aware.choose(REQUEST, [busy, idle], facts(blocks=60)) is busy
+
+
+def test_blocks_weigh_what_they_take_on_each_agent() -> None:
+    slow = Host("slow", rates=measured(block_ms=400), cached_blocks=5)
+    fast = Host("fast", rates=measured(block_ms=10))
+    assert prefix_aware.choose(REQUEST, [slow, fast], facts(blocks=20)) is fast
+
+
+def test_of_two_drawn_the_less_busy_one_is_taken() -> None:
+    fleet = [Host("a", slots_free=1), Host("b", slots_free=4)]
+    turns = {power_of_two.choose(REQUEST, fleet, facts(turn)) for turn in range(20)}
+    assert turns == {fleet[1]}
+
+
+def test_latency_prefers_who_was_quick_and_tries_who_was_never_measured() -> None:
+    quick = Host("quick", rates=measured(block_ms=10), slots_free=3)
+    slow = Host("slow", rates=measured(block_ms=90))
+    assert latency.choose(REQUEST, [slow, quick], facts()) is quick
+    new = Host("new", slots_free=1)
+    assert latency.choose(REQUEST, [slow, quick, new], facts()) is new
+
+
+def test_rates_follow_what_agents_report_and_ignore_prompts_that_were_cached() -> None:
+    rates = Rates()
+    rates.note(blocks=0.0, prefill_ms=3.0, decode_ms=100.0)
+    assert rates.block_ms == 50.0
+    rates.note(blocks=10.0, prefill_ms=200.0, decode_ms=100.0)
+    assert (rates.block_ms, rates.service_ms) == (20.0, 100.0)
+    rates.note(blocks=10.0, prefill_ms=400.0, decode_ms=200.0)
+    assert (rates.block_ms, rates.service_ms) == (22.0, 110.0)

@@ -54,7 +54,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(file: Path) -> No
         7,
         3.5,
     )
-    assert settings.policy == "least_busy"
+    assert settings.policy == "prefix_aware"
 
 
 @pytest.mark.parametrize(

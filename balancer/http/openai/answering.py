@@ -17,6 +17,7 @@ from balancer.dispatch.sink import Flow, Outcome
 from balancer.http.answers import error_object, json_answer, shown_error
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.openai.extras import AnswerHead
+from balancer.http.replay import Replay
 from balancer.http.sse import EventStream
 from protocol.generation import GenerationRequest, StepDelta, TokenLogprob
 from protocol.to_agent import Committed
@@ -58,12 +59,15 @@ async def answer(exchange: Exchange, wiring: Wiring, generation: Generation) -> 
         return await _answer_stream(exchange, wiring, generation)
     sink = _GatheringSink(_Course(exchange, wiring, generation))
     outcome = await _generate(exchange, wiring, generation, sink)
+    sink.course.agent = outcome.agent  # another may have begun it
     return json_answer(exchange, sink.body(outcome), headers=sink.course.headers())
 
 
 async def _answer_stream(
     exchange: Exchange, wiring: Wiring, generation: Generation
 ) -> StreamResponse:
+    if exchange.request.headers.get("X-Paddler-Resumable") == "1":
+        return await _answer_resumable(exchange, wiring, generation)
     course = _Course(exchange, wiring, generation)
     stream = EventStream(
         exchange, settings=wiring.settings, metrics=wiring.metrics, head=course.headers
@@ -75,9 +79,55 @@ async def _answer_stream(
     except Exception as error:
         if not stream.is_open:
             raise
-        shown = shown_error(exchange, error)
-        event = msgspec.json.encode({"error": error_object(shown, exchange.id)})
-        return stream.finish(b"data: " + event + b"\n\n")
+        return stream.finish(_error_event(exchange, error))
+    finally:
+        stream.close()
+
+
+def _error_event(exchange: Exchange, error: Exception) -> bytes:
+    shown = shown_error(exchange, error)
+    event = msgspec.json.encode({"error": error_object(shown, exchange.id)})
+    return b"data: " + event + b"\n\n"
+
+
+async def _answer_resumable(
+    exchange: Exchange, wiring: Wiring, generation: Generation
+) -> StreamResponse:
+    """As a stream, but the generation belongs to its replay, and outlives the connection."""
+    course = _Course(exchange, wiring, generation)
+    stream = EventStream(
+        exchange, settings=wiring.settings, metrics=wiring.metrics, head=course.headers
+    )
+    replay = wiring.replays.open(exchange.id, exchange.principal.tenant)
+    replay.headers = course.headers
+    sink = _StreamingSink(course, replay)
+
+    async def fill() -> None:
+        try:
+            outcome = await _generate(exchange, wiring, generation, sink)
+            replay.send(sink.closing(outcome))
+        except Exception as error:  # noqa: BLE001 (a task's outermost edge: readers are told)
+            if sink.has_begun:
+                replay.send(_error_event(exchange, error))
+            else:
+                replay.error = error
+
+    replay.run(fill())
+    return await read_replay(exchange, replay, stream)
+
+
+async def read_replay(
+    exchange: Exchange, replay: Replay, stream: EventStream, *, start: int = 0
+) -> StreamResponse:
+    """Write a stream's events from one on, until its end. Raises as `answer` does."""
+    try:
+        await replay.read_by(stream, start=start)
+        if replay.error is None:
+            stream.open()
+            return stream.finish(b"")
+        if not stream.is_open:
+            raise replay.error
+        return stream.finish(_error_event(exchange, replay.error))
     finally:
         stream.close()
 
@@ -167,10 +217,15 @@ class _Sink(ABC):
 class _StreamingSink(_Sink):
     """Every step goes out as it comes."""
 
-    def __init__(self, course: _Course, stream: EventStream) -> None:
+    def __init__(self, course: _Course, stream: EventStream | Replay) -> None:
         super().__init__(course)
         self._stream = stream
         self._chunks: Chunks | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an event was sent."""
+        return self._chunks is not None
 
     def attach(self, flow: Flow) -> None:
         """The stream pauses and drops the generation by it."""

@@ -49,10 +49,11 @@ class SamplingFields(Struct, kw_only=True):
     user: str | None = None
     metadata: dict[str, Any] | None = None
 
+    response_format: dict[str, Any] | None = None
+    grammar: str | None = None
+    json_schema: dict[str, Any] | None = None
+
     # Known, and refused unless their value asks for nothing: see translate.UNSUPPORTED.
-    response_format: Any = None
-    grammar: Any = None
-    json_schema: Any = None
     store: Any = None
     service_tier: Any = None
     priority: Any = None
@@ -183,5 +184,8 @@ EXPECTED = {
     "top_logprobs": f"0..{MAX_TOP_LOGPROBS}",
     "timeout": "seconds, above 0, at most 86400",
     "prompt": "a string or a list of token ids",
+    "response_format": "an object with a `type`",
+    "json_schema": "a JSON schema: an object",
+    "grammar": "a string, in GBNF",
 }
 """What an error says was expected, by parameter."""

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from balancer.http.faults import missing, refuse_value, unsupported
+from balancer.http.openai.grammars import grammar_of
 from balancer.http.openai.parts import check_media, content_part
 from balancer.http.openai.schema import (
     ChatCompletionRequest,
@@ -39,9 +40,6 @@ MAX_PIECES = 10_000
 bound on what one request can make the loop do at a stretch."""
 
 _HARMLESS: dict[str, tuple[Any, ...]] = {
-    "response_format": ({"type": "text"},),
-    "grammar": ("",),
-    "json_schema": (),
     "store": (False,),
     "service_tier": ("auto", "default"),
     "priority": (0,),
@@ -121,6 +119,7 @@ def _sampling(body: SamplingFields, drawn_seed: int) -> dict[str, Any]:
     fields["seed"] = drawn_seed if body.seed is None else body.seed & MAX_SEED
     fields["stop"] = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     fields["logit_bias"] = _logit_bias(body.logit_bias)
+    fields["grammar"] = grammar_of(body.response_format, body.grammar, body.json_schema)
     return fields
 
 

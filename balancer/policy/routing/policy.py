@@ -11,7 +11,9 @@ from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
+from balancer.policy.rates import Rates
 from protocol.generation import GenerationRequest
+from protocol.prefix_chain import HASH_BYTES
 
 
 class Candidate(Protocol):
@@ -29,15 +31,27 @@ class Candidate(Protocol):
     @property
     def is_draining(self) -> bool: ...
 
+    @property
+    def rates(self) -> Rates: ...
+
     def serves(self, model: str) -> bool: ...
+
+    def matched_blocks(self, chain: bytes) -> int: ...
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """What differs from choice to choice. `ordinal` counts the model's starts."""
+    """What differs from choice to choice. `ordinal` counts the model's starts, `random_bits` are
+    64; `chain` is the request's packed prefix chain."""
 
     now_s: float
     random_bits: int
     ordinal: int
+    chain: bytes = b""
+
+    @property
+    def blocks(self) -> int:
+        """How many the chain has."""
+        return len(self.chain) // HASH_BYTES
 
 
 AnyCandidate = TypeVar("AnyCandidate", bound=Candidate)

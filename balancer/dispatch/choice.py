@@ -1,0 +1,100 @@
+"""Which agent a generation goes to: who is able, what the policy says, and a note of why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from balancer.dispatch.admission import Admission
+from balancer.dispatch.journal import Decision, considered
+from balancer.dispatch.relay import Relay
+from balancer.fleet.agent import Agent
+from balancer.fleet.roster import Roster
+from balancer.policy.routing.policy import Facts
+from balancer.policy.routing.table import POLICIES
+from balancer.settings import PolicyName
+from protocol.generation import GenerationRequest
+
+
+class Choice:
+    """Looks, and claims nothing."""
+
+    def __init__(
+        self,
+        *,
+        roster: Roster,
+        admission: Admission,
+        policy: PolicyName,
+        now: Callable[[], float],
+        random_bits: Callable[[], int],
+    ) -> None:
+        self._roster = roster
+        self._admission = admission
+        self._name = policy
+        self._policy = POLICIES[policy]
+        self._now = now
+        self._random_bits = random_bits
+        self._starts: Counter[str] = Counter()
+
+    def for_relay(self, relay: Relay) -> tuple[Agent, GenerationRequest] | None:
+        """The agent, and the request as it is to be sent there; None where nobody has room."""
+        model = self._admission.resolved(relay.model)
+        if model is None:
+            return None
+        agents = self._roster.candidates(model)
+        if relay.trail.moves:
+            agents = self.others(relay) or [one for one in agents if relay.can_use(one)]
+            has_state = [one for one in agents if one.name == relay.prefers and one.slots_free]
+            agents = has_state or agents
+        facts = Facts(
+            now_s=self._now(),
+            random_bits=self._random_bits(),
+            ordinal=self._starts[model],
+            chain=relay.prefix_chain,
+        )
+        request = relay.request_for(model)
+        agent = self._policy(request, agents, facts)
+        if agent is None:
+            return None
+        # a count for each model, of starts only: else two models asked in turn would each go to
+        # every second one of their agents; names are those of agents, so they are bounded
+        self._starts[model] += 1
+        relay.route.add(
+            Decision(
+                after_ms=round(relay.times.age_ms, 3),
+                policy=self._name,
+                model=model,
+                blocks=facts.blocks,
+                chosen=agent.name,
+                candidates=considered(agents, agent, facts),
+                candidates_total=len(agents),
+                resumed_tokens=len(relay.so_far.token_ids),
+            )
+        )
+        return agent, request
+
+    def others(self, relay: Relay, *, but: Agent | None = None) -> list[Agent]:
+        """Agents that can go on with it, now or later, and have not failed it; not `but`."""
+        return [
+            agent
+            for agent in self._roster.candidates(self._admission.resolved(relay.model) or "")
+            if relay.can_use(agent)
+            and agent not in relay.avoided
+            and agent is not but
+            and agent.slots_total
+            and not (agent.is_draining or agent.is_ejected)
+        ]
+
+    def alike(self, relay: Relay, agent: Agent, promised: Counter[str]) -> Agent | None:
+        """Another one that can use the KV state of this one, with more room than was promised to
+        others; the emptiest."""
+
+        def room(one: Agent) -> int:
+            return one.slots_free - promised[one.name]
+
+        alike = [
+            one
+            for one in self.others(relay, but=agent)
+            if room(one) > 0 and one.kv_key and one.kv_key == agent.kv_key
+        ]
+        return max(alike, key=room, default=None)

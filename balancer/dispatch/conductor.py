@@ -1,0 +1,36 @@
+"""What a relay asks of whoever conducts all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from balancer.errors import BalancerError
+from balancer.fleet.agent import Agent
+from balancer.policy.failover import Breakage
+
+if TYPE_CHECKING:
+    from balancer.dispatch.relay import Relay
+
+
+class Conductor(Protocol):
+    """Whom a relay tells what concerns others than itself."""
+
+    def on_refused_for_capacity(self, relay: Relay, agent: Agent) -> None:
+        """Put the relay back to its place among those who wait."""
+
+    def on_broken(
+        self, relay: Relay, agent: Agent, breakage: Breakage, error: BalancerError
+    ) -> None:
+        """Have it go on elsewhere, or end it with the error."""
+
+    def on_first_token(self, agent: Agent) -> None:
+        """A call got its first token from this agent."""
+
+    def on_claimed(self, relay: Relay) -> float:
+        """It has a slot; what its tenant is charged for it, in milliseconds."""
+
+    def on_slot_held(self, relay: Relay, seconds: float, *, charged_ms: float) -> None:
+        """A call of this relay held a slot for so long; 0: the agent had refused it."""
+
+    def retry_after_s(self, model: str) -> int:
+        """When a request for this model should find a slot."""

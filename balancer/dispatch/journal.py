@@ -1,0 +1,123 @@
+"""Why each request went where it went: kept for the latest ones, and written down if asked.
+
+A decision is what was known when an agent was chosen; what became of it is added later.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from balancer.fleet.agent import Agent
+from balancer.policy.routing.policy import Facts
+
+MOST_REQUESTS = 1000
+MOST_DECISIONS = 32
+"""Of one request; the first ones and the latest are kept."""
+SHOWN_CANDIDATES = 8
+
+
+Record = Callable[["Route", bytes], None]
+
+
+class Considered(Struct, frozen=True, kw_only=True):
+    """An agent as it was when the choice was made."""
+
+    name: str
+    slots_free: int
+    slots_total: int
+    matched_blocks: int
+    block_ms: float
+    service_ms: float
+
+
+class Decision(Struct, kw_only=True):
+    """One choice. `outcome` is "" while the call runs."""
+
+    after_ms: float
+    """Since the request's arrival."""
+    policy: str
+    model: str
+    blocks: int
+    chosen: str | None
+    candidates: tuple[Considered, ...]
+    """The chosen one and a few others, of `candidates_total`."""
+    candidates_total: int
+    resumed_tokens: int = 0
+    outcome: str = ""
+    outcome_after_ms: float | None = None
+
+
+class Route(Struct, kw_only=True):
+    """All choices for one request."""
+
+    request_id: str
+    tenant: str
+    arrived_s: float = 0.0
+    """Of the balancer's own clock."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    decisions: list[Decision] = []
+    dropped: int = 0
+    """Decisions that were not kept."""
+
+    def add(self, decision: Decision) -> None:
+        """One more; beyond the bound the last but oldest half goes first."""
+        if len(self.decisions) >= MOST_DECISIONS:
+            del self.decisions[MOST_DECISIONS // 2]
+            self.dropped += 1
+        self.decisions.append(decision)
+
+    def end(self, outcome: str, *, after_ms: float) -> None:
+        """What became of the latest choice."""
+        if self.decisions and not self.decisions[-1].outcome:
+            self.decisions[-1].outcome = outcome
+            self.decisions[-1].outcome_after_ms = round(after_ms, 3)
+
+
+class Journal:
+    """The latest routes by request id. `record` is given each route, and its request's packed
+    prefix chain, when the request is over."""
+
+    def __init__(self, record: Record | None = None) -> None:
+        self._routes: OrderedDict[str, Route] = OrderedDict()
+        self._record = record
+
+    def open(self, request_id: str, tenant: str, *, now: float) -> Route:
+        """The route of a new request."""
+        route = Route(request_id=request_id, tenant=tenant, arrived_s=now)
+        self._routes[request_id] = route
+        while len(self._routes) > MOST_REQUESTS:
+            self._routes.popitem(last=False)
+        return route
+
+    def close(self, route: Route, chain: Callable[[], bytes], *, completion_tokens: int) -> None:
+        """The request is over."""
+        route.completion_tokens = completion_tokens
+        if self._record is not None:
+            self._record(route, chain())
+
+    def route(self, request_id: str) -> Route | None:
+        """None: it is unknown, or too long ago."""
+        return self._routes.get(request_id)
+
+
+def considered(
+    agents: Sequence[Agent], chosen: Agent | None, facts: Facts
+) -> tuple[Considered, ...]:
+    """The chosen one first, then others in the roster's order."""
+    shown = [chosen] if chosen is not None else []
+    shown += [agent for agent in agents[:SHOWN_CANDIDATES] if agent is not chosen]
+    return tuple(
+        Considered(
+            name=agent.name,
+            slots_free=agent.slots_free,
+            slots_total=agent.slots_total,
+            matched_blocks=agent.matched_blocks(facts.chain),
+            block_ms=round(agent.rates.block_ms, 3),
+            service_ms=round(agent.rates.service_ms, 3),
+        )
+        for agent in shown[:SHOWN_CANDIDATES]
+    )

@@ -1,0 +1,38 @@
+"""/requests: what waits and runs, why it is where it is, and ending it."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp.web import StreamResponse
+
+from balancer.errors import ResourceNotFound
+from balancer.http.answers import value_answer
+from balancer.http.exchange import Exchange, Wiring
+
+
+async def list_requests(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """Those that have begun first, then those that wait in their order."""
+    rows = [msgspec.to_builtins(row) for row in wiring.dispatcher.requests()]
+    return value_answer(exchange, {"object": "list", "data": rows})
+
+
+async def cancel_request(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """End one; its client gets 409 `request_cancelled`."""
+    request_id = exchange.places["id"]
+    if not wiring.dispatcher.cancel(request_id):
+        raise ResourceNotFound(
+            f"no request {request_id[:200]!r} waits or runs; GET /requests lists those that do"
+        )
+    return value_answer(exchange, {"id": request_id, "state": "cancelled"})
+
+
+async def show_route(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """Every choice that was made for it; the last 1000 requests have one."""
+    request_id = exchange.places["id"]
+    route = wiring.dispatcher.route(request_id)
+    if route is None:
+        raise ResourceNotFound(
+            f"nothing is known of a request {request_id[:200]!r}; the id is in the answer's "
+            "X-Paddler-Request-Id, and the last 1000 requests are remembered"
+        )
+    return value_answer(exchange, {"object": "route", **msgspec.to_builtins(route)})

@@ -1,0 +1,64 @@
+"""Who of those who wait is served next: the tenant that was served least. Pure.
+
+Service is time that a tenant's calls held slots, as measured, over its weight. A call is charged
+what calls usually take when it starts, so that nobody takes all slots before anything is measured,
+and corrected to what it took when it ends. Who begins to wait is lifted to the least served of
+those who wait already, without any to whoever started last: idleness earns no credit, and nobody
+owes for slots that no one else wanted (the lift of the virtual token counter in Sheng et al.,
+"Fairness in Serving Large Language Models", OSDI 2024). docs/fairness.md derives the bound.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+
+MOST_TENANTS = 10_000
+"""Whose service is remembered, the latest; those who wait always."""
+
+
+class Shares:
+    """Services of tenants, in milliseconds of a slot over their weights."""
+
+    def __init__(self) -> None:
+        self._service_ms: OrderedDict[str, float] = OrderedDict()
+        self._waiting: Counter[str] = Counter()
+        self._floor_ms = 0.0
+        """What the tenant that started last had before; it never falls."""
+
+    def begins_to_wait(self, tenant: str) -> None:
+        """One more request of this tenant waits."""
+        if tenant not in self._waiting:
+            waiting = [self._service_ms[one] for one in self._waiting]
+            least = min(waiting, default=self._floor_ms)
+            self._set(tenant, max(self.service_ms(tenant), least))
+        self._waiting[tenant] += 1
+
+    def waits_no_more(self, tenant: str) -> None:
+        """One less, whatever became of it."""
+        self._waiting[tenant] -= 1
+        if not self._waiting[tenant]:
+            del self._waiting[tenant]
+
+    def starts(self, tenant: str, slot_ms: float, *, weight: float = 1.0) -> None:
+        """A call of this tenant starts, and is charged what it will take as far as is known."""
+        if tenant not in self._service_ms:
+            self._set(tenant, self._floor_ms)
+        self._floor_ms = max(self._floor_ms, self._service_ms[tenant])
+        self.charge(tenant, slot_ms, weight=weight)
+
+    def charge(self, tenant: str, slot_ms: float, *, weight: float = 1.0) -> None:
+        """A call took so much longer, or less, than it was charged."""
+        self._set(tenant, self.service_ms(tenant) + slot_ms / weight)
+
+    def service_ms(self, tenant: str) -> float:
+        """What the tenant was given; one never heard of has what whoever started last had."""
+        return self._service_ms.get(tenant, self._floor_ms)
+
+    def _set(self, tenant: str, service_ms: float) -> None:
+        self._service_ms[tenant] = service_ms
+        self._service_ms.move_to_end(tenant)
+        while len(self._service_ms) > MOST_TENANTS:
+            oldest = next((one for one in self._service_ms if one not in self._waiting), None)
+            if oldest is None:
+                return
+            del self._service_ms[oldest]
