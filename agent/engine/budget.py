@@ -15,6 +15,9 @@ LEAST_TOKENS = 8
 SMALL_CHUNKS_COST = 2.0
 """How much dearer a token is expected to be in a chunk beside streams than in a batch of its own,
 until such a step has shown it."""
+RISING_SHARE = 0.6
+"""Weight of the latest step in the price of a token that costs more than was thought."""
+OUTLIER = 2.0
 _NEW_SHARE = 0.25
 """Weight of the latest step."""
 
@@ -52,7 +55,16 @@ class PromptBudget:
             return
         # a chunk in the company of decode tokens shares their pass over the weights
         price = max(took_ms - (self._base_ms or 0.0), 0.1 * took_ms) / prompt_tokens
-        self._token_ms = max(_mixed(self._token_ms, price), 1e-6)
+        self._token_ms = max(_risen(self._token_ms, price), 1e-6)
+
+
+def _risen(old: float | None, new: float) -> float:
+    """A token gets dearer the further into its prompt it stands, so the price follows upwards
+    faster; one step that was held up counts for no more than twice what was thought."""
+    if old is None:
+        return new
+    share = RISING_SHARE if new > old else _NEW_SHARE
+    return old + share * (min(new, OUTLIER * old) - old)
 
 
 def _mixed(old: float | None, new: float) -> float:

@@ -25,6 +25,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -122,6 +123,7 @@ class Job:
     started_s: float = 0.0
     prefill_ms: float = 0.0
     first_token_s: float | None = None
+    predicted_s: float | None = None
     attempt: int = 0
     queue: str = MODEL
     body_bytes: int = 0
@@ -173,7 +175,7 @@ class Simulation:
         self.agents = agents
         self.now_s = 0.0
         self.result = Result()
-        self._policy = POLICIES[policy]  # type: ignore[index]  # a name from the command line
+        self._policy = {str(name): choose for name, choose in POLICIES.items()}[policy]
         self._dice = random.Random(seed)
         self._shares = Shares()
         self._room: WaitingRoom[Job] = WaitingRoom(
@@ -206,7 +208,7 @@ class Simulation:
         job.tokens_left = job.tokens
         if not (len(self._room) == 0 and self._start(job)):
             ahead = len(self._room)
-            job.predicted_s = (ahead + 1) / self._slots * self._usual_ms / 1000  # type: ignore[attr-defined]
+            job.predicted_s = (ahead + 1) / self._slots * self._usual_ms / 1000
             self._room.enter(job)
 
     def kill(self, agent: SimulatedAgent, *, back_after_s: float) -> None:
@@ -248,8 +250,8 @@ class Simulation:
         if not job.has_begun:
             waited_s = self.now_s - job.arrived_s
             self.result.wait_s.setdefault(job.tenant, []).append(waited_s)
-            if (predicted_s := getattr(job, "predicted_s", None)) is not None:
-                self.result.predicted_s.append((predicted_s, waited_s))
+            if job.predicted_s is not None:
+                self.result.predicted_s.append((job.predicted_s, waited_s))
             self.result.blocks += job.blocks
             self.result.cached_blocks += job.cached_blocks
         job.has_begun = True
@@ -355,7 +357,7 @@ def replayed(simulation: Simulation, path: Path) -> None:
             max(route["completion_tokens"], 1),
             route["arrived_s"],
         )
-        simulation.at(job.arrived_s, lambda job=job: simulation.arrive(job))  # type: ignore[misc]
+        simulation.at(job.arrived_s, partial(simulation.arrive, job))
 
 
 def _blocks(text: str, count: int) -> bytes:
