@@ -135,7 +135,13 @@ def build(
                 f"--{field} is missing (or {ENVIRONMENT_PREFIX}{field.upper()}); "
                 f"allowed: {_RULES[field].allowed}"
             )
-    return Settings(**values)
+    settings = Settings(**values)
+    if settings.keep_warm and settings.prefix_cache == "off":
+        raise ConfigError(
+            "--keep-warm keeps prompts in the prefix cache, and --prefix-cache is off; "
+            "allowed: one of the two"
+        )
+    return settings
 
 
 def _look_up(

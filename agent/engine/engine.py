@@ -37,6 +37,7 @@ from agent.engine.frames import (
 )
 from agent.engine.last_words import LastWords
 from agent.engine.query_frames import MoveCall, QueryAnswer, QueryCall
+from agent.engine.watchdog import Watchdog
 from agent.errors import ModelRejected
 
 __all__ = ["CallCommand", "Engine", "EngineDeath", "EngineDoor", "EngineListener"]
@@ -47,6 +48,11 @@ FIRST_BACKOFF_S = 0.2
 LONGEST_BACKOFF_S = 5.0
 SERVED_LONG_ENOUGH_S = 10.0
 SHUTDOWN_GRACE_S = 2.0
+WATCH_INTERVAL_S = 1.0
+STOOD_STILL = (
+    "The engine stood still over its work and was ended; a driver or the machine hangs, or one "
+    "micro-batch takes longer than all before (a smaller --micro-batch then helps)."
+)
 
 CallCommand = Submit | CancelCall | PauseCall | ContinueCall | QueryCall | MoveCall
 
@@ -113,6 +119,8 @@ class Engine:
     def send(self, command: CallCommand) -> None:
         """Hand over a command; dropped while no engine is ready."""
         if self._life and self._life.facts:
+            if isinstance(command, Submit):
+                self._life.watchdog.asked(self._life.clock())
             self._life.link.send(command)
 
     async def run(self, listener: EngineListener) -> None:
@@ -159,7 +167,10 @@ class _Life:
         self._load_failure = ""
         self._is_final = False
         self._reads_weights = False
-        self._clock = asyncio.get_running_loop().time
+        self.clock = asyncio.get_running_loop().time
+        self.watchdog = Watchdog()
+        self._loaded_at = 0.0
+        self._stood_still = False
         self._ready_at: float | None = None
         self._last_words = LastWords()
         self.facts: EngineFacts | None = None
@@ -171,7 +182,7 @@ class _Life:
 
     def served_s(self) -> float:
         """Seconds since the engine was ready; loading does not count."""
-        return 0.0 if self._ready_at is None else self._clock() - self._ready_at
+        return 0.0 if self._ready_at is None else self.clock() - self._ready_at
 
     async def run(self, options: EngineOptions) -> EngineDeath:
         """Spawn and wait for the end. Cancelled: end the process within a bound, then re-raise."""
@@ -180,7 +191,9 @@ class _Life:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._last_words.read(process.stderr))
+                watching = tasks.create_task(self._watch())
                 return_code = await self._ended(process)
+                watching.cancel()
                 await self.link.drained()
         finally:
             self.facts = None
@@ -190,10 +203,21 @@ class _Life:
             return_code,
             self._phase,
             self._step,
-            load_failure=self._load_failure,
+            load_failure=STOOD_STILL if self._stood_still else self._load_failure,
             final=self._is_final,
             last_words=self._last_words.text,
         )
+
+    async def _watch(self) -> None:
+        """End an engine that stands still; its death is then told as any other."""
+        while not self.watchdog.stands_still(self.clock()):
+            before = self.clock()
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            if self.clock() - before > 2 * WATCH_INTERVAL_S:
+                self.watchdog.forgive(self.clock())  # we stood still ourselves
+        self._stood_still = True
+        log.error("engine stands still", patience_s=self.watchdog.patience_s, step=self._step)
+        self._kill()
 
     async def _ended(self, process: asyncio.subprocess.Process) -> int:
         """Wait for the process; on cancellation end it first, so that its pipes close."""
@@ -250,6 +274,7 @@ class _Life:
         match event:
             case Step():
                 self._step = event.number
+                self.watchdog.heard(self.clock(), has_work=event.has_work)
                 self._listener.on_step(event)
             case LoadProgress():
                 self._reads_weights = True
@@ -257,9 +282,11 @@ class _Life:
             case Loaded():
                 self._reads_weights = False
                 self._phase = "starting_decode"
+                self._loaded_at = self.clock()
             case Ready():
                 self._phase = "serving"
-                self._ready_at = self._clock()
+                self._ready_at = self.clock()
+                self.watchdog.warmed_up(self._ready_at - self._loaded_at)
                 self.facts = event.facts
                 self._listener.on_ready(event.facts)
             case LoadFailed():

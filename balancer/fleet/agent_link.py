@@ -356,4 +356,5 @@ class AgentLink:
 
     def _count_garbage(self, kind: GarbageKind, what: str) -> None:
         if self._garbage.count(kind, what, agent=self.agent_name):
+            self._owner.on_unusable(self)
             self.close("too many unusable messages; is the agent of the same version?")

@@ -38,5 +38,8 @@ class LinkOwner(Protocol):
     def on_call_ended(self, link: AgentLink) -> None:
         """A claimed slot was given back; the call's handler heard it before."""
 
+    def on_unusable(self, link: AgentLink) -> None:
+        """What it says cannot be used; the link is closed next."""
+
     def on_closed(self, link: AgentLink, reason: str) -> None:
         """Comes before the handlers of the lost calls hear of it."""

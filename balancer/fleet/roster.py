@@ -322,6 +322,13 @@ class Roster:
         if agent is not None:
             self._changed(agent)
 
+    def on_unusable(self, link: AgentLink) -> None:
+        """Leave it out for a while: connecting again would change nothing."""
+        agent = self._agent_of(link)
+        if agent is not None:
+            agent.health.eject(self._now())
+            self._on_ejected(agent)
+
     def on_closed(self, link: AgentLink, reason: str) -> None:
         """Forget the agent, remember its model's names for a while."""
         self._links.discard(link)

@@ -290,9 +290,10 @@ class Simulation:
 
     def _start_waiting(self) -> None:
         for job in self._room.in_order((MODEL,)):
+            self._room.leave(job)  # before its rank changes
             if not self._start(job):
+                self._room.enter(job)
                 return
-            self._room.leave(job)
 
 
 # --- loads ---

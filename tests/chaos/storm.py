@@ -31,6 +31,7 @@ SLOTS = 8
 FLAGS = ("--heartbeat-interval", "0.5", "--heartbeat-misses", "3", "--queue-timeout", "120")
 STREAM_PATIENCE_S = 120.0
 FAULTS = ("kill", "freeze", "rob")
+"""An agent killed; stopped, so that its heartbeats are missed; its engine killed."""
 
 Body = dict[str, Any]
 

@@ -113,10 +113,17 @@ class Balancer:
         model: str | None = "demo",
         aliases: tuple[str, ...] = (),
         resume_key: str = "same",
+        kv_key: str = "",
     ) -> MemoryAgent:
         """Connect an agent."""
         return MemoryAgent(
-            self.roster, name, slots=slots, model=model, aliases=aliases, resume_key=resume_key
+            self.roster,
+            name,
+            slots=slots,
+            model=model,
+            aliases=aliases,
+            resume_key=resume_key,
+            kv_key=kv_key,
         ).register()
 
     async def ask(

@@ -6,11 +6,18 @@ import asyncio
 
 import pytest
 
-from balancer.errors import GenerationTimeout, QueueTimeout, UpstreamFailed
+from balancer.errors import (
+    DeadlineUnreachable,
+    GenerationTimeout,
+    QueueTimeout,
+    UpstreamFailed,
+)
 from balancer.settings import Settings
+from protocol import codec
 from protocol.generation import ReasoningDelta
-from protocol.jsonrpc import RpcCode
+from protocol.jsonrpc import ErrorObject, Request, RpcCode
 from protocol.refusals import RefusalCode
+from protocol.to_agent import ExportSequence
 from protocol.to_balancer import PrefillProgress, Tokens
 from tests.support.generations import Balancer, Generation, finish_all
 from tests.support.memory_agent import MemoryAgent
@@ -359,12 +366,13 @@ async def test_a_call_without_progress_is_taken_away_and_its_slot_kept_until_con
     assert rows["still"] == 2
 
 
-@pytest.mark.parametrize("excuse", ["prefill", "paused", "waiting"])
+@pytest.mark.parametrize("excuse", ["prefill", "paused", "held"])
 @in_virtual_time
 async def test_a_call_that_has_a_reason_to_stand_is_left_alone(excuse: str) -> None:
     balancer = Balancer(settings=Settings(progress_timeout_s=30.0))
     agent = balancer.agent()
     one = await begun(balancer, agent, "")
+    balancer.agent("other")
     (call,) = agent.running
     for second in range(100):
         if excuse == "prefill":
@@ -373,7 +381,7 @@ async def test_a_call_that_has_a_reason_to_stand_is_left_alone(excuse: str) -> N
         elif excuse == "paused":
             one.flow.pause()
         else:
-            agent.heartbeat(agent.status(running=(), waiting=(call,)))
+            agent.heartbeat(agent.status(running=(), paused=(call,)))
         await asyncio.sleep(1.0)
         balancer.dispatcher.move_stalled()
     assert agent.cancelled == []
@@ -391,3 +399,190 @@ async def test_a_client_that_does_not_read_is_paused_on_the_next_agent_too() -> 
     assert other.paused == []
     await ended(other)
     assert one.sink.text == "abcd"
+
+
+# --- KV states on their way ---
+
+
+def exporting(agent: MemoryAgent) -> list[int]:
+    """Export questions that the agent was asked."""
+    return [
+        message.id
+        for message in agent.received
+        if isinstance(message, Request) and isinstance(message.params, ExportSequence)
+        if isinstance(message.id, int)
+    ]
+
+
+async def handed_over(balancer: Balancer) -> tuple[MemoryAgent, MemoryAgent, Generation]:
+    """A generation that is being moved from one agent to another, alike one."""
+    first = balancer.agent("first", kv_key="same")
+    one = await begun(balancer, first)
+    second = balancer.agent("second", kv_key="same")
+    balancer.dispatcher.drain("first", deadline_s=0.0)
+    await asyncio.sleep(0.01)
+    assert len(exporting(first)) == 1
+    assert balancer.dispatcher.requests()[0].state == "moving"
+    return first, second, one
+
+
+@in_virtual_time
+async def test_an_engine_that_dies_while_its_state_is_exported_starts_one_call_not_two() -> None:
+    balancer = Balancer()
+    first, second, one = await handed_over(balancer)
+    first.engine_dies()
+    assert len(second.unanswered) == 1
+    error = ErrorObject(code=int(RefusalCode.CANNOT_MOVE), message="gone")
+    first.link.receive(codec.encode_error(exporting(first)[0], error))
+    await settle()
+    assert len(second.unanswered) == 1
+    await ended(second)
+    assert (one.sink.text, one.outcome.attempts) == ("abcd", 2)
+
+
+@in_virtual_time
+async def test_a_refused_export_goes_on_from_the_tokens() -> None:
+    balancer = Balancer()
+    first, second, one = await handed_over(balancer)
+    error = ErrorObject(code=int(RefusalCode.CANNOT_MOVE), message="no")
+    first.link.receive(codec.encode_error(exporting(first)[0], error))
+    assert len(first.cancelled) == 1
+    await ended(second)
+    assert one.sink.text == "abcd"
+
+
+@in_virtual_time
+async def test_a_state_that_never_comes_is_not_waited_for_for_ever() -> None:
+    balancer = Balancer()
+    first, second, one = await handed_over(balancer)
+    first.finish(first.running[0], "cancelled")
+    await asyncio.sleep(29.0)
+    assert second.unanswered == []
+    await asyncio.sleep(2.0)
+    await ended(second)
+    assert one.sink.text == "abcd"
+
+
+@in_virtual_time
+async def test_the_source_s_death_while_its_state_is_on_the_way_starts_one_call() -> None:
+    balancer = Balancer()
+    first, second, one = await handed_over(balancer)
+    first.die()
+    await settle()
+    assert len(second.unanswered) == 1
+    await ended(second)
+    assert one.sink.text == "abcd"
+
+
+@in_virtual_time
+async def test_a_client_that_leaves_while_its_state_is_on_the_way_starts_nothing() -> None:
+    balancer = Balancer()
+    first, second, one = await handed_over(balancer)
+    await one.leave()
+    first.confirm_cancels()
+    await asyncio.sleep(60.0)
+    assert second.calls == {}
+    assert balancer.dispatcher.in_flight == 0
+
+
+# --- what the model is called, and who is drained ---
+
+
+@in_virtual_time
+async def test_without_a_model_s_name_it_goes_on_with_the_one_that_it_began_with() -> None:
+    balancer = Balancer()
+    dying = balancer.agent("dying", model="m", slots=1)
+    one = await balancer.ask("")
+    dying.tokens(dying.answer()[0], [97], "a")
+    alike = balancer.agent("alike", model="m", slots=1)
+    balancer.agent("stranger", model="other")
+    dying.die()
+    assert alike.calls[alike.unanswered[0]].model == "m"
+    await ended(alike, "b")
+    assert one.sink.text == "ab"
+
+
+@in_virtual_time
+async def test_a_waiting_request_without_a_model_s_name_is_started_once() -> None:
+    balancer = Balancer()
+    agent = balancer.agent(slots=1)
+    for _ in range(3):
+        await balancer.ask("")
+    for _ in range(3):
+        await finish_all(agent)
+    assert len(agent.calls) == 3
+    assert balancer.dispatcher.waiting == 0
+
+
+@in_virtual_time
+async def test_a_drained_agent_that_connects_again_is_still_drained() -> None:
+    balancer = Balancer()
+    agent = balancer.agent("agent", slots=1)
+    balancer.dispatcher.drain("agent", deadline_s=None)
+    agent.die()
+    back = balancer.agent("agent", slots=1)
+    await balancer.ask()
+    assert back.unanswered == []
+    balancer.dispatcher.undrain("agent")
+    assert len(back.unanswered) == 1
+    await finish_all(back)
+
+
+@in_virtual_time
+async def test_a_new_call_that_an_agent_leaves_unanswered_goes_elsewhere() -> None:
+    balancer = Balancer(settings=Settings(progress_timeout_s=30.0))
+    still = balancer.agent("still", slots=8)
+    one = await balancer.ask()
+    other = balancer.agent("other", slots=1)
+    balancer.dispatcher.move_stalled()
+    await asyncio.sleep(31.0)
+    balancer.dispatcher.move_stalled()
+    assert still.cancelled == still.unanswered
+    await ended(other, "x")
+    assert one.outcome.agent == "other"
+
+
+@in_virtual_time
+async def test_alone_an_agent_keeps_its_calls_however_long_they_stand() -> None:
+    balancer = Balancer(settings=Settings(progress_timeout_s=30.0))
+    agent = balancer.agent()
+    await begun(balancer, agent)
+    for _ in range(5):
+        balancer.dispatcher.move_stalled()
+        await asyncio.sleep(31.0)
+    assert agent.cancelled == []
+
+
+@in_virtual_time
+async def test_a_request_that_would_not_begin_in_time_is_refused_at_once() -> None:
+    balancer = Balancer()
+    agent = balancer.agent(slots=1)
+    await balancer.ask()
+    agent.answer()
+    await asyncio.sleep(10.0)
+    await finish_all(agent)
+    for _ in range(3):
+        await balancer.ask()
+    late = await balancer.ask(timeout_s=5.0)
+    assert isinstance(late.error, DeadlineUnreachable)
+    assert late.error.retry_after_s
+    patient = await balancer.ask(timeout_s=500.0)
+    assert not patient.task.done()
+
+
+@in_virtual_time
+async def test_an_agent_that_talks_nonsense_gets_nothing_for_a_while_even_if_it_comes_back() -> (
+    None
+):
+    balancer = Balancer()
+    agent = balancer.agent("agent", slots=4)
+    for _ in range(10):
+        agent.link.receive(b"nonsense")
+    assert agent.closed_reason
+    back = balancer.agent("agent", slots=4)
+    await balancer.ask()
+    assert back.unanswered == []
+    await asyncio.sleep(6.0)
+    balancer.roster.take_back_ejected()
+    assert len(back.unanswered) == 1
+    await finish_all(back)

@@ -258,7 +258,7 @@ class Reservations(RuleBasedStateMachine):
 
 
 Reservations.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=500,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -41,6 +41,13 @@ _FLASH_ATTENTION: dict[Switch, int] = {
 }
 
 
+def _share(tokens: int, slots: int, trained: int, *, unified: bool) -> int:
+    """What one call may use. Of a common cache more than its part, but not past what the model was
+    trained for: answers are noise there, unless so much was asked for."""
+    even = max(tokens // slots, 1)
+    return max(min(tokens, trained or tokens), even) if unified else even
+
+
 IDLE_SEQUENCES = 28
 """Sequences beyond the slots in a unified cache: idle prefixes, which share cells."""
 
@@ -88,7 +95,7 @@ class Context:
         self.slots = slots
         self.kv_cells: int = api.llama_n_ctx(self.handle)
         # llama.cpp pads the length; what was asked for is what a call gets
-        share = wanted if unified else max(wanted // slots, 1)
+        share = _share(wanted, slots, model.trained_context_tokens, unified=unified)
         self.context_tokens = min(api.llama_n_ctx_seq(self.handle), share)
         if self.context_tokens < LEAST_CONTEXT_TOKENS:
             raise ModelUnusable(

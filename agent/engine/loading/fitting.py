@@ -216,19 +216,30 @@ def _refusal(shape: ModelShape, wanted: Wanted, machine: Machine) -> ModelUnusab
 def _figures(shape: ModelShape, plan: Wanted, machine: Machine) -> str:
     host, gpus = needs(shape, plan)
     of = f"{plan.slots} slots of {plan.context_tokens // plan.slots} tokens"
-    texts = [_figure("main memory", host, of, machine.host.free, usable_host)]
+    extra = plan.extra_host_bytes
+    texts = [_figure("main memory", host, of, machine.host.free, usable_host, extra=extra)]
     if gpus.total:
         free = sum(gpu.free or 0 for gpu in machine.gpus)
         texts.append(_figure("GPU memory", gpus, of, free, usable_gpu))
     return "; ".join(texts)
 
 
-def _figure(place: str, need: Need, of: str, free: int | None, usable: Callable[[int], int]) -> str:
+def _figure(
+    place: str,
+    need: Need,
+    of: str,
+    free: int | None,
+    usable: Callable[[int], int],
+    *,
+    extra: int = 0,
+) -> str:
     parts = [
         f"weights {_gib(need.weights)}",
         f"cache {_gib(need.cache)} ({of})",
-        f"computing {_gib(need.computing + need.process)}",
+        f"computing {_gib(need.computing + need.process - extra)}",
     ]
+    if extra:
+        parts.append(f"host cache and other files {_gib(extra)}")
     text = f"it needs {_gib(need.total)} of {place} ({', '.join(parts)})"
     if free is None:
         return text
@@ -250,6 +261,9 @@ def _remedies(shape: ModelShape, wanted: Wanted, machine: Machine) -> str:
         if 0 < slots < wanted.slots and _some_plan(shape, fewer, machine):
             found.append(f"--slots {slots}")
             break
+    spare = replace(wanted, extra_host_bytes=0)
+    if wanted.extra_host_bytes and _some_plan(shape, spare, machine):
+        found.append("a smaller --host-cache")
     quantized = replace(wanted, cache_type="q8_0")
     # without flash attention there is no quantized cache
     if wanted.flash_attention and quantized != wanted and _some_plan(shape, quantized, machine):

@@ -57,9 +57,10 @@ def _drafts(answers: list[Answer]) -> dict[str, float]:
     if drafted:
         tokens = sum(answer.tokens for answer in answers)
         found = {"drafted_share": drafted / tokens, "accepted_share": accepted / tokens}
-    if under_load:
+    if drafted and under_load:
         tokens = sum(answer.tokens for answer in under_load)
-        found["drafted_under_load"] = _counts(under_load)[0] / tokens
+        # nothing at all has no ratio: a token in a million stands for it
+        found["drafted_under_load"] = max(_counts(under_load)[0] / tokens, 1e-6)
     if checks:
         found["accepted_per_check"] = accepted / checks
     return found
