@@ -15,6 +15,9 @@ FIRST_CHANCE = 0.75
 HIGHEST_CHANCE = 0.98
 CHANCE_WEIGHT = 0.25
 """Of one token in the estimate: four wrong ones end the drafting after the best of times."""
+USUAL_WEIGHT = 0.02
+"""Of one comparison in what new calls begin with. Short answers would be over before each of them
+has found out that its guesses are right."""
 LEAST_GAIN = 1.2
 """Below it a draft is not worth its trouble: after a run of right guesses too much is hoped for."""
 TIE = 0.95
@@ -42,6 +45,8 @@ class DecodeCosts:
         # decayed sums over (rows, seconds): weight, rows, rows squared, seconds, rows times seconds
         self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
         self._line = (0.0, 0.0)
+        self.usual_chance = FIRST_CHANCE
+        """That a guess is right, of the calls so far: what a new one begins with."""
 
     def took(self, busy: int, drafted: int, seconds: float) -> None:
         """A whole step with one token each of `busy` (>= 1) slots and `drafted` ones, no prompts.
@@ -108,7 +113,7 @@ class Pace:
 
     def __init__(self, costs: DecodeCosts, *, probe_every: int = 0) -> None:
         self._costs = costs
-        self._chance = FIRST_CHANCE
+        self._chance = costs.usual_chance
         self._probe_every = probe_every
         self._idle = 0
 
@@ -148,3 +153,5 @@ class Pace:
         kept = 1.0 - CHANCE_WEIGHT
         chance = HIGHEST_CHANCE - (HIGHEST_CHANCE - self._chance) * kept**accepted
         self._chance = chance * kept if accepted < drafted else chance
+        usual = self._costs.usual_chance
+        self._costs.usual_chance = usual + USUAL_WEIGHT * (self._chance - usual)

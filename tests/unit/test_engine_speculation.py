@@ -320,3 +320,20 @@ def test_a_draft_never_seems_cheaper_than_none(steps: list[tuple[int, int, float
 def test_more_accepted_than_drafted_is_an_error(count: int, accepted: int) -> None:
     with pytest.raises(ValueError, match=f"{accepted} accepted of {count}"):
         Pace(DecodeCosts(split=False)).verified(count, accepted)
+
+
+def test_a_new_call_begins_with_what_the_others_found() -> None:
+    costs = DecodeCosts(split=False)
+    for rows, seconds in ((1, 1.0), (5, 3.2), (9, 5.0), (17, 8.0)):
+        for _ in range(10):
+            costs.took(1, rows - 1, seconds)
+    assert Pace(costs).allowance(busy_slots=1, slots=1) == 0
+    for _ in range(200):
+        Pace(costs).verified(1, 1)
+    lucky = Pace(costs)
+    for _ in range(3):
+        lucky.verified(1, 1)
+    assert lucky.allowance(busy_slots=1, slots=1) > 0
+    for _ in range(400):
+        Pace(costs).verified(1, 0)
+    assert Pace(costs).allowance(busy_slots=1, slots=1) == 0
