@@ -282,7 +282,7 @@ async def test_a_stream_goes_on_in_the_middle_and_its_client_sees_one_answer(
     assert b"Hello" not in rest
     assert b'"content":", "' in rest
     assert b"world" in rest
-    assert b'"completion_tokens":4' in rest or b"[DONE]" in rest
+    assert b"[DONE]" in rest
     writer.close()
 
 
