@@ -115,7 +115,7 @@ async def test_two_thousand_clients_that_leave_grow_the_heap_no_more_than_two_hu
     """
     dice = random.Random(11)
     heap: list[int] = []
-    for _ in range(ALL_CLIENTS // FIRST_CLIENTS):
+    for _ in range((REMEMBERED_REQUESTS + ALL_CLIENTS) // FIRST_CLIENTS):
         await _crowd(balancer, FIRST_CLIENTS, dice)
         await _at_rest(balancer, engine)
         engine.commands.clear()
