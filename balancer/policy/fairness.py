@@ -19,7 +19,8 @@ MOST_TENANTS = 10_000
 class Shares:
     """Services of tenants, in milliseconds of a slot over their weights."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_tenants: int = MOST_TENANTS) -> None:
+        self._most_tenants = most_tenants
         self._service_ms: OrderedDict[str, float] = OrderedDict()
         self._waiting: Counter[str] = Counter()
         self._floor_ms = 0.0
@@ -27,11 +28,12 @@ class Shares:
 
     def begins_to_wait(self, tenant: str) -> None:
         """One more request of this tenant waits."""
-        if tenant not in self._waiting:
-            waiting = [self._service_ms[one] for one in self._waiting]
-            least = min(waiting, default=self._floor_ms)
-            self._set(tenant, max(self.service_ms(tenant), least))
-        self._waiting[tenant] += 1
+        if tenant in self._waiting:
+            self._waiting[tenant] += 1
+            return
+        least = min((self._service_ms[one] for one in self._waiting), default=self._floor_ms)
+        self._waiting[tenant] = 1  # before it is set: who waits is not forgotten
+        self._set(tenant, max(self.service_ms(tenant), least))
 
     def waits_no_more(self, tenant: str) -> None:
         """One less, whatever became of it."""
@@ -57,7 +59,7 @@ class Shares:
     def _set(self, tenant: str, service_ms: float) -> None:
         self._service_ms[tenant] = service_ms
         self._service_ms.move_to_end(tenant)
-        while len(self._service_ms) > MOST_TENANTS:
+        while len(self._service_ms) > self._most_tenants:
             oldest = next((one for one in self._service_ms if one not in self._waiting), None)
             if oldest is None:
                 return

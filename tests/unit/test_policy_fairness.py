@@ -133,3 +133,11 @@ def test_tenants_are_remembered_up_to_a_bound_and_those_who_wait_always() -> Non
         shares.starts(str(number), 1.0)
     assert len(shares._service_ms) == MOST_TENANTS
     assert shares.service_ms("patient") == 7.0
+
+
+def test_of_tenants_who_wait_none_is_forgotten_however_many_they_are() -> None:
+    shares = Shares(most_tenants=2)
+    for number in range(4):
+        shares.begins_to_wait(str(number))
+        shares.charge(str(number), 1.0 + number)
+    assert [shares.service_ms(str(number)) for number in range(4)] == [1.0, 3.0, 4.0, 5.0]
