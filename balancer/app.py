@@ -125,7 +125,7 @@ class App:
                     liveness = Liveness(
                         self.wiring.roster,
                         self._settings,
-                        also=self.wiring.dispatcher.move_stalled,
+                        also=self.wiring.dispatcher.evacuation.move_stalled,
                     )
                     watching = tasks.create_task(liveness.run(), name="liveness")
                     self._announce(ready)

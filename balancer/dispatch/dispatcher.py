@@ -18,6 +18,7 @@ import structlog
 
 from balancer.dispatch.admission import ANY_MODEL, Admission
 from balancer.dispatch.choice import Choice
+from balancer.dispatch.evacuation import Evacuation
 from balancer.dispatch.journal import Journal, Record, Route
 from balancer.dispatch.listing import RequestSnapshot
 from balancer.dispatch.relay import Relay, resume_queue
@@ -39,9 +40,6 @@ __all__ = ["Dispatcher", "Flow", "Outcome", "Sink"]
 
 log = structlog.get_logger(__name__)
 
-MOST_MOVES_AT_ONCE = 4
-"""KV states on their way between agents."""
-MOVE_PAUSE_S = 0.02
 MOST_PASSED_OVER = 16
 """Waiting ones that cannot use a free slot (their last agent failed them) before one that can."""
 
@@ -86,6 +84,13 @@ class Dispatcher:
             random_bits=random_bits,
         )
         self._relays: set[Relay] = set()
+        self.evacuation = Evacuation(
+            roster=roster,
+            admission=self._admission,
+            choice=self._choice,
+            relays=lambda: tuple(self._relays),
+            progress_timeout_s=settings.progress_timeout_s,
+        )
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._arrivals = 0
@@ -195,35 +200,6 @@ class Dispatcher:
         except TimeoutError:
             return False
         return True
-
-    def move_stalled(self) -> None:
-        """Take generations away from agents that give them nothing; asked now and then."""
-        longest_s = self._settings.progress_timeout_s
-        for relay in tuple(self._relays):
-            agent = relay.agent
-            # alone, an agent that is in trouble is its own watchdog's business
-            is_stalled = agent is not None and relay.is_stalled(longest_s=longest_s)
-            if agent is not None and is_stalled and self._choice.others(relay, but=agent):
-                error = self._admission.stalled(agent.name)
-                relay.take_away("stalled", error)
-
-    def drain(self, name: str, *, deadline_s: float | None) -> bool:
-        """Give an agent nothing new, and past the deadline move what still runs there; False if
-        there is no such agent."""
-        agent = self._roster.agent(name)
-        if agent is None:
-            return False
-        self._roster.set_draining(name, draining=True)
-        agent.drains += 1
-        if deadline_s is not None:
-            loop = asyncio.get_running_loop()
-            loop.call_later(deadline_s, self._move_off, agent, agent.drains)
-        return True
-
-    def undrain(self, name: str) -> bool:
-        """Use an agent again, or let one in that was removed; False if there is no such agent."""
-        was_removed = self._roster.let_in(name)
-        return self._roster.set_draining(name, draining=False) or was_removed
 
     def end_all(self) -> None:
         """End what still waits or runs with 503 `draining`: the balancer stops now."""
@@ -354,28 +330,6 @@ class Dispatcher:
             if not waiting.avoided:
                 return True
         return False
-
-    def _move_off(self, agent: Agent, drain: int) -> None:
-        """What runs on a drained agent goes on elsewhere, with its KV state where that fits."""
-        if not agent.is_draining or agent.drains != drain:
-            return  # it was taken back meanwhile
-        promised: Counter[str] = Counter()
-        moving = sum(relay.is_moving for relay in self._relays)
-        for relay in tuple(self._relays):
-            if relay.agent is not agent or relay.is_moving:
-                continue
-            if moving >= MOST_MOVES_AT_ONCE:  # agents take no more; it runs on until its turn
-                loop = asyncio.get_running_loop()
-                loop.call_later(MOVE_PAUSE_S, self._move_off, agent, drain)
-                return
-            error = self._admission.moved_off(agent.name)
-            alike = self._choice.alike(relay, agent, promised)
-            if alike is not None and relay.so_far.token_ids:
-                promised[alike.name] += 1
-                moving += 1
-                relay.hand_over(alike, error)
-            else:
-                relay.take_away("drained", error)
 
     def _start_waiting(self, agent: Agent) -> None:
         """The agent has room: start those who waited longest for one of its names."""

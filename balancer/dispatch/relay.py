@@ -22,6 +22,7 @@ from msgspec import structs
 
 from balancer.dispatch.conductor import Conductor
 from balancer.dispatch.consequences import agent_lost, error_for, incomplete, is_engines_death
+from balancer.dispatch.hand_over import HandOver
 from balancer.dispatch.journal import Route
 from balancer.dispatch.listing import RequestSnapshot, RequestState
 from balancer.dispatch.sink import Outcome, Sink
@@ -35,7 +36,6 @@ from balancer.errors import (
     RequestTooLarge,
 )
 from balancer.fleet.agent import Agent
-from balancer.fleet.moving import Move
 from balancer.observability.metrics import Metrics
 from balancer.policy.failover import Breakage, Trail
 from balancer.policy.stall import Stall
@@ -44,15 +44,13 @@ from protocol.generation import GenerationRequest, SamplerState, StepDelta, Toke
 from protocol.jsonrpc import ErrorObject, RpcCode
 from protocol.prefix_chain import HASH_BYTES, prefix_chain
 from protocol.refusals import RefusalCode, consequence_of
-from protocol.to_agent import Committed, ExportedSequence, generate_tokens_call
+from protocol.to_agent import Committed, generate_tokens_call
 from protocol.to_balancer import Finished
 
 log = structlog.get_logger(__name__)
 
 END_TOKEN = 1
 """Usage counts it; an agent may keep it to itself."""
-LONGEST_MOVE_S = 30.0
-"""For a KV state's way to another agent; then the call goes on without it."""
 NO_CALL = 0
 """Call ids start at 1."""
 CACHE_SCOPE = ""
@@ -114,8 +112,7 @@ class Relay:
         self._prefilled = 0
         self._was_announced = False
         self._stall = Stall(self.times.arrived_s)
-        self._move: Move | None = None
-        self._move_timer: asyncio.TimerHandle | None = None
+        self._move: HandOver | None = None
         self.prefers = ""
         """The agent that has its state."""
 
@@ -207,28 +204,16 @@ class Relay:
 
         def go_on() -> None:
             """With the state or without: from its tokens."""
-            if self._move is not move:
-                return  # something else ended it first
-            self._end_move()
+            self._move = None
             if self._agent is agent:
                 agent.link.abandon(self._call_id)
                 self._release()
             if not self.done.done():
                 self._broken(agent, "drained", error)
 
-        def on_end(_exported: ExportedSequence | None, _problem: ErrorObject | None) -> None:
-            go_on()
-
-        move = self._move = Move(
-            self._call_id,
-            agent.link,
-            target.link,
-            release=True,
-            cache_scope=CACHE_SCOPE,
-            on_end=on_end,
+        self._move = HandOver(
+            self._call_id, agent.link, target.link, cache_scope=CACHE_SCOPE, on_end=go_on
         )
-        loop = asyncio.get_running_loop()
-        self._move_timer = loop.call_later(LONGEST_MOVE_S, go_on)
 
     @property
     def is_over(self) -> bool:
@@ -403,7 +388,8 @@ class Relay:
             self.fail(incomplete(agent.name, lost))
             return
         self._note("finished")
-        self._note_rates(agent, finished)
+        if not self.trail.moves:  # else it was not there from the beginning
+            agent.note_speed(finished, blocks=len(self.prefix_chain) // HASH_BYTES)
         self.done.set_result(self._outcome(finished, agent))
         self._sink = None
         self._metrics.generation_finished(finished.usage)
@@ -480,9 +466,6 @@ class Relay:
         move, self._move = self._move, None
         if move is not None:
             move.cancel()
-        if self._move_timer is not None:
-            self._move_timer.cancel()
-            self._move_timer = None
 
     def _release(self) -> Agent | None:
         """The call is over and its slot free; returns the agent that had it."""
@@ -503,18 +486,6 @@ class Relay:
     def _note(self, outcome: str) -> None:
         """What became of the latest choice of an agent."""
         self.route.end(outcome, after_ms=self.times.age_ms)
-
-    def _note_rates(self, agent: Agent, finished: Finished) -> None:
-        """What this call says of the agent's speed, if it was there from the beginning."""
-        usage, timings = finished.usage, finished.timings
-        if self.trail.moves or usage.prompt_tokens < 1:
-            return
-        computed = 1.0 - usage.cached_tokens / usage.prompt_tokens
-        agent.rates.note(
-            blocks=computed * len(self.prefix_chain) / HASH_BYTES,
-            prefill_ms=max(timings.prefill_ms, 0.0),
-            decode_ms=max(timings.decode_ms, 0.0),
-        )
 
     def _outcome(self, finished: Finished, agent: Agent) -> Outcome:
         self.times.finished()

@@ -11,7 +11,7 @@ from balancer.policy.rates import Rates
 from protocol.agent_status import AgentStatus, Issue
 from protocol.jsonrpc import CallId
 from protocol.models import ServedModel
-from protocol.to_balancer import Heartbeat, Register
+from protocol.to_balancer import Finished, Heartbeat, Register
 
 PATIENT_REFUSALS = 3
 """An agent that refused so often in a row, while it said each time that it had room, rests."""
@@ -139,6 +139,17 @@ class Agent:
     def note_commit(self) -> None:
         """The agent took a call: it can be believed about its room."""
         self._refusals_in_a_row = 0
+
+    def note_speed(self, finished: Finished, *, blocks: int) -> None:
+        """Learn from a whole call, of so many blocks of a prefix chain, how fast the agent is."""
+        usage, timings = finished.usage, finished.timings
+        if usage.prompt_tokens < 1:
+            return
+        self.rates.note(
+            blocks=blocks * (1.0 - usage.cached_tokens / usage.prompt_tokens),
+            prefill_ms=max(timings.prefill_ms, 0.0),
+            decode_ms=max(timings.decode_ms, 0.0),
+        )
 
     @property
     def held(self) -> frozenset[CallId]:

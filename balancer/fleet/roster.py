@@ -5,9 +5,9 @@ Everyone else gets snapshots, or read-only views for routing. `version` grows wi
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
+from typing import Literal
 
 import structlog
 
@@ -15,6 +15,7 @@ from balancer.errors import LinkRefused
 from balancer.fleet.agent import Agent
 from balancer.fleet.agent_link import AgentLink
 from balancer.fleet.known_models import KnownModels
+from balancer.fleet.latest import Latest
 from balancer.fleet.link_queries import Streams
 from balancer.fleet.snapshot import AgentSnapshot, snapshot_of
 from balancer.observability.metrics import AgentSlots, Metrics
@@ -61,11 +62,11 @@ class Roster:
         self._links: set[AgentLink] = set()
         self._agents: dict[str, Agent] = {}
         self._serving: dict[str, list[Agent]] = {}
-        self._unwell: OrderedDict[str, Health] = OrderedDict()
+        self._unwell: Latest[Health] = Latest(MAX_UNWELL)
         """Of agents that left in disgrace: coming back changes nothing."""
-        self._removed: OrderedDict[str, None] = OrderedDict()
-        self._drained: OrderedDict[str, None] = OrderedDict()
-        """Names: coming back does not end a drain either."""
+        self._removed: Latest[Literal[True]] = Latest(MAX_REMOVED)
+        self._drained: Latest[Literal[True]] = Latest(MAX_REMOVED)
+        """Coming back does not end a drain either."""
         self._listeners: list[CapacityListener] = []
         self.known_models = KnownModels(memory_s=settings.model_memory_s)
         self.version = 0
@@ -166,11 +167,9 @@ class Roster:
             return False
         agent.is_draining = draining
         if draining:
-            self._drained[name] = None
-            while len(self._drained) > MAX_REMOVED:
-                self._drained.popitem(last=False)
+            self._drained.note(name, True)
         else:
-            self._drained.pop(name, None)
+            self._drained.take(name)
         self._changed(agent)
         return True
 
@@ -179,15 +178,13 @@ class Roster:
         agent = self._agents.get(name)
         if agent is None:
             return False
-        self._removed[name] = None
-        while len(self._removed) > MAX_REMOVED:
-            self._removed.popitem(last=False)
+        self._removed.note(name, True)
         agent.link.close("removed by an operator")
         return True
 
     def let_in(self, name: str) -> bool:
         """Let an agent that was removed come back; False if it was not."""
-        return self._removed.pop(name, self) is None
+        return self._removed.take(name) is not None
 
     def silent_links(self) -> list[AgentLink]:
         """Links that were not heard of for as many heartbeats as may be missed, and those whose
@@ -237,7 +234,7 @@ class Roster:
                 reason="removed",
             )
         self._make_room_for(register)
-        health = self._unwell.pop(register.name, None) or Health()
+        health = self._unwell.take(register.name) or Health()
         agent = Agent(link, register, now=self._now, health=health)
         agent.is_draining = agent.name in self._drained
         self._agents[agent.name] = agent
@@ -337,9 +334,7 @@ class Roster:
             return
         del self._agents[agent.name]
         if not agent.health.is_well:
-            self._unwell[agent.name] = agent.health
-            while len(self._unwell) > MAX_UNWELL:
-                self._unwell.popitem(last=False)
+            self._unwell.note(agent.name, agent.health)
         self._metrics.agents_connected.set(len(self._agents))
         self._metrics.agent_lost()
         self._index_models()

@@ -349,12 +349,12 @@ async def test_a_call_without_progress_is_taken_away_and_its_slot_kept_until_con
     balancer = Balancer(settings=Settings(progress_timeout_s=30.0))
     still, other = balancer.agent("still", slots=2), balancer.agent("other", slots=1)
     one = await begun(balancer, still)
-    balancer.dispatcher.move_stalled()
+    balancer.dispatcher.evacuation.move_stalled()
     await asyncio.sleep(29.0)
-    balancer.dispatcher.move_stalled()
+    balancer.dispatcher.evacuation.move_stalled()
     assert other.unanswered == []
     await asyncio.sleep(2.0)
-    balancer.dispatcher.move_stalled()
+    balancer.dispatcher.evacuation.move_stalled()
     (call,) = still.cancelled
     still.tokens(call, [120], "late")
     await ended(other)
@@ -383,7 +383,7 @@ async def test_a_call_that_has_a_reason_to_stand_is_left_alone(excuse: str) -> N
         else:
             agent.heartbeat(agent.status(running=(), paused=(call,)))
         await asyncio.sleep(1.0)
-        balancer.dispatcher.move_stalled()
+        balancer.dispatcher.evacuation.move_stalled()
     assert agent.cancelled == []
 
 
@@ -419,7 +419,7 @@ async def handed_over(balancer: Balancer) -> tuple[MemoryAgent, MemoryAgent, Gen
     first = balancer.agent("first", kv_key="same")
     one = await begun(balancer, first)
     second = balancer.agent("second", kv_key="same")
-    balancer.dispatcher.drain("first", deadline_s=0.0)
+    balancer.dispatcher.evacuation.drain("first", deadline_s=0.0)
     await asyncio.sleep(0.01)
     assert len(exporting(first)) == 1
     assert balancer.dispatcher.requests()[0].state == "moving"
@@ -518,12 +518,12 @@ async def test_a_waiting_request_without_a_model_s_name_is_started_once() -> Non
 async def test_a_drained_agent_that_connects_again_is_still_drained() -> None:
     balancer = Balancer()
     agent = balancer.agent("agent", slots=1)
-    balancer.dispatcher.drain("agent", deadline_s=None)
+    balancer.dispatcher.evacuation.drain("agent", deadline_s=None)
     agent.die()
     back = balancer.agent("agent", slots=1)
     await balancer.ask()
     assert back.unanswered == []
-    balancer.dispatcher.undrain("agent")
+    balancer.dispatcher.evacuation.undrain("agent")
     assert len(back.unanswered) == 1
     await finish_all(back)
 
@@ -534,9 +534,9 @@ async def test_a_new_call_that_an_agent_leaves_unanswered_goes_elsewhere() -> No
     still = balancer.agent("still", slots=8)
     one = await balancer.ask()
     other = balancer.agent("other", slots=1)
-    balancer.dispatcher.move_stalled()
+    balancer.dispatcher.evacuation.move_stalled()
     await asyncio.sleep(31.0)
-    balancer.dispatcher.move_stalled()
+    balancer.dispatcher.evacuation.move_stalled()
     assert still.cancelled == still.unanswered
     await ended(other, "x")
     assert one.outcome.agent == "other"
@@ -548,7 +548,7 @@ async def test_alone_an_agent_keeps_its_calls_however_long_they_stand() -> None:
     agent = balancer.agent()
     await begun(balancer, agent)
     for _ in range(5):
-        balancer.dispatcher.move_stalled()
+        balancer.dispatcher.evacuation.move_stalled()
         await asyncio.sleep(31.0)
     assert agent.cancelled == []
 

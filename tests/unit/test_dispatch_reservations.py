@@ -161,7 +161,7 @@ class Reservations(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.runner.run(asyncio.sleep(seconds))
         self.act(self.balancer.roster.take_back_ejected)
-        self.act(self.balancer.dispatcher.move_stalled)
+        self.act(self.balancer.dispatcher.evacuation.move_stalled)
 
     # --- what must hold ---
 

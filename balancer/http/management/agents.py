@@ -30,7 +30,7 @@ async def show_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 async def drain_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Give it nothing new; past `deadline_s` (none: never) what still runs goes on elsewhere."""
     deadline_s = _deadline_s(exchange)
-    if not wiring.dispatcher.drain(exchange.places["id"], deadline_s=deadline_s):
+    if not wiring.dispatcher.evacuation.drain(exchange.places["id"], deadline_s=deadline_s):
         raise _no_such_agent(exchange)
     return _answer_for(exchange, wiring)
 
@@ -38,7 +38,7 @@ async def drain_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 async def undrain_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Use it again; one that was removed may come back."""
     name = exchange.places["id"]
-    if not wiring.dispatcher.undrain(name):
+    if not wiring.dispatcher.evacuation.undrain(name):
         raise _no_such_agent(exchange)
     if wiring.roster.agent(name) is None:
         return value_answer(exchange, {"id": name, "state": "not_connected"})
