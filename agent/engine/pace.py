@@ -29,6 +29,16 @@ ANCHOR = 0.3
 """Weight of a plain step of one slot among about 30 others."""
 OUTLIER = 4.0
 """A step that took longer than this many times the estimate was disturbed by something else."""
+TOO_DEAR = 0.7
+"""A step that took less than this share of the estimate was not disturbed: the estimate was."""
+CORRECTED_WEIGHT = 0.5
+"""Of such a step, in place of `LINE_WEIGHT`."""
+SURE = 0.9
+"""Guesses that are right so often are worth asking again what checking them costs."""
+ASK_EVERY = 128
+"""Tokens. Where drafting seemed too dear once, by steps that were disturbed, no draft would ever
+show that it is not."""
+ASKED_TOKENS = 2
 
 
 class DecodeCosts:
@@ -42,6 +52,7 @@ class DecodeCosts:
         self._split = split
         self._plain: dict[int, float] = {}
         self._last_rows = 0
+        self._unasked = 0
         # decayed sums over (rows, seconds): weight, rows, rows squared, seconds, rows times seconds
         self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
         self._line = (0.0, 0.0)
@@ -68,6 +79,11 @@ class DecodeCosts:
             self._add(rows, min(seconds, OUTLIER * expected))
         self._fit()
 
+    def is_to_be_asked(self) -> bool:
+        """Whether what seems too dear is to be tried all the same: now and then."""
+        self._unasked = (self._unasked + 1) % ASK_EVERY
+        return self._unasked == 0
+
     def of(self, busy: int, most: int) -> list[float]:
         """What steps with 0 to `most` drafted tokens take; the same where nothing is known.
 
@@ -87,9 +103,10 @@ class DecodeCosts:
         return max(start + each * rows, 0.0)
 
     def _add(self, rows: int, seconds: float) -> None:
+        share = CORRECTED_WEIGHT if seconds < TOO_DEAR * self._on_line(rows) else LINE_WEIGHT
         news = (1.0, rows, rows * rows, seconds, rows * seconds)
         pairs = zip(self._sums, news, strict=True)
-        weight, x, xx, y, xy = (old * (1.0 - LINE_WEIGHT) + new for old, new in pairs)
+        weight, x, xx, y, xy = (old * (1.0 - share) + new for old, new in pairs)
         self._sums = (weight, x, xx, y, xy)
 
     def _fit(self) -> None:
@@ -130,8 +147,12 @@ class Pace:
         if self.is_full(busy_slots=busy_slots, slots=slots):
             return 0
         best = self._best(self._costs.of(busy_slots, most), busy_slots, most)
-        if best or not self._probe_every:
+        if best:
             return best
+        if self._chance >= SURE and self._costs.is_to_be_asked():
+            return min(ASKED_TOKENS, most)
+        if not self._probe_every:
+            return 0
         self._idle = (self._idle + 1) % self._probe_every
         return 0 if self._idle else min(1, most)
 

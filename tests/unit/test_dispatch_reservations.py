@@ -122,12 +122,12 @@ class Reservations(RuleBasedStateMachine):
     @rule(pick=PICK)
     def drain(self, pick: int) -> None:
         agent = self._agent(pick)
-        self.act(self.balancer.dispatcher.drain, agent.name, deadline_s=float(pick % 30))
+        self.act(self.balancer.dispatcher.evacuation.drain, agent.name, deadline_s=float(pick % 30))
 
     @precondition(lambda self: self.agents)
     @rule(pick=PICK)
     def undrain(self, pick: int) -> None:
-        self.act(self.balancer.dispatcher.undrain, self._agent(pick).name)
+        self.act(self.balancer.dispatcher.evacuation.undrain, self._agent(pick).name)
 
     @precondition(lambda self: self.agents)
     @rule(pick=PICK)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.engine import speculation
-from agent.engine.pace import MOST_DRAFTED, DecodeCosts, Pace
+from agent.engine.pace import ASK_EVERY, MOST_DRAFTED, DecodeCosts, Pace
 from agent.engine.speculation import (
     LEAST_MATCH,
     LONGEST_MATCH,
@@ -156,6 +156,33 @@ def allowances(made: Speculation, tokens: int, *, busy_slots: int = 1, slots: in
         counts.append(len(drafts))
         at += right + 1
     return counts
+
+
+def drafted_by_one_who_is_right(costs: DecodeCosts, each: float, *, steps: int) -> list[int]:
+    """What is drafted step by step, if all guesses are right and each costs a further row."""
+    made, counts, at = Speculation(Oracle(1_000_000), Pace(costs)), [], 0
+    for _ in range(steps):
+        count = len(made.draft(made.allowance(busy_slots=1, slots=4)))
+        made.accept(range(at, at + count + 1))
+        at += count + 1
+        costs.took(1, count, 1.0 + each * count)
+        counts.append(count)
+    return counts
+
+
+@pytest.mark.parametrize("bad_moments", [20, 200])
+def test_drafting_that_seemed_too_dear_in_bad_moments_is_tried_again(bad_moments: int) -> None:
+    costs = linear_costs(0.1)
+    for _ in range(bad_moments):
+        costs.took(1, MOST_DRAFTED, 100.0)
+    counts = drafted_by_one_who_is_right(costs, 0.1, steps=2000)
+    assert counts[50:60] == [0] * 10
+    assert counts[-100:] == [MOST_DRAFTED] * 100
+
+
+def test_drafting_that_is_too_dear_is_hardly_ever_tried() -> None:
+    counts = drafted_by_one_who_is_right(linear_costs(1.0), 1.0, steps=2000)
+    assert 0 < sum(counts) <= 2 * 2000 / ASK_EVERY
 
 
 def test_drafts_grow_to_the_most_while_all_of_them_are_right() -> None:
