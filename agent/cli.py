@@ -48,6 +48,7 @@ MODEL_ALIASES = {"demo": DEMO_MODEL_PATH}
 @click.option("--host-cache", metavar="MIB", help="Memory for prefixes that gave way.")
 @click.option("--target-gap-ms", metavar="MS", help="Time between tokens while prompts come in.")
 @click.option("--speculation", metavar="auto|on|off", help="Draft from the prompt's text (auto).")
+@click.option("--backend-sampling", metavar="auto|on|off", help="Reduce logits on the GPU (auto).")
 @click.option("--mmproj", metavar="FILE.gguf", help="The projector of a model that sees or hears.")
 @click.option("--draft-model", metavar="FILE.gguf", help="A small model that guesses tokens.")
 @click.option("--lora", multiple=True, metavar="NAME=FILE", help="An adapter requests may name.")

@@ -75,6 +75,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     target_gap_ms: float = 0.0
     """Time from token to token that running streams shall see while prompts come in."""
     speculation: Switch = "auto"
+    backend_sampling: Switch = "auto"
+    """Of a row of logits only the likeliest tokens leave the GPU, where that is enough."""
     draft_model: Path | None = None
     """A small model of the same vocabulary that guesses the next tokens."""
     lora: tuple[tuple[str, Path], ...] = ()
@@ -139,6 +141,12 @@ def build(
     if settings.keep_warm and settings.prefix_cache == "off":
         raise ConfigError(
             "--keep-warm keeps prompts in the prefix cache, and --prefix-cache is off; "
+            "allowed: one of the two"
+        )
+    drafts = settings.speculation == "on" or settings.draft_model is not None
+    if drafts and settings.backend_sampling == "on":
+        raise ConfigError(
+            "--backend-sampling on does not go with --speculation on or --draft-model; "
             "allowed: one of the two"
         )
     return settings
@@ -314,6 +322,7 @@ _RULES: dict[str, _Rule] = {
     "target-gap-ms": _Rule("target_gap_ms", _milliseconds, "0 to 60000, 0: 128 tokens a step"),
     "draft-model": _Rule("draft_model", _model_file, "the path of a GGUF file"),
     "speculation": _Rule("speculation", *_one_of(Switch)),
+    "backend-sampling": _Rule("backend_sampling", *_one_of(Switch)),
     "mmproj": _Rule("mmproj", _model_file, "the path of the GGUF file that belongs to the model"),
     "lora": _Rule("lora", _adapters, "at most 64 of NAME=FILE.gguf"),
     "keep-warm": _Rule("keep_warm", _warm_files, "at most 64 files of at most 1 MiB"),

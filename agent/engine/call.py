@@ -10,7 +10,7 @@ import numpy as np
 from agent.engine.frames import Accepted, CallTokens, Ended
 from agent.engine.generation import Generation
 from agent.engine.llama.adapters import AdapterSet
-from agent.engine.llama.arrays import Floats, Ints
+from agent.engine.llama.arrays import Ints, Rows
 from agent.engine.media import MediaPrompt
 from agent.engine.speculation import Speculation
 from protocol.generation import FinishReason, Timings, TokenLogprob, Usage
@@ -102,7 +102,7 @@ class Call:
                 self.speculation.accept((token,))
         return tokens
 
-    def take(self, rows: Floats, drafted: Ints, best: int | None = None) -> CallTokens:
+    def take(self, rows: Rows, drafted: Ints, best: int | None = None) -> CallTokens:
         """Sample a token from each row as long as the drafts are right; at least one.
 
         Row i is the model's after the first i drafted tokens. `best`: of the first row, if known.
@@ -120,7 +120,7 @@ class Call:
             self.speculation.accept(self.generated[first:])
         return tokens
 
-    def _verified(self, rows: Floats, drafted: Ints, token: int, tokens: CallTokens) -> CallTokens:
+    def _verified(self, rows: Rows, drafted: Ints, token: int, tokens: CallTokens) -> CallTokens:
         ids, texts = [token], [tokens.text]
         logprobs: list[TokenLogprob] = list(tokens.logprobs)
         for row, draft in zip(rows[1:], drafted.tolist(), strict=True):

@@ -51,6 +51,8 @@ class EngineOptions(Struct, frozen=True, kw_only=True):
     target_gap_ms: float = 0.0
     """Zero: a fixed prompt budget, larger where the machine is fast."""
     speculation: Switch = "auto"
+    backend_sampling: Switch = "auto"
+    """Let llama.cpp reduce rows where the output layer is; never where speculation is on."""
     draft_model_path: str = ""
     """A small model of the same vocabulary that drafts; none: drafts come from the text so far."""
     adapters: tuple[tuple[str, str], ...] = ()

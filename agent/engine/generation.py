@@ -10,7 +10,7 @@ from collections.abc import Container
 
 from agent.engine.detokenizer import Detokenizer
 from agent.engine.frames import CallTokens, Submit
-from agent.engine.llama.arrays import Floats
+from agent.engine.llama.arrays import Row
 from agent.engine.sampling.logprobs import logprobs_of
 from agent.engine.sampling.sampler import Sampler
 from agent.engine.stopping import StopMatcher
@@ -71,7 +71,7 @@ class Generation:
             )
         return tuple(texts)
 
-    def next_token(self, row: Floats, best: int | None = None) -> tuple[int, CallTokens]:
+    def next_token(self, row: Row, best: int | None = None) -> tuple[int, CallTokens]:
         """Sample the next token from the model's logits and take it. `best`: see `Sampler`."""
         position = self.tokens_generated
         may_end = position >= self._min_tokens

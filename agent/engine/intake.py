@@ -20,6 +20,7 @@ from agent.engine.pace import DecodeCosts, Pace
 from agent.engine.prompts import PromptRefused, adapters_of, cap_of, known_tokens
 from agent.engine.sampling.constraint import Constraint
 from agent.engine.sampling.grammar import Grammars
+from agent.engine.sampling.reduced import ReducedSampler, takes_few
 from agent.engine.sampling.sampler import Sampler
 from agent.engine.speculation import NgramDrafter, Speculation
 from agent.errors import GrammarRefused, OutsideGrammar
@@ -45,6 +46,7 @@ class Intake:
         self.costs = DecodeCosts(split=not context.memory.unified)
         # a draft that was wrong has to be cut off again
         self.speculates = options.speculation != "off" and context.memory.kind == "ranged"
+        self._reduces = context.samplers is not None
         self._context_tokens = context.context_tokens
         self._can_shift = context.memory.can_shift
         self._adapter_names = adapters.names if adapters is not None else ()
@@ -114,10 +116,11 @@ class Intake:
         return self._media.read(submit)
 
     def _generation(self, submit: Submit, max_tokens: int, prompt: Ints) -> Generation:
+        kind = ReducedSampler if self._reduces and takes_few(submit) else Sampler
         return Generation(
             submit,
             max_tokens=max_tokens,
-            sampler=Sampler(
+            sampler=kind(
                 submit.sampling,
                 self._candidates,
                 self.vocabulary.size,

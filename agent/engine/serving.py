@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
-
 from agent.engine.again import Again, again
 from agent.engine.budget import PromptBudget
-from agent.engine.call import Call
+from agent.engine.call import NO_TOKENS, Call
 from agent.engine.frames import (
     CallFailed,
     CancelCall,
@@ -26,7 +24,7 @@ from agent.engine.frames import (
 from agent.engine.intake import Intake
 from agent.engine.kv_store import KvStore
 from agent.engine.llama.adapters import Adapters
-from agent.engine.llama.arrays import Floats, Ints
+from agent.engine.llama.arrays import Ints, Rows
 from agent.engine.llama.context import NO_ROOM, Context
 from agent.engine.llama.draft_model import DraftModel
 from agent.engine.llama.model import Model
@@ -36,7 +34,7 @@ from agent.engine.news import News
 from agent.engine.pace import Pace
 from agent.engine.prompts import PromptRefused
 from agent.engine.query_frames import Exported, ImportSequence, MoveCall, QueryAnswer
-from agent.engine.sampling.sampler import Best
+from agent.engine.reducing import readers, reduce_rows
 from agent.engine.scheduler import Plan, Scheduler, Seat
 from agent.engine.seating import Seating
 from agent.engine.stderr_lines import say
@@ -78,7 +76,8 @@ class Serving:
         )
         self._scheduler, self._calls = scheduler, self.seating.calls
         self._next_tokens = [0] * context.memory.sequences
-        self._best = Best(context.batch_tokens)
+        self._samplers = context.samplers
+        self._rows, self._best_of = readers(context)
         self._again: Again | None = None
         self._step = 0
         self._news = News()
@@ -162,7 +161,7 @@ class Serving:
         if code != 0:
             self._undecoded(last.plan, code)
             return self._told()
-        rows = self._context.logits()
+        rows = self._rows()
         took_ms = 1000 * (time.perf_counter() - started)
         self.store.all_grew(last.plan.decode)
         for seat in last.seats:
@@ -182,19 +181,19 @@ class Serving:
             cache=self.store.take_news(),
         )
 
-    def _take_each(self, last: Again, rows: Floats) -> None:
+    def _take_each(self, last: Again, rows: Rows) -> None:
         """A token for each call."""
         if not last.takes_best:
             for at, seat in enumerate(last.seats):
-                self._sample(seat, _NO_DRAFT, rows[at : at + 1])
+                self._sample(seat, NO_TOKENS, rows[at : at + 1])
                 last.tokens[at] = self._next_tokens[seat.slot]
             return
         told = self._news.tokens
-        for at, best in enumerate(self._best.of(rows)):
+        for at, best in enumerate(self._best_of(rows)):
             call = last.calls[at]
             tokens = call.take_best(best) if best >= 0 else None
             if tokens is None:
-                self._sample(last.seats[at], _NO_DRAFT, rows[at : at + 1], best)
+                self._sample(last.seats[at], NO_TOKENS, rows[at : at + 1], best)
                 last.tokens[at] = self._next_tokens[last.seats[at].slot]
                 continue
             last.tokens[at] = self._next_tokens[last.plan.decode[at]] = best
@@ -224,13 +223,16 @@ class Serving:
             self._adapters.put_on(self._context.handle, self.seating.adapters_of(plan.group))
         if plan.of_run and not self._is_encoded(plan):
             return
+        samplers = self._samplers
+        is_slower = samplers and reduce_rows(samplers, plan, self._scheduler, self._calls)
         started = time.perf_counter()
         code, drafted = self._decoded(plan)
         if code == 0:
-            rows = self._context.logits()
+            rows = self._rows()
             decoded = time.perf_counter()
             self._executed(plan, drafted, rows)
-            self._measured(plan, drafted, decoded - started, time.perf_counter() - started)
+            if not is_slower:
+                self._measured(plan, drafted, decoded - started, time.perf_counter() - started)
             if not self._has_news and self.seating.goes_on(plan, drafts=self._intake.speculates):
                 self._again = self._kept(plan)
         else:
@@ -300,12 +302,12 @@ class Serving:
         if prompt and not decode:
             self.store.measured_prefill(prompt, 1000 * decode_s)
 
-    def _executed(self, plan: Plan, drafted: dict[int, Ints], rows: Floats) -> None:
+    def _executed(self, plan: Plan, drafted: dict[int, Ints], rows: Rows) -> None:
         """The batch is in the KV cache: count it, and sample from its outputs."""
         self._scheduler.executed(plan, {slot: len(draft) for slot, draft in drafted.items()})
         row = 0
         for slot in plan.decode:
-            draft = drafted.get(slot, _NO_DRAFT)
+            draft = drafted.get(slot, NO_TOKENS)
             after = row + 1 + len(draft)
             self._sample(self._scheduler.in_slot(slot), draft, rows[row:after])
             row = after
@@ -319,16 +321,16 @@ class Serving:
                 call = self._calls[seat.call]
                 self.store.checkpoint(seat.slot, call.content(seat.cached))
 
-    def _prefilled(self, seat: Seat, rows: Floats) -> None:
+    def _prefilled(self, seat: Seat, rows: Rows) -> None:
         call = self._calls[seat.call]
         self.store.prefilled(call.number, seat.slot, seat.cached)
         if call.is_warming:
             self._end(call, "stop")
             self.store.keep_warm(seat.slot)
         else:
-            self._sample(seat, _NO_DRAFT, rows)
+            self._sample(seat, NO_TOKENS, rows)
 
-    def _sample(self, seat: Seat, draft: Ints, rows: Floats, best: int | None = None) -> None:
+    def _sample(self, seat: Seat, draft: Ints, rows: Rows, best: int | None = None) -> None:
         call = self._calls[seat.call]
         try:
             tokens = call.take(rows, draft, best)
@@ -362,7 +364,7 @@ class Serving:
             if intact[seat.slot]:
                 code, drafted = self._decoded(part)
                 if code == 0:
-                    self._executed(part, drafted, self._context.logits())
+                    self._executed(part, drafted, self._rows())
                     continue
             self._fail(seat, "llama.cpp could not decode this sequence")
 
@@ -393,6 +395,3 @@ class Serving:
             kv_cells_used=self._scheduler.cells_used,
             cache=self.store.take_news(),
         )
-
-
-_NO_DRAFT: Ints = np.empty(0, dtype=np.int32)

@@ -166,6 +166,21 @@ def test_the_engine_is_told_what_was_set(model: Path) -> None:
     assert options.model_path == str(model)
 
 
+def test_backend_sampling_that_was_asked_for_switches_speculation_off(model: Path) -> None:
+    asked = engine_options(built(model, backend_sampling="on"))
+    assert (asked.backend_sampling, asked.speculation) == ("on", "off")
+    left = engine_options(built(model))
+    assert (left.backend_sampling, left.speculation) == ("auto", "auto")
+
+
+def test_backend_sampling_and_speculation_are_not_both_to_be_asked_for(model: Path) -> None:
+    others: list[dict[str, Any]] = [{"speculation": "on"}, {"draft_model": str(model)}]
+    for other in others:
+        with pytest.raises(ConfigError, match=r"--backend-sampling on .* allowed: one of the two"):
+            built(model, backend_sampling="on", **other)
+        assert built(model, **other).backend_sampling == "auto"
+
+
 def test_agents_of_one_host_get_names_of_their_own_and_a_name_is_free_again_afterwards(
     model: Path, tmp_path: Path
 ) -> None:

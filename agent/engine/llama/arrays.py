@@ -13,6 +13,11 @@ FLOAT = np.dtype(np.float32)
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
+REDUCED = np.dtype([("id", np.int32), ("logit", np.float32)])
+Row = NDArray[Any]
+"""Of one output: a float32 logit of every token, or a few tokens as `REDUCED`, ordered by id."""
+Rows = Floats | list[Row]
+
 
 def view(pointer: Any, most: int, kind: np.dtype[Any]) -> NDArray[Any]:
     """The memory behind a C pointer as an array, nothing copied.

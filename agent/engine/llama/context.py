@@ -9,8 +9,10 @@ import numpy as np
 from llama_cpp import llama_cpp as api
 
 from agent.engine.frames import CacheType, EngineOptions, Switch
-from agent.engine.llama.arrays import FLOAT, Floats, view_at
+from agent.engine.llama.arrays import FLOAT, REDUCED, Floats, Row, view_at
+from agent.engine.llama.backend_samplers import BackendSamplers, is_wanted
 from agent.engine.llama.batch import Batch, EmbeddingBatch
+from agent.engine.llama.devices import gpus
 from agent.engine.llama.log import LlamaLog
 from agent.engine.llama.memory import Memory, memory_kind
 from agent.engine.llama.model import Model
@@ -48,6 +50,18 @@ def _share(tokens: int, slots: int, trained: int, *, unified: bool) -> int:
     return max(min(tokens, trained or tokens), even) if unified else even
 
 
+def _params(options: EngineOptions) -> Any:
+    """What does not depend on the model."""
+    params = api.llama_context_default_params()
+    params.n_threads = params.n_threads_batch = options.threads or sensible_threads()
+    # a cache of the window only could not take a prefix up again
+    params.swa_full = True
+    params.type_k = params.type_v = _CACHE_TYPES[options.cache_type]
+    params.flash_attn_type = _FLASH_ATTENTION[options.flash_attention]
+    params.no_perf = True
+    return params
+
+
 IDLE_SEQUENCES = 28
 """Sequences beyond the slots in a unified cache: idle prefixes, which share cells."""
 
@@ -72,17 +86,14 @@ class Context:
         wanted = options.context_tokens or slots * model.trained_context_tokens
         micro_batch = options.micro_batch_tokens or DEFAULT_BATCH_TOKENS
         batch = options.batch_tokens or micro_batch
-        self._context_params = params = api.llama_context_default_params()
+        self._context_params = params = _params(options)
         params.n_ctx, params.n_seq_max = wanted, sequences
         params.n_batch = max(batch, micro_batch, sequences)
         params.n_ubatch = max(micro_batch, slots)
-        params.n_threads = params.n_threads_batch = options.threads or sensible_threads()
         params.kv_unified = unified
-        # a cache of the window only could not take a prefix up again
-        params.swa_full = True
-        params.type_k = params.type_v = _CACHE_TYPES[options.cache_type]
-        params.flash_attn_type = _FLASH_ATTENTION[options.flash_attention]
-        params.no_perf = True
+        reduces = is_wanted(options, has_gpu=bool(gpus()[0]))
+        # reducing takes the rows' room again: then one of each sequence, not one of each token
+        params.n_outputs_max = sequences if reduces else 0
         self.handle = api.llama_init_from_model(model.handle, params)
         if not self.handle:
             raise ModelUnusable(
@@ -111,6 +122,8 @@ class Context:
         self._logits_at = 0
         self._logits: Floats = np.empty((0, 0), dtype=np.float32)
         self._all_logits = self._logits
+        samplers = BackendSamplers(self.handle, self._vocabulary_size, most_rows=sequences)
+        self.samplers = samplers if reduces and samplers.is_offered() else None
 
     def warm_up(self) -> None:
         """Decode a few tokens, as prompt and one by one; a wrong build dies here, not later.
@@ -131,6 +144,8 @@ class Context:
             raise ModelUnusable("The first decode gave no usable logits; is the file damaged?")
         for slot in range(self.slots):
             self.memory.forget(slot)
+        if self.samplers is not None:
+            self._warm_up_reduced(self.samplers)
 
     def decode(self) -> int:
         """Decode the batch; 0 is success, other values are llama.cpp's (1: no room in the cache).
@@ -173,6 +188,11 @@ class Context:
             self._logits = self._all_logits[: self._outputs]
         return self._logits
 
+    def rows(self) -> list[Row]:
+        """The outputs' rows where some are reduced, in the batch's order; see `BackendSamplers`."""
+        assert self.samplers is not None
+        return self.samplers.rows(self.logits())
+
     def forget(self, sequence: int, start: int = 0) -> bool:
         """Drop a sequence from position `start` on; False: this model cannot drop a part."""
         return self.memory.forget(sequence, start)
@@ -183,6 +203,21 @@ class Context:
             self.memory.decoded()
         return code
 
+    def _warm_up_reduced(self, samplers: BackendSamplers) -> None:
+        """Reduce the rows of all slots from now on: what that takes is taken now, not later."""
+        for slot in range(self.slots):
+            samplers.reduce(slot)
+        self.batch.clear()
+        self.batch.add_decode([0] * self.slots, [0] * self.slots, range(self.slots))
+        if self.decode() != 0 or any(row.dtype != REDUCED for row in self.rows()):
+            raise ModelUnusable(
+                "The first decode with backend sampling failed; use --backend-sampling off."
+            )
+        for slot in range(self.slots):
+            self.memory.forget(slot)
+
     def close(self) -> None:
         """Free the cache."""
         api.llama_free(self.handle)
+        if self.samplers is not None:
+            self.samplers.close()

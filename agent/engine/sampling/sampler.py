@@ -68,6 +68,9 @@ class Sampler:
     `prompt` and `pieces` (the bytes of every token, control tokens' too) are for DRY alone.
     """
 
+    takes_few = False
+    """Whether the likeliest tokens of a row are enough for it (see reduced.py)."""
+
     def __init__(
         self,
         sampling: Sampling,
