@@ -19,9 +19,12 @@ from protocol.grammar import Grammar
 from tests.support.engine_bench import EngineBench
 from tests.support.engine_benches import EXACT, NewBench, benches, loaded
 from tests.support.tiny_gguf import write_tiny_gguf
+from tests.support.tiny_kinds_gguf import Kind, write_tiny_kind
 
 SLOTS = 4
 TOKENS = 40
+KINDS: tuple[Kind, ...] = ("recurrent", "hybrid", "window")
+"""Of memory: their batches are split, and their outputs come back in another order."""
 GREEDY = Sampling(temperature=0.0)
 PROMPTS = ("hello world", "abc", "the quick brown fox", "x", "one two three", "zzzz")
 FEW: dict[str, Sampling] = {
@@ -54,8 +57,11 @@ def log() -> LlamaLog:
 @pytest.fixture(scope="module")
 def models(log: LlamaLog, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Model]]:
     folder: Path = tmp_path_factory.mktemp("models")
-    path = write_tiny_gguf(folder / "tiny.gguf", seed=5)
-    with loaded(log, {"tiny": path}) as models:
+    paths = {"tiny": write_tiny_gguf(folder / "tiny.gguf", seed=5)}
+    for kind in KINDS:
+        write_tiny_kind(kind, folder / f"{kind}.gguf")
+        paths[kind] = folder / f"{kind}.gguf"
+    with loaded(log, paths) as models:
         yield models
 
 
@@ -125,11 +131,12 @@ def test_busy_slots_get_the_tokens_of_whole_rows_and_no_whole_row_is_looked_at(
 
 
 @pytest.mark.parametrize("unified", ["off", "on"])
+@pytest.mark.parametrize("memory", ["tiny", *KINDS])
 def test_calls_of_all_kinds_beside_and_behind_each_other_get_the_tokens_of_whole_rows(
-    new_bench: NewBench, unified: str
+    new_bench: NewBench, memory: str, unified: str
 ) -> None:
-    expected = heard_of(new_bench(unified_kv=unified), mixed())
-    bench = new_bench(unified_kv=unified, backend_sampling="on")
+    expected = heard_of(new_bench(memory, unified_kv=unified), mixed())
+    bench = new_bench(memory, unified_kv=unified, backend_sampling="on")
     assert heard_of(bench, mixed()) == expected
 
 
