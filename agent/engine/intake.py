@@ -17,7 +17,14 @@ from agent.engine.llama.sampler_chain import Candidates
 from agent.engine.media import Media, MediaPrompt
 from agent.engine.media_ids import without_media
 from agent.engine.pace import DecodeCosts, Pace
-from agent.engine.prompts import PromptRefused, adapters_of, cap_of, known_tokens
+from agent.engine.prompts import (
+    PromptRefused,
+    adapters_of,
+    cap_of,
+    check_parameters,
+    known_tokens,
+    with_start,
+)
 from agent.engine.sampling.constraint import Constraint
 from agent.engine.sampling.grammar import Grammars
 from agent.engine.sampling.reduced import ReducedSampler, takes_few
@@ -57,17 +64,23 @@ class Intake:
         self._ends = np.array(self.vocabulary.end_tokens, dtype=np.int32)
         self._end_set = frozenset(self.vocabulary.end_tokens)
 
-    def call(self, submit: Submit, *, has_slot: bool) -> Call:
-        """The call with its prompt tokenised and what it resumes replayed.
+    def check(self, submit: Submit, *, has_slot: bool) -> None:
+        """Raise `PromptRefused` for what is wrong whatever the prompt's tokens are."""
+        if not has_slot:
+            raise PromptRefused(RefusalCode.NO_FREE_SLOT, "all slots are taken")
+        check_parameters(submit, self.vocabulary)
+
+    def call(self, submit: Submit, ids: Ints | None = None, *, has_slot: bool) -> Call:
+        """The call with its prompt tokenised (to `ids`, if it is already) and what it resumes
+        replayed.
 
         It holds native memory: `generation.sampler` is to be closed. Raises `PromptRefused`.
         """
-        if not has_slot:
-            raise PromptRefused(RefusalCode.NO_FREE_SLOT, "all slots are taken")
+        self.check(submit, has_slot=has_slot)
         media = self._media_of(submit)
-        prompt, max_tokens = known_tokens(
-            submit, self.vocabulary, self._context_tokens, media.tokens if media else None
-        )
+        if media is not None:
+            ids = with_start(media.tokens, self.vocabulary)
+        prompt, max_tokens = known_tokens(submit, self.vocabulary, self._context_tokens, ids)
         max_tokens = cap_of(submit, max_tokens, can_shift=self._can_shift)
         adapters = adapters_of(submit, self._adapter_names)
         generation = self._generation(submit, max_tokens, prompt)

@@ -28,12 +28,22 @@ class PromptRefused(Exception):
 
 
 def known_tokens(
-    submit: Submit, vocabulary: Vocabulary, context: int, with_media: Ints | None = None
+    submit: Submit, vocabulary: Vocabulary, context: int, prompt: Ints | None = None
 ) -> tuple[Ints, int]:
     """The prompt's ids and the cap on output in force; raises `PromptRefused`.
 
-    `with_media` are the ids of a prompt that is not only text.
+    `prompt`: its ids where they are known already, from `prompt_ids` or with media in them.
     """
+    if prompt is None:
+        prompt = prompt_ids(submit, vocabulary, context)
+    left = context - len(prompt)
+    if left < 1:
+        raise _too_long(len(prompt), context, at_least=False)
+    return prompt, left if submit.max_tokens is None else min(submit.max_tokens, left)
+
+
+def check_parameters(submit: Submit, vocabulary: Vocabulary) -> None:
+    """Raise `PromptRefused` for what is wrong whatever the prompt is."""
     problem = problem_with(submit.sampling, vocabulary.size)
     if problem:
         raise PromptRefused(RefusalCode.UNSUPPORTED, problem, **_parameter_named_in(problem))
@@ -45,14 +55,6 @@ def known_tokens(
         raise PromptRefused(
             RefusalCode.RESUME_MISMATCH, "the tokens to resume after are not of this vocabulary"
         )
-    if with_media is None:
-        prompt = _prompt_ids(submit, vocabulary, context)
-    else:
-        prompt = _with_start(with_media, vocabulary)
-    left = context - len(prompt)
-    if left < 1:
-        raise _too_long(len(prompt), context, at_least=False)
-    return prompt, left if submit.max_tokens is None else min(submit.max_tokens, left)
 
 
 def cap_of(submit: Submit, max_tokens: int, *, can_shift: bool) -> int:
@@ -100,7 +102,10 @@ def _parameter_named_in(problem: str) -> dict[str, str]:
     return {"param": problem.split("`")[1]} if problem.startswith("`") else {}
 
 
-def _prompt_ids(submit: Submit, vocabulary: Vocabulary, context: int) -> Ints:
+def prompt_ids(submit: Submit, vocabulary: Vocabulary, context: int) -> Ints:
+    """The ids of a prompt without media. Raises `PromptRefused`; of one that is far too long
+    without tokenising it, of another one `known_tokens` knows. May be called from another thread.
+    """
     prompt = submit.prompt
     if submit.suffix is not None:
         ids = _infill_ids(prompt, submit.suffix, vocabulary, context)
@@ -142,10 +147,10 @@ def _infill_ids(
 
 def _tokenized(text: str, vocabulary: Vocabulary, context: int) -> Ints:
     _check_length(text, vocabulary, context)
-    return _with_start(vocabulary.tokenize(text), vocabulary)
+    return with_start(vocabulary.tokenize(text), vocabulary)
 
 
-def _with_start(ids: Ints, vocabulary: Vocabulary) -> Ints:
+def with_start(ids: Ints, vocabulary: Vocabulary) -> Ints:
     """With the token that the model wants at the start, if it is not there yet."""
     if vocabulary.adds_bos and (len(ids) == 0 or ids[0] != vocabulary.bos):
         ids = np.concatenate((np.array([vocabulary.bos], dtype=np.int32), ids))

@@ -2,7 +2,8 @@
 
 The worker's loop takes a turn here between two of generation. What a running stream feels of it is
 at most one micro-batch of embeddings (one whole input, where the model cannot split them) and a few
-milliseconds of tokenising; contexts are made on first use, which holds the loop once.
+milliseconds of tokenising; contexts are made on first use, which holds the loop once. Long texts
+that are only tokenised are for the thread beside the loop, which works on long prompts, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from agent.engine.query_frames import (
     QueryRefused,
     RerankCall,
 )
+from agent.engine.text_thread import TextThread
 from agent.engine.tokenizing import Tokenizing
 from agent.errors import ModelUnusable
 
@@ -31,18 +33,15 @@ class Queries:
 
     def __init__(self, model: Model, options: EngineOptions, log: LlamaLog) -> None:
         self._embedder = Embedder(model, options, log)
-        self._tokenizing = Tokenizing(model.vocabulary)
+        self.texts = TextThread()
+        """For long prompts as well; who runs the loop collects what it has done."""
+        self._tokenizing = Tokenizing(model.vocabulary, self.texts)
         self._ready: list[QueryAnswer] = []
 
     @property
     def has_work(self) -> bool:
         """Whether a turn would do something now."""
         return bool(self._ready) or self._embedder.has_work or self._tokenizing.has_work
-
-    @property
-    def wakes(self) -> int:
-        """A file descriptor: when it can be read, `has_work` became true by itself."""
-        return self._tokenizing.wakes
 
     def warm_up(self) -> None:
         """Embed a token; a wrong build dies here, not later. Raises `ModelUnusable`."""
@@ -84,4 +83,4 @@ class Queries:
     def close(self) -> None:
         """Free the contexts and end the thread."""
         self._embedder.close()
-        self._tokenizing.close()
+        self.texts.close()

@@ -57,11 +57,11 @@ class Seating:
         """Whether a plan would hold something, now or once there is room."""
         return self.scheduler.has_work or any(not call.paused for call in self._suspended)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether a new call would find no slot. Those that gave way come first, and while they are
-        paused they still hold theirs."""
-        return len(self.calls) >= self._slots or any(not call.paused for call in self._suspended)
+    def is_full(self, *, promised: int) -> bool:
+        """Whether a new call would find no slot; so many are promised to calls that are not here
+        yet. Those that gave way come first, and while they are paused they still hold theirs."""
+        taken = len(self.calls) + promised
+        return taken >= self._slots or any(not call.paused for call in self._suspended)
 
     def adapters_of(self, group: int) -> AdapterSet:
         """What a plan's group decodes with."""

@@ -7,6 +7,7 @@ what a call makes of its logits; here is the order of things.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from agent.engine.again import Again, again
 from agent.engine.budget import PromptBudget
@@ -28,6 +29,7 @@ from agent.engine.llama.arrays import Ints, Rows
 from agent.engine.llama.context import NO_ROOM, Context
 from agent.engine.llama.draft_model import DraftModel
 from agent.engine.llama.model import Model
+from agent.engine.long_prompts import LongPrompts
 from agent.engine.media import Media
 from agent.engine.moving import exported, imported
 from agent.engine.news import News
@@ -38,6 +40,7 @@ from agent.engine.reducing import readers, reduce_rows
 from agent.engine.scheduler import Plan, Scheduler, Seat
 from agent.engine.seating import Seating
 from agent.engine.stderr_lines import say
+from agent.engine.text_thread import TextThread
 from agent.errors import GrammarRefused
 from protocol.generation import FinishReason
 from protocol.refusals import RefusalCode
@@ -54,11 +57,16 @@ class Serving:
         adapters: Adapters | None = None,
         media: Media | None = None,
         draft_model: DraftModel | None = None,
+        texts: TextThread | None = None,
     ) -> None:
+        """`texts` tokenises long prompts; without it they are tokenised here."""
         self._context = context
         self._adapters = adapters
         self._draft_model = draft_model
         self._intake = Intake(model, context, options, adapters, media, draft_model)
+        self._long_prompts = LongPrompts(
+            texts, model.vocabulary, context.context_tokens, self._tokenized
+        )
         self._budget = PromptBudget(target_gap_ms=options.target_gap_ms, most=context.batch_tokens)
         self.store = KvStore(
             context,
@@ -89,6 +97,11 @@ class Serving:
         return self.seating.has_work
 
     @property
+    def waits_for_tokens(self) -> bool:
+        """Whether a long prompt is being tokenised; when it is done there is work."""
+        return len(self._long_prompts) > 0
+
+    @property
     def prompt_budget(self) -> int:
         """Prompt tokens that a step takes now while others generate."""
         return self._budget.tokens
@@ -98,22 +111,30 @@ class Serving:
         self._context.warm_up()
 
     def submit(self, submit: Submit) -> None:
-        """Accept or refuse a call; the next Step says which."""
-        if submit.call in self._calls:
+        """Accept or refuse a call; the next Step says which. With a long prompt, the one after
+        its tokens are there."""
+        if submit.call in self._calls or submit.call in self._long_prompts:
             say(f"call {submit.call} exists already, the second one is dropped")
             return
+        # also where there is no answer yet: a step tells the agent that the engine does not hang
         self._has_news = True
         try:
-            self._admit(submit)
+            if self._long_prompts.takes(submit):
+                self._intake.check(submit, has_slot=self._has_slot)
+                self._long_prompts.take(submit)
+            else:
+                self._admit(submit)
         except PromptRefused as refusal:
-            self._news.refused.append(
-                Refused(submit.call, refusal.code, str(refusal), refusal.facts)
-            )
+            self._refuse(submit, refusal)
 
     def cancel(self, command: CancelCall) -> None:
         """End a call; its slot is free at once."""
         if command.call in self._calls:
             self._end(self._calls[command.call], "cancelled")
+        elif self._long_prompts.forget(command.call):
+            self._has_news = True
+            code, message = int(RefusalCode.CANCELLED), "cancelled before its prompt was tokenised"
+            self._news.refused.append(Refused(command.call, code, message))
 
     def pause(self, command: PauseCall) -> None:
         """Decode nothing for a call until it is continued."""
@@ -201,8 +222,26 @@ class Serving:
             if call.generation.finish_reason is not None:
                 self._end(call, call.generation.finish_reason)
 
-    def _admit(self, submit: Submit) -> None:
-        call = self._intake.call(submit, has_slot=not self.seating.is_full)
+    @property
+    def _has_slot(self) -> bool:
+        return not self.seating.is_full(promised=len(self._long_prompts))
+
+    def _tokenized(self, submit: Submit, ids: Callable[[], Ints], *, paused: bool) -> None:
+        """A long prompt's tokens are there: accept or refuse its call."""
+        self._has_news = True
+        try:
+            self._admit(submit, ids())
+        except PromptRefused as refusal:
+            self._refuse(submit, refusal)
+            return
+        if paused:
+            self._set_paused(submit.call, paused=True)
+
+    def _refuse(self, submit: Submit, refusal: PromptRefused) -> None:
+        self._news.refused.append(Refused(submit.call, refusal.code, str(refusal), refusal.facts))
+
+    def _admit(self, submit: Submit, ids: Ints | None = None) -> None:
+        call = self._intake.call(submit, ids, has_slot=self._has_slot)
         self._calls[call.number] = call
         reason = call.generation.finish_reason
         if reason is None and not self.seating.seat(call):
@@ -217,6 +256,8 @@ class Serving:
         self._has_news = True
         if number in self._calls:
             self.seating.pause(self._calls[number], paused=paused)
+        else:
+            self._long_prompts.pause(number, paused=paused)
 
     def _run(self, plan: Plan) -> None:
         if self._adapters is not None:

@@ -1,16 +1,13 @@
 """Texts to ids and back, for calls that want nothing else.
 
-Tokenising runs at about 3 MB a second. Short texts are done on the engine's loop, at most 32 KiB of
-them between two steps (about 12 ms); longer ones on a thread beside it, which never decodes:
-llama.cpp's tokeniser may be called from any thread, and its call gives the GIL away.
+Tokenising runs at about 3 MB a second. Short texts are done on the engine's loop, at most 8 KiB of
+them between two steps (about 3 ms); longer ones on the thread beside it.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import deque
-from queue import SimpleQueue
+from functools import partial
 
 from agent.engine.llama.vocabulary import Vocabulary
 from agent.engine.query_frames import (
@@ -21,36 +18,33 @@ from agent.engine.query_frames import (
     TokenizeCall,
     Tokenized,
 )
+from agent.engine.text_thread import LONG_TEXT_CHARS, TextJob, TextThread
 from protocol.refusals import RefusalCode
 
 MAX_CALLS = 64
 MAX_TEXT_BYTES = 1024 * 1024
 MAX_IDS = 256 * 1024
-SHORT_BYTES = 32 * 1024
+TURN_TEXT_CHARS = 8 * 1024
+"""Text that one turn begins to tokenise no more after."""
 SLICE_IDS = 32 * 1024
 """Ids that one turn writes out: about 2 ms."""
 
 
 class Tokenizing:
-    """At most `MAX_CALLS` calls at once, more are refused. `wakes` is a file descriptor that can be
-    read when the thread has finished something: then a turn has something to say."""
+    """At most `MAX_CALLS` calls at once, more are refused."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, thread: TextThread) -> None:
         self._vocabulary = vocabulary
+        self._thread = thread
         self._short: deque[TokenizeCall] = deque()
         self._texts: deque[_Text] = deque()
-        self._beside: set[int] = set()
+        self._beside: dict[int, TextJob[QueryAnswer]] = {}
         self._answers: list[QueryAnswer] = []
-        self._given: SimpleQueue[TokenizeCall | None] = SimpleQueue()
-        self._found: SimpleQueue[QueryAnswer] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self.wakes, self._waker = os.pipe()
-        os.set_blocking(self.wakes, False)
 
     @property
     def has_work(self) -> bool:
         """Whether a turn would do something; what the thread works on does not count."""
-        return bool(self._answers or self._short or self._texts or not self._found.empty())
+        return bool(self._answers or self._short or self._texts)
 
     def submit(self, command: TokenizeCall | DetokenizeCall) -> None:
         """Take a call, or refuse it with the next turn's answers."""
@@ -63,18 +57,19 @@ class Tokenizing:
 
     def cancel(self, call: int) -> None:
         """Forget a call; nothing more is said about it. Unknown: no effect."""
-        self._beside.discard(call)
+        job = self._beside.pop(call, None)
+        if job is not None:
+            self._thread.forget(job)
         self._short = deque(each for each in self._short if each.call != call)
         self._texts = deque(each for each in self._texts if each.call != call)
         self._answers = [answer for answer in self._answers if answer.call != call]
 
     def turn(self) -> list[QueryAnswer]:
         """Work for a few milliseconds; the answers that are complete now."""
-        self._collect()
-        text_bytes = SHORT_BYTES
-        while self._short and text_bytes > 0:
+        text_chars = TURN_TEXT_CHARS
+        while self._short and text_chars > 0:
             command = self._short.popleft()
-            text_bytes -= len(command.text)
+            text_chars -= len(command.text)
             self._answers.append(_tokenized(self._vocabulary, command))
         if self._texts:
             text = self._texts[0].written()
@@ -84,27 +79,16 @@ class Tokenizing:
         answers, self._answers = self._answers, []
         return answers
 
-    def close(self) -> None:
-        """End the thread, after what it is at."""
-        if self._thread is not None:
-            self._given.put(None)
-            self._thread.join()
-        os.close(self.wakes)
-        os.close(self._waker)
-
     def _submit_text(self, command: TokenizeCall) -> None:
         size = len(command.text)
         if size > MAX_TEXT_BYTES:
             message = f"`text` has {size} characters, at most {MAX_TEXT_BYTES} are tokenised"
             self._refuse(command.call, RefusalCode.UNSUPPORTED, message, param="text")
-        elif size <= SHORT_BYTES:
+        elif size <= LONG_TEXT_CHARS:
             self._short.append(command)
         else:
-            self._beside.add(command.call)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="tokenizing", daemon=True)
-                self._thread.start()
-            self._given.put(command)
+            work = partial(_tokenized, self._vocabulary, command)
+            self._beside[command.call] = self._thread.do(work, self._found, first=False)
 
     def _submit_ids(self, command: DetokenizeCall) -> None:
         ids, size = command.token_ids, self._vocabulary.size
@@ -119,23 +103,10 @@ class Tokenizing:
             pieces = vocabulary.shown_pieces if command.show_special else vocabulary.pieces
             self._texts.append(_Text(command, pieces))
 
-    def _collect(self) -> None:
-        """Take what the thread has finished; answers to cancelled calls are dropped."""
-        try:
-            os.read(self.wakes, 4096)
-        except BlockingIOError:
-            return
-        while not self._found.empty():
-            answer = self._found.get()
-            if answer.call in self._beside:
-                self._beside.discard(answer.call)
-                self._answers.append(answer)
-
-    def _work(self) -> None:
-        """The thread: it touches the vocabulary and the two queues, nothing else."""
-        while (command := self._given.get()) is not None:
-            self._found.put(_tokenized(self._vocabulary, command))
-            os.write(self._waker, b"\0")
+    def _found(self, job: TextJob[QueryAnswer]) -> None:
+        answer = job.result()
+        del self._beside[answer.call]
+        self._answers.append(answer)
 
     def _refuse(self, call: int, code: int, message: str, **facts: int | str) -> None:
         refused = QueryRefused(call=call, code=int(code), message=message, facts=facts)

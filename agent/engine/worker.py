@@ -1,4 +1,5 @@
-"""The engine process: take commands, plan, decode, sample, send. One loop on one thread.
+"""The engine process: take commands, plan, decode, sample, send. One loop on one thread; a second
+thread tokenises long texts, and does nothing else (text_thread.py).
 
 `python -m agent.engine.worker FD PARENT_PID`. It ends with its agent, whatever happens to that:
 the kernel kills it (PR_SET_PDEATHSIG), and the loop looks at the socket and the parent's pid.
@@ -95,7 +96,7 @@ def run(channel: Channel) -> None:
     """Load what the first command says, then serve until something ends it by an exception."""
     options, commands = awaited_start(channel)
     serving, queries = loaded(channel, options, commands)
-    channel.also_wake_on(queries.wakes)
+    channel.also_wake_on(queries.texts.wakes)
     # what is there now stays: the collector need not look at it between two tokens
     gc.collect()
     gc.freeze()
@@ -109,6 +110,7 @@ def run(channel: Channel) -> None:
 
 def turn(channel: Channel, serving: Serving | NoGeneration, queries: Queries) -> bool:
     """Decode once, for the calls and for the queries; whether there is more to do."""
+    queries.texts.collect()
     step = serving.turn()
     if step is not None:
         channel.send(step)

@@ -22,7 +22,8 @@ from agent.engine.query_frames import (
     TokenizeCall,
     Tokenized,
 )
-from agent.engine.tokenizing import MAX_CALLS, MAX_IDS, MAX_TEXT_BYTES, SHORT_BYTES, Tokenizing
+from agent.engine.text_thread import LONG_TEXT_CHARS, TextThread
+from agent.engine.tokenizing import MAX_CALLS, MAX_IDS, MAX_TEXT_BYTES, Tokenizing
 from protocol.refusals import RefusalCode
 from tests.support.tiny_gguf import END, START, tokens, write_tiny_gguf
 
@@ -44,11 +45,34 @@ def model(log: LlamaLog, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
     model.close()
 
 
+class Bench:
+    """Tokenising with its thread, turned by hand."""
+
+    def __init__(self, model: Model) -> None:
+        self.thread = TextThread()
+        self._tokenizing = Tokenizing(model.vocabulary, self.thread)
+        self.submit, self.cancel = self._tokenizing.submit, self._tokenizing.cancel
+        self._poll = select.poll()
+        self._poll.register(self.thread.wakes, select.POLLIN)
+
+    @property
+    def has_work(self) -> bool:
+        return self._tokenizing.has_work
+
+    def turn(self) -> list[QueryAnswer]:
+        return self._tokenizing.turn()
+
+    def wait(self) -> None:
+        """Until the thread has done something, as the engine's loop does."""
+        assert self._poll.poll(WAIT_LIMIT_MS), "nothing came"
+        self.thread.collect()
+
+
 @pytest.fixture
-def tokenizing(model: Model) -> Iterator[Tokenizing]:
-    tokenizing = Tokenizing(model.vocabulary)
-    yield tokenizing
-    tokenizing.close()
+def tokenizing(model: Model) -> Iterator[Bench]:
+    bench = Bench(model)
+    yield bench
+    bench.thread.close()
 
 
 @pytest.fixture
@@ -59,32 +83,30 @@ def infilling(log: LlamaLog, tmp_path: Path) -> Iterator[Model]:
     model.close()
 
 
-def answered(tokenizing: Tokenizing, *commands: TokenizeCall | DetokenizeCall) -> list[QueryAnswer]:
+def answered(tokenizing: Bench, *commands: TokenizeCall | DetokenizeCall) -> list[QueryAnswer]:
     for command in commands:
         tokenizing.submit(command)
     return collected(tokenizing, len(commands))
 
 
-def collected(tokenizing: Tokenizing, count: int) -> list[QueryAnswer]:
-    """So many answers, in their order; waits as the engine's loop does."""
+def collected(tokenizing: Bench, count: int) -> list[QueryAnswer]:
+    """So many answers, in their order."""
     answers: list[QueryAnswer] = []
-    poll = select.poll()
-    poll.register(tokenizing.wakes, select.POLLIN)
     while len(answers) < count:
         if not tokenizing.has_work:
-            assert poll.poll(WAIT_LIMIT_MS), "nothing came"
+            tokenizing.wait()
         answers += tokenizing.turn()
     assert not tokenizing.has_work
     return answers
 
 
-def ids_of(tokenizing: Tokenizing, text: str, **fields: bool) -> tuple[int, ...]:
+def ids_of(tokenizing: Bench, text: str, **fields: bool) -> tuple[int, ...]:
     (answer,) = answered(tokenizing, TokenizeCall(call=1, text=text, **fields))
     assert isinstance(answer, Tokenized)
     return answer.token_ids
 
 
-def test_a_text_becomes_ids_and_ids_the_text(tokenizing: Tokenizing) -> None:
+def test_a_text_becomes_ids_and_ids_the_text(tokenizing: Bench) -> None:
     text = "hello wörld \N{GRINNING FACE}"
     ids = ids_of(tokenizing, text)
     (answer,) = answered(tokenizing, DetokenizeCall(call=2, token_ids=ids))
@@ -92,13 +114,13 @@ def test_a_text_becomes_ids_and_ids_the_text(tokenizing: Tokenizing) -> None:
     assert len(ids) < len(text.encode())
 
 
-def test_special_tokens_are_read_and_added_as_asked(tokenizing: Tokenizing) -> None:
+def test_special_tokens_are_read_and_added_as_asked(tokenizing: Bench) -> None:
     assert ids_of(tokenizing, f"a{END}") == (ord("a"), END_ID)
     assert END_ID not in ids_of(tokenizing, f"a{END}", parse_special=False)
     assert ids_of(tokenizing, "a", add_special=True) == (START_ID, ord("a"))
 
 
-def test_special_tokens_are_shown_only_if_wanted(tokenizing: Tokenizing) -> None:
+def test_special_tokens_are_shown_only_if_wanted(tokenizing: Bench) -> None:
     ids = (START_ID, ord("a"), END_ID)
     hidden, shown = answered(
         tokenizing,
@@ -109,7 +131,7 @@ def test_special_tokens_are_shown_only_if_wanted(tokenizing: Tokenizing) -> None
     assert shown == Detokenized(call=2, text=f"{START}a{END}")
 
 
-def test_pieces_are_bytes_that_make_the_text_again(tokenizing: Tokenizing) -> None:
+def test_pieces_are_bytes_that_make_the_text_again(tokenizing: Bench) -> None:
     text = "wörld"
     (answer,) = answered(tokenizing, TokenizeCall(call=1, text=text, with_pieces=True))
     assert isinstance(answer, Tokenized)
@@ -117,16 +139,16 @@ def test_pieces_are_bytes_that_make_the_text_again(tokenizing: Tokenizing) -> No
     assert "".join(answer.pieces).encode("latin-1").decode() == text
 
 
-def test_half_a_character_becomes_a_replacement(tokenizing: Tokenizing) -> None:
+def test_half_a_character_becomes_a_replacement(tokenizing: Bench) -> None:
     (answer,) = answered(tokenizing, DetokenizeCall(call=1, token_ids=(0xC3, ord("a"))))
     assert answer == Detokenized(call=1, text="\ufffda")
 
 
 def test_a_long_text_has_the_ids_of_its_short_parts_and_does_not_hold_the_others_up(
-    tokenizing: Tokenizing,
+    tokenizing: Bench,
 ) -> None:
     part = "hello world\n"
-    half = part * (SHORT_BYTES // len(part))
+    half = part * (LONG_TEXT_CHARS // len(part))
     long = half + half
     tokenizing.submit(TokenizeCall(call=1, text=long))
     tokenizing.submit(TokenizeCall(call=2, text=part))
@@ -138,7 +160,7 @@ def test_a_long_text_has_the_ids_of_its_short_parts_and_does_not_hold_the_others
     assert second.token_ids == 2 * ids_of(tokenizing, half)
 
 
-def test_many_ids_are_written_out_over_several_turns(tokenizing: Tokenizing) -> None:
+def test_many_ids_are_written_out_over_several_turns(tokenizing: Bench) -> None:
     tokenizing.submit(DetokenizeCall(call=1, token_ids=(ord("a"),) * MAX_IDS))
     turns = 0
     answers: list[QueryAnswer] = []
@@ -149,8 +171,8 @@ def test_many_ids_are_written_out_over_several_turns(tokenizing: Tokenizing) -> 
     assert answers == [Detokenized(call=1, text="a" * MAX_IDS)]
 
 
-def test_a_cancelled_call_is_never_heard_of_again(tokenizing: Tokenizing) -> None:
-    long = "hello " * SHORT_BYTES
+def test_a_cancelled_call_is_never_heard_of_again(tokenizing: Bench) -> None:
+    long = "hello " * LONG_TEXT_CHARS
     tokenizing.submit(TokenizeCall(call=1, text=long))
     tokenizing.submit(TokenizeCall(call=2, text="a"))
     tokenizing.submit(DetokenizeCall(call=3, token_ids=(1,)))
@@ -160,7 +182,7 @@ def test_a_cancelled_call_is_never_heard_of_again(tokenizing: Tokenizing) -> Non
     assert [answer.call for answer in collected(tokenizing, 1)] == [4]
 
 
-def test_too_many_calls_are_refused(tokenizing: Tokenizing) -> None:
+def test_too_many_calls_are_refused(tokenizing: Bench) -> None:
     calls = [TokenizeCall(call=call, text="a") for call in range(MAX_CALLS + 1)]
     answers = {answer.call: answer for answer in answered(tokenizing, *calls)}
     refused = answers.pop(MAX_CALLS)
@@ -179,7 +201,7 @@ def test_too_many_calls_are_refused(tokenizing: Tokenizing) -> None:
     ],
 )
 def test_what_cannot_be_done_is_refused_by_its_parameter(
-    tokenizing: Tokenizing, command: TokenizeCall | DetokenizeCall, param: str
+    tokenizing: Bench, command: TokenizeCall | DetokenizeCall, param: str
 ) -> None:
     (refused,) = answered(tokenizing, command)
     assert isinstance(refused, QueryRefused)

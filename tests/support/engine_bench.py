@@ -14,6 +14,7 @@ from agent.engine.llama.model import Model
 from agent.engine.llama.projector import Projector
 from agent.engine.media import Media
 from agent.engine.serving import Serving
+from agent.engine.text_thread import TextThread
 from tests.support.engine_calls import Calls, Heard
 
 
@@ -26,12 +27,13 @@ class EngineBench:
         log: LlamaLog,
         options: EngineOptions,
         projector: Projector | None = None,
+        texts: TextThread | None = None,
     ) -> None:
         self.model = model
         self.context = Context(model, options, log)
         media = Media(projector, most_whole=self.context.batch_tokens) if projector else None
         adapters = Adapters(model, options.adapters, log) if options.adapters else None
-        self.serving = Serving(model, self.context, options, adapters, media)
+        self.serving = Serving(model, self.context, options, adapters, media, texts=texts)
         self.serving.warm_up()
         self.facts: EngineFacts = facts_of(model, self.context, projector, adapters)
         self.heard = Calls()

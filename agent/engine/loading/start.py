@@ -26,6 +26,7 @@ from agent.engine.no_generation import NoGeneration
 from agent.engine.queries import Queries
 from agent.engine.serving import Serving
 from agent.engine.stderr_lines import say
+from agent.engine.text_thread import TextThread
 
 Served = tuple[Serving | NoGeneration, Queries]
 
@@ -53,17 +54,19 @@ def loaded(channel: Channel, options: EngineOptions, listen: Callable[[], None])
         queries.warm_up()
         channel.send(Ready(facts=facts_of(model, None)))
         return NoGeneration(), queries
-    return _generating(channel, model, options, log), queries
+    return _generating(channel, model, options, log, queries.texts), queries
 
 
-def _generating(channel: Channel, model: Model, options: EngineOptions, log: LlamaLog) -> Serving:
+def _generating(
+    channel: Channel, model: Model, options: EngineOptions, log: LlamaLog, texts: TextThread
+) -> Serving:
     context = Context(model, options, log)
     adapters = Adapters(model, options.adapters, log) if options.adapters else None
     projector = Projector(model, options, log) if options.mmproj_path else None
     media = Media(projector, most_whole=context.batch_tokens) if projector else None
     draft_model = _draft_model(model, context, options, log)
     options = replace(options, host_cache_bytes=host_cache_bytes(options))
-    serving = Serving(model, context, options, adapters, media, draft_model)
+    serving = Serving(model, context, options, adapters, media, draft_model, texts)
     channel.send(Loaded())
     serving.warm_up()
     facts = replace(
