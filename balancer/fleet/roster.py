@@ -179,6 +179,7 @@ class Roster:
         if agent is None:
             return False
         self._removed.note(name, True)
+        agent.is_leaving = True
         agent.link.close("removed by an operator")
         return True
 
@@ -304,7 +305,7 @@ class Roster:
         agent = self._agent_of(link)
         if agent is not None:
             log.info("agent says goodbye", agent=agent.name, reason=reason)
-            agent.is_draining = True
+            agent.is_draining = agent.is_leaving = True
             self.version += 1
 
     def on_committed(self, link: AgentLink) -> None:
@@ -336,7 +337,8 @@ class Roster:
         if not agent.health.is_well:
             self._unwell.note(agent.name, agent.health)
         self._metrics.agents_connected.set(len(self._agents))
-        self._metrics.agent_lost()
+        if not agent.is_leaving:
+            self._metrics.agent_lost()
         self._index_models()
         self.version += 1
         log.warning("agent gone", agent=agent.name, reason=reason)

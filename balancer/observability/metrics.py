@@ -158,7 +158,9 @@ class Metrics:
             registry=registry,
         )
         self._agents_lost = Counter(
-            "paddler_agents_lost", "Registered agents whose link ended.", registry=registry
+            "paddler_agents_lost",
+            "Registered agents whose link ended without a goodbye.",
+            registry=registry,
         )
 
     def _build_client_series(self) -> None:
@@ -209,7 +211,7 @@ class Metrics:
         self._moves.labels(reason).inc()
 
     def agent_lost(self) -> None:
-        """Count a registered agent whose link ended, however it ended."""
+        """Count a registered agent whose link ended although nobody had said so."""
         self._agents_lost.inc()
 
     def stream_held(self, unsent_bytes: int) -> None:

@@ -302,7 +302,23 @@ def test_slots_are_published_by_agent_and_leave_with_it(roster: Roster, metrics:
     assert 'paddler_agent_slots_used_count{agent="one"} 1.0' in text
     agent.die()
     assert 'agent="one"' not in metrics.text().decode()
-    assert "paddler_agents_lost_total 1.0" in metrics.text().decode()
+    assert lost(metrics) == 1.0
+
+
+def lost(metrics: Metrics) -> float | None:
+    return metrics.registry.get_sample_value("paddler_agents_lost_total")
+
+
+def test_only_an_agent_that_goes_unannounced_is_lost(roster: Roster, metrics: Metrics) -> None:
+    stopped = MemoryAgent(roster, "stopped").register()
+    stopped.goodbye()
+    stopped.die()
+    MemoryAgent(roster, "removed").register()
+    roster.remove("removed")
+    assert lost(metrics) == 0.0
+    again = MemoryAgent(roster, "stopped").register()
+    again.die()
+    assert lost(metrics) == 1.0
 
 
 def test_a_snapshot_is_a_value_and_ages_are_durations(roster: Roster, clock: Clock) -> None:
