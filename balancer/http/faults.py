@@ -15,7 +15,7 @@ def refuse_value(
     """The error for one parameter's type or value, with the details that api.md promises."""
     shown = shorten(value)
     return InvalidRequest(
-        f"`{param}` must be {expected}; got {shown!r}.",
+        f"`{param}` must be {expected}; got {_described(value)}.",
         code=code,
         param=param,
         details={"parameter": param, "received_value": shown, "expected": expected},
@@ -40,6 +40,19 @@ def unsupported(param: str, value: Any, expected: str) -> InvalidRequest:
         param=param,
         details={"parameter": param, "received_value": shorten(value), "expected": expected},
     )
+
+
+def _described(value: Any) -> str:
+    """A value in words, with its size where it is not shown in full."""
+    match value:
+        case list() | tuple():
+            return f"an array of {len(value)}"
+        case dict():
+            return "an object"
+        case str() if len(value) > _SHOWN_CHARS:
+            return f"{shorten(value)!r} of {len(value)} characters"
+        case _:
+            return repr(shorten(value))
 
 
 def shorten(value: Any) -> Any:

@@ -154,6 +154,17 @@ def test_what_cannot_be_honoured_is_refused_by_name(given: dict[str, Any], param
     assert error.details["parameter"] == param
 
 
+def test_too_many_stop_strings_are_told_with_both_numbers() -> None:
+    message = _refusal(stop=["x"] * 17).message
+    assert "1 to 16 strings" in message
+    assert message.endswith("got an array of 17.")
+
+
+def test_a_long_value_is_told_by_its_beginning_and_its_length() -> None:
+    message = _refusal(stop="x" * 1025).message
+    assert f"got {'x' * 200 + '…'!r} of 1025 characters." in message
+
+
 @pytest.mark.parametrize(
     ("given", "code", "param"),
     [
