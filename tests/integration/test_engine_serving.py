@@ -98,6 +98,8 @@ def test_the_facts_are_the_models(bench: EngineBench) -> None:
     assert (facts.slots, facts.context_tokens, facts.kv_cells) == (SLOTS, CONTEXT, SLOTS * CONTEXT)
     assert (facts.vocabulary, facts.trained_context_tokens) == (len(tokens()), CONTEXT)
     assert (facts.architecture, facts.name) == ("llama", "tiny")
+    assert facts.description.startswith("llama ")
+    assert "?" not in facts.description, "llama.cpp has no name for this size"
     assert facts.chat_template == TEMPLATE
     assert (facts.bos_token, facts.eos_token, facts.adds_bos) == ("<|im_start|>", END, False)
     assert len(facts.tokenizer_digest) == 32

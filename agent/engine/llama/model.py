@@ -31,6 +31,10 @@ EMBEDDING_ONLY = frozenset(
 as a whole and do not write one."""
 
 
+UNKNOWN_SIZE = "?B"
+"""What llama.cpp calls the size of a model that is none of the well-known ones."""
+
+
 class Model:
     """Weights and vocabulary. Raises `ModelUnusable` with the reason and the remedy."""
 
@@ -74,10 +78,11 @@ class Model:
 
     @property
     def description(self) -> str:
-        """Architecture, size and weight type in words."""
+        """Architecture, size and weight type in words, as far as they are known."""
         buffer = ctypes.create_string_buffer(256)
         api.llama_model_desc(self.handle, buffer, 256)
-        return buffer.value.decode("utf-8", "replace")
+        words = buffer.value.decode("utf-8", "replace").split()
+        return " ".join(word for word in words if word != UNKNOWN_SIZE)
 
     @property
     def chat_template(self) -> str:
