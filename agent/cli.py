@@ -11,6 +11,8 @@ import logging
 import os
 import signal
 import sys
+import textwrap
+from collections.abc import Callable, MutableMapping
 from typing import Any, NamedTuple
 
 import click
@@ -20,40 +22,54 @@ import uvloop
 from agent.app import App, run_agent
 from agent.demo_model import DEMO_MODEL_PATH
 from agent.errors import ConfigError, ModelRejected, RegistrationRefused
-from agent.settings import LogFormat, LogLevel, Settings, build
+from agent.settings import MAX_SLOTS, LogFormat, LogLevel, Settings, build
 
 EXIT_REFUSED = 1
+EXIT_WRONG_SETTING = 2
 EXIT_MODEL_REJECTED = 3
+
+ISSUE_WIDTH = 96
+"""Characters of a line of an issue's text, in a log for people."""
 
 MODEL_ALIASES = {"demo": DEMO_MODEL_PATH}
 
 
 @click.command()
-@click.option("--balancer", metavar="HOST:PORT", help="The balancer's management port.")
-@click.option("--model", metavar="FILE.gguf", help="The model, or `demo`: the one that ships.")
-@click.option("--name", help="The agent's name; two agents of one balancer need two.")
-@click.option("--alias", multiple=True, metavar="NAME", help="A name to serve the model under.")
-@click.option("--label", multiple=True, metavar="K=V", help="A fact to tell agents apart by.")
-@click.option("--slots", metavar="N", help="Requests served at once (4, or as many as fit).")
-@click.option("--context", metavar="N", help="Tokens of context over all slots.")
-@click.option("--threads", metavar="N", help="Threads that compute.")
+@click.option("--balancer", metavar="HOST:PORT", help="The balancer's management port (required).")
+@click.option("--model", metavar="FILE.gguf", help="The model, or `demo`, which ships (required).")
+@click.option("--name", help="The agent's name (its host, model and a free number).")
+@click.option("--alias", multiple=True, metavar="NAME", help="A name of the model (its file's).")
+@click.option("--label", multiple=True, metavar="K=V", help="A fact about the agent (none).")
+@click.option("--slots", metavar="N", help=f"Requests at once, 1 to {MAX_SLOTS} (4, if they fit).")
+@click.option("--context", metavar="N", help="Tokens of context over all slots (as many as fit).")
+@click.option("--threads", metavar="N", help="Threads that compute (physical cores, less one).")
 @click.option("--gpu-layers", metavar="N", help="Layers on the GPU (as many as fit).")
-@click.option("--batch", metavar="N", help="Tokens a batch.")
-@click.option("--micro-batch", metavar="N", help="Tokens a micro-batch.")
+@click.option("--batch", metavar="N", help="Tokens a batch (a micro-batch's).")
+@click.option("--micro-batch", metavar="N", help="Tokens a micro-batch (512, fewer if short).")
 @click.option("--cache-type", metavar="T", help="f16, f32 or q8_0: the type of the KV cache (f16).")
-@click.option("--flash-attention", metavar="auto|on|off", help="(auto)")
+@click.option("--flash-attention", metavar="auto|on|off", help="Use flash attention (auto).")
 @click.option("--unified-kv", metavar="auto|on|off", help="One KV cache for all slots (auto).")
 @click.option("--fit", metavar="auto|on|off", help="Check that the model fits the memory (auto).")
 @click.option("--backend-sampling", metavar="auto|on|off", help="Reduce logits on the GPU (auto).")
 @click.option("--prefix-cache", metavar="auto|on|off", help="Reuse what prompts share (auto).")
-@click.option("--host-cache", metavar="MIB", help="Memory for prefixes that gave way.")
-@click.option("--target-gap-ms", metavar="MS", help="Time between tokens while prompts come in.")
+@click.option(
+    "--host-cache",
+    metavar="MIB",
+    help="Memory for prefixes that gave way (a quarter of what is free, at most 8192).",
+)
+@click.option(
+    "--target-gap-ms",
+    metavar="MS",
+    help="Time between tokens while prompts come in (0: 128 prompt tokens a step, or more).",
+)
 @click.option("--speculation", metavar="auto|on|off", help="Draft from the prompt's text (auto).")
-@click.option("--mmproj", metavar="FILE.gguf", help="The projector of a model that sees or hears.")
-@click.option("--draft-model", metavar="FILE.gguf", help="A small model that guesses tokens.")
-@click.option("--lora", multiple=True, metavar="NAME=FILE", help="An adapter requests may name.")
-@click.option("--keep-warm", multiple=True, metavar="FILE", help="A prompt to keep in memory.")
-@click.option("--chat-template", metavar="FILE", help="A Jinja template instead of the model's.")
+@click.option(
+    "--mmproj", metavar="FILE.gguf", help="The projector of a model that sees or hears (none)."
+)
+@click.option("--draft-model", metavar="FILE.gguf", help="A small model to guess tokens (none).")
+@click.option("--lora", multiple=True, metavar="NAME=FILE", help="An adapter to ask for (none).")
+@click.option("--keep-warm", multiple=True, metavar="FILE", help="A prompt kept in memory (none).")
+@click.option("--chat-template", metavar="FILE", help="A Jinja template (the model's own).")
 @click.option("--log-level", metavar="L", help="debug, info, warning or error (info).")
 @click.option("--log-format", metavar="F", help="json or console (console).")
 def agent(**flags: Any) -> None:
@@ -67,10 +83,16 @@ def agent(**flags: Any) -> None:
         configure_logging(settings.log_level, settings.log_format)
         refusal = uvloop.run(_run(settings))
     except ConfigError as error:
-        raise click.UsageError(str(error)) from error
+        raise WrongSetting(str(error)) from error
     if refusal is not None:
         click.echo(f"Error: {refusal.words}", err=True)
         sys.exit(refusal.exit_code)
+
+
+class WrongSetting(click.ClickException):
+    """One line that says what to do; the usage would say less in three more."""
+
+    exit_code = EXIT_WRONG_SETTING
 
 
 class _Refusal(NamedTuple):
@@ -108,10 +130,12 @@ def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
-            # the default one shows local variables where `rich` is installed: prompts
-            exception_formatter=structlog.dev.plain_traceback,
+        else _IssueBelow(
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                # the default one shows local variables where `rich` is installed: prompts
+                exception_formatter=structlog.dev.plain_traceback,
+            )
         )
     )
     exceptions = [structlog.processors.format_exc_info] if log_format == "json" else []
@@ -126,3 +150,15 @@ def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+class _IssueBelow:
+    """Renders a line with the text of its issue, some sentences, on lines of their own below."""
+
+    def __init__(self, render: Callable[[Any, str, MutableMapping[str, Any]], str]) -> None:
+        self._render = render
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        issue = event.pop("issue", "")
+        lines = textwrap.wrap(issue, ISSUE_WIDTH, break_long_words=False, break_on_hyphens=False)
+        return "\n    ".join((self._render(logger, method, event), *lines))

@@ -6,6 +6,7 @@ is `PADDLER_AGENT_GPU_LAYERS`; a list is written with commas there.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,10 @@ Switch = Literal["auto", "on", "off"]
 ENVIRONMENT_PREFIX = "PADDLER_AGENT_"
 GGUF_MAGIC = b"GGUF"
 MAX_CHAT_TEMPLATE_BYTES = 256 * 1024
-MAX_SLOTS = 4096
+MAX_SLOTS = 256
+"""As many sequences as llama.cpp serves at once (LLAMA_MAX_SEQ)."""
+THREADS_PER_CPU = 2
+"""More threads than that compute nothing, they only wait for each other."""
 MAX_FILES = 64
 MAX_WARM_FILE_BYTES = 1024 * 1024
 _INT32_MAX = 2**31 - 1
@@ -216,6 +220,20 @@ def _int(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def _most_threads() -> int:
+    return THREADS_PER_CPU * (os.cpu_count() or 1)
+
+
+def _threads(raw: str) -> int:
+    try:
+        return _int(0, _most_threads())(raw)
+    except ValueError as error:
+        raise ValueError(
+            f"this machine has {os.cpu_count() or 1} logical CPUs, at most {_most_threads()} "
+            "threads make sense"
+        ) from error
+
+
 def _seconds(raw: str) -> float:
     try:
         value = float(raw)
@@ -309,7 +327,7 @@ _RULES: dict[str, _Rule] = {
     "label": _Rule("labels", _labels, "at most 64 of KEY=VALUE, 128 characters each side"),
     "slots": _Rule("slots", _int(1, MAX_SLOTS), f"1 to {MAX_SLOTS}"),
     "context": _Rule("context_tokens", _int(0, _INT32_MAX), "tokens over all slots, 0: as it fits"),
-    "threads": _Rule("threads", _int(0, 1024), "0 to 1024, 0: by the machine"),
+    "threads": _Rule("threads", _threads, "0 to twice the logical CPUs, 0: by the machine"),
     "gpu-layers": _Rule("gpu_layers", _int(-1, 10_000), "-1 to 10000, -1: as many as fit"),
     "batch": _Rule("batch_tokens", _int(0, 1_000_000), "tokens, 0: by the machine"),
     "micro-batch": _Rule("micro_batch_tokens", _int(0, 1_000_000), "tokens, 0: by the machine"),

@@ -12,6 +12,7 @@ from llama_cpp import llama_cpp as api
 
 from agent.engine.llama import devices
 from agent.engine.loading.fitting import Memory
+from agent.settings import MAX_SLOTS
 
 CPU, GPU, INTEGRATED = 0, 1, 2
 GIB = 1024**3
@@ -77,3 +78,7 @@ def test_a_gpu_build_whose_functions_are_missing_has_unknown_memory(
     have(monkeypatch, (GPU, 1, 1))
     monkeypatch.setattr(_ggml, "libggml", SimpleNamespace())
     assert devices.gpus()[0] == (Memory(free=None),)
+
+
+def test_the_flag_takes_as_many_slots_as_llama_cpp_serves() -> None:
+    assert devices.most_sequences() == MAX_SLOTS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -36,3 +37,24 @@ def test_a_fault_is_logged_with_its_traceback_and_without_anybodys_prompt(
     assert "in prepare" in logged
     assert "locals" not in logged
     assert "'my secret'" not in logged
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_an_issue_stands_below_its_line_where_people_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    issue = "The engine process was ended by SIGKILL. " * 5 + "Use fewer --slots."
+    configure_logging("info", "console")
+    structlog.get_logger().warning("issue raised", code="engine_died", issue=issue)
+    first, *below = capsys.readouterr().err.splitlines()
+    assert "code=engine_died" in first
+    assert "SIGKILL" not in first
+    assert " ".join(line.removeprefix("    ") for line in below) == issue
+    assert max(map(len, below)) <= 100
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_an_issue_is_one_value_where_machines_read(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", "json")
+    structlog.get_logger().warning("issue raised", code="engine_died", issue="a. b.")
+    assert json.loads(capsys.readouterr().err)["issue"] == "a. b."

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -73,7 +76,8 @@ def test_the_template_s_text_is_read_at_the_start(model: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"slots": "0"}, ["--slots", "'0'", "1 to 4096"]),
+        ({"slots": "0"}, ["--slots", "'0'", "1 to 256"]),
+        ({"slots": "257"}, ["--slots", "'257'", "1 to 256"]),
         ({"slots": "many"}, ["--slots", "'many'"]),
         ({"balancer": "8081"}, ["--balancer", "HOST:PORT"]),
         ({"balancer": "http://host:8081"}, ["--balancer", "'http://host:8081'", "HOST:PORT"]),
@@ -128,10 +132,30 @@ def test_a_wrong_variable_is_named(model: Path) -> None:
         built(model, {"PADDLER_AGENT_LOG_LEVEL": "loud"})
 
 
-def test_the_command_ends_with_code_2_and_the_line() -> None:
+@pytest.mark.parametrize("cpus", [1, 16])
+def test_threads_are_at_most_twice_the_machine_s(
+    model: Path, monkeypatch: pytest.MonkeyPatch, cpus: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cpus)
+    assert built(model, threads=str(2 * cpus)).threads == 2 * cpus
+    says = f"--threads is '999' .this machine has {cpus} logical CPUs, at most {2 * cpus} "
+    with pytest.raises(ConfigError, match=says):
+        built(model, threads="999")
+
+
+def test_the_command_ends_with_code_2_and_one_line() -> None:
     result = CliRunner().invoke(agent, ["--balancer", "nonsense", "--model", "demo"])
     assert result.exit_code == 2
-    assert "--balancer is 'nonsense'" in result.output
+    [line] = result.output.splitlines()
+    assert "--balancer is 'nonsense'" in line
+    assert "allowed: HOST:PORT" in line
+
+
+def test_every_option_says_what_it_is_when_it_is_left_out() -> None:
+    options = [option for option in agent.params if isinstance(option, click.Option)]
+    assert len(options) > 20
+    without = [option.name for option in options if not re.search(r"\(.+\)", option.help or "")]
+    assert without == []
 
 
 def test_the_command_ends_with_code_1_and_the_balancer_s_words_when_it_is_refused(
