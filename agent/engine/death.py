@@ -19,6 +19,10 @@ MEMORY_REMEDY = (
     "If nobody killed it, the machine ran out of memory (see `dmesg`): use a smaller model, "
     "fewer --slots, a smaller --context or --cache-type q8_0."
 )
+FIT_REMEDY = (
+    "With --fit off the model is loaded without a look at the memory there is: leave it out, and "
+    "the agent says what fits, or set a smaller --context or fewer --slots."
+)
 _BAD_INSTRUCTIONS = frozenset({"SIGILL", "SIGSEGV", "SIGBUS", "SIGFPE"})
 
 
@@ -46,19 +50,23 @@ def explain(
     load_failure: str = "",
     final: bool = False,
     last_words: str = "",
+    is_fitted: bool = True,
 ) -> EngineDeath:
     """The death behind a process's return code (negative: a signal's number).
 
     `load_failure` is what the engine itself said, and `final` how it meant that; `last_words` the
-    last line of its error output.
+    last line of its error output. `is_fitted`: the model was seen to fit the memory.
     """
     name = _signal_name(-return_code) if return_code < 0 else ""
+    message = load_failure or _message(name, return_code, phase, step, last_words)
+    if phase != "serving" and not (is_fitted or final):
+        message = f"{message} {FIT_REMEDY}"
     return EngineDeath(
         signal=name,
         exit_code=None if name else return_code,
         phase=phase,
         step=step,
-        message=load_failure or _message(name, return_code, phase, step, last_words),
+        message=message,
         final=final,
     )
 

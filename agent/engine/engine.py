@@ -46,6 +46,8 @@ log = structlog.get_logger()
 
 FIRST_BACKOFF_S = 0.2
 LONGEST_BACKOFF_S = 5.0
+LONGEST_LOAD_BACKOFF_S = 30.0
+"""Where not even the load succeeds: only the machine or a person can change that."""
 SERVED_LONG_ENOUGH_S = 10.0
 SHUTDOWN_GRACE_S = 2.0
 WATCH_INTERVAL_S = 1.0
@@ -97,9 +99,9 @@ class EngineDoor(Protocol):
 class Engine:
     """One engine process at a time, restarted when it dies.
 
-    A process that dies soon is restarted after 0.2 s, doubling to 5 s; one that served for
-    10 s starts the count anew. A load that failed for good is not repeated, unless the model was
-    served before: its file may be about to be replaced.
+    A process that dies soon is restarted after 0.2 s, doubling to 5 s, and to 30 s where it was not
+    even ready; one that served for 10 s starts the count anew. A load that failed for good is not
+    repeated, unless the model was served before: its file may be about to be replaced.
     """
 
     def __init__(self, options: EngineOptions) -> None:
@@ -132,15 +134,18 @@ class Engine:
         was_ready = False
         while True:
             death, served_s = await self._live_once(listener)
-            log.error("engine died", **{k: getattr(death, k) for k in death.__struct_fields__})
-            listener.on_died(death)
             was_ready = was_ready or served_s > 0
-            if death.final and not was_ready:
-                raise ModelRejected(death.message)
             if served_s > SERVED_LONG_ENOUGH_S:
                 backoff_s = FIRST_BACKOFF_S
+            longest_s = LONGEST_BACKOFF_S if served_s > 0 else LONGEST_LOAD_BACKOFF_S
+            backoff_s = min(backoff_s, longest_s)
+            gives_up = death.final and not was_ready
+            _log_death(death, next_try_s=None if gives_up else backoff_s)
+            listener.on_died(death)
+            if gives_up:
+                raise ModelRejected(death.message)
             await asyncio.sleep(backoff_s)
-            backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
+            backoff_s = min(backoff_s * 2, longest_s)
 
     async def _live_once(self, listener: EngineListener) -> tuple[EngineDeath, float]:
         """How the process ended, and for how many seconds it could serve."""
@@ -206,6 +211,7 @@ class _Life:
             load_failure=STOOD_STILL if self._stood_still else self._load_failure,
             final=self._is_final,
             last_words=self._last_words.text,
+            is_fitted=options.fit != "off",
         )
 
     async def _watch(self) -> None:
@@ -293,6 +299,18 @@ class _Life:
                 self._load_failure, self._is_final = event.message, event.final
             case _:
                 self._listener.on_answer(event)
+
+
+def _log_death(death: EngineDeath, *, next_try_s: float | None) -> None:
+    """The facts; the listener says what to do about it, as an issue."""
+    log.error(
+        "engine died",
+        signal=death.signal,
+        exit_code=death.exit_code,
+        phase=death.phase,
+        step=death.step,
+        next_try_s=next_try_s,
+    )
 
 
 def _environment() -> dict[str, str]:

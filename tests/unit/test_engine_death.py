@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from agent.engine.death import EngineDeath, Phase, explain
+from agent.engine.death import FIT_REMEDY, EngineDeath, Phase, explain
 
 
 @pytest.mark.parametrize("phase", ["loading", "starting_decode"])
@@ -46,3 +46,20 @@ def test_what_the_engine_said_itself_is_all_there_is_to_say() -> None:
 
 def test_signals_without_a_name_have_their_number() -> None:
     assert explain(-99, "serving", 0).signal == "signal 99"
+
+
+@pytest.mark.parametrize("return_code", [3, -signal.SIGKILL])
+def test_a_load_that_fails_without_a_look_at_the_memory_says_that_a_look_helps(
+    return_code: int,
+) -> None:
+    said = "llama.cpp cannot make a context." if return_code > 0 else ""
+    blind = explain(return_code, "loading", 0, load_failure=said, is_fitted=False).message
+    seeing = explain(return_code, "loading", 0, load_failure=said).message
+    assert blind == f"{seeing} {FIT_REMEDY}"
+    assert "--fit off" in FIT_REMEDY
+
+
+def test_a_damaged_file_or_a_crash_while_serving_is_not_for_want_of_a_look() -> None:
+    final = explain(3, "loading", 0, load_failure="Damaged.", final=True, is_fitted=False)
+    assert final.message == "Damaged."
+    assert "--fit" not in explain(-signal.SIGKILL, "serving", 3, is_fitted=False).message

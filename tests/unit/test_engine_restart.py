@@ -10,7 +10,7 @@ import pytest
 
 from agent.engine import engine as engine_module
 from agent.engine.death import EngineDeath, explain
-from agent.engine.engine import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Engine
+from agent.engine.engine import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, LONGEST_LOAD_BACKOFF_S, Engine
 from agent.engine.frames import EngineOptions
 from agent.errors import ModelRejected
 from tests.support.engine_calls import Recorder
@@ -49,7 +49,7 @@ async def _pauses(monkeypatch: pytest.MonkeyPatch, *, serves_s: float) -> list[f
     monkeypatch.setattr(engine_module, "_Life", Timed)
     async with asyncio.TaskGroup() as tasks:
         run = tasks.create_task(Engine(EngineOptions(model_path="x")).run(Recorder()))
-        await asyncio.sleep(10 * (LOADING_S + serves_s))
+        await asyncio.sleep(20 * (LOADING_S + serves_s))
         run.cancel()
     return [round(later - start - LOADING_S - serves_s, 3) for start, later in pairwise(starts)]
 
@@ -62,6 +62,16 @@ async def test_a_slow_loader_that_dies_at_once_is_not_restarted_without_pause(
     pauses = await _pauses(monkeypatch, serves_s=0.1)
     assert pauses[:4] == [FIRST_BACKOFF_S * 2**n for n in range(4)]
     assert max(pauses) == LONGEST_BACKOFF_S
+
+
+@in_virtual_time
+async def test_a_model_that_never_loads_is_tried_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was loaded again every five seconds, for ever."""
+    pauses = await _pauses(monkeypatch, serves_s=0.0)
+    assert pauses[:4] == [FIRST_BACKOFF_S * 2**n for n in range(4)]
+    assert max(pauses) == LONGEST_LOAD_BACKOFF_S
 
 
 @in_virtual_time
