@@ -47,7 +47,9 @@ from protocol.to_balancer import (
 log = structlog.get_logger()
 
 ENGINE_ISSUE = "engine_died"
+LOAD_ISSUE = "model_load_failed"
 TEMPLATE_ISSUE = "chat_template"
+WARM_ISSUE = "keep_warm"
 FLUSH_TIMEOUT_S = 1.0
 MAX_ORDINAL = 1000
 
@@ -79,8 +81,8 @@ class App:
             send_data=self._link.send_data,
             cached=self._cached,
         )
-        warm = [read_warm_prompt(file) for file in settings.keep_warm]
-        self._keep_warm = KeepWarm(warm, self._desk)
+        warm = {str(file): read_warm_prompt(file) for file in settings.keep_warm}
+        self._keep_warm = KeepWarm(warm, self._desk, on_cold=self._on_cold_prompts)
         self._stopping = asyncio.Event()
         self._aborting = asyncio.Event()
         self._idle = asyncio.Event()
@@ -191,7 +193,8 @@ class App:
             queries=model.queries,
             kv_key=model.kv_key,
         )
-        self._heartbeats.clear_issue(ENGINE_ISSUE)
+        for issue in (ENGINE_ISSUE, LOAD_ISSUE):
+            self._heartbeats.clear_issue(issue)
         if model.template:
             self._desk.spawn(self._check_template(model.template))
         self._keep_warm.begin()
@@ -211,7 +214,8 @@ class App:
     def on_died(self, death: EngineDeath) -> None:
         """Its calls are lost; slots come back with the next engine."""
         self._heartbeats.engine_gone()
-        self._heartbeats.raise_issue(ENGINE_ISSUE, death.message)
+        issue = ENGINE_ISSUE if death.phase == "serving" else LOAD_ISSUE
+        self._heartbeats.raise_issue(issue, death.message)
         relay_death(self._desk, death)
 
     async def _check_template(self, template: str) -> None:
@@ -237,6 +241,12 @@ class App:
     def _note_idle(self) -> None:
         if not (len(self._calls) or len(self._queries) or len(self._moves)):
             self._idle.set()
+
+    def _on_cold_prompts(self, problem: str) -> None:
+        if problem:
+            self._heartbeats.raise_issue(WARM_ISSUE, problem, severity="warning")
+        else:
+            self._heartbeats.clear_issue(WARM_ISSUE)
 
     def _on_cache_changed(self) -> None:
         self._heartbeats.cache_changed()

@@ -12,7 +12,7 @@ import structlog
 
 from agent.cached_prefixes import CachedPrefixes
 from agent.engine.loading.cpu import usable_cpus
-from protocol.agent_status import MAX_ISSUES, AgentStatus, Hardware, Issue
+from protocol.agent_status import MAX_ISSUES, AgentStatus, Hardware, Issue, Severity
 from protocol.codec import encode_notification
 from protocol.jsonrpc import CallId
 from protocol.models import ServedModel
@@ -152,9 +152,9 @@ class Heartbeats:
         self._load_progress = None
         self.changed(freed=False)
 
-    def raise_issue(self, code: str, message: str) -> None:
+    def raise_issue(self, code: str, message: str, *, severity: Severity = "error") -> None:
         """Say what is wrong and what to do; the same code replaces the earlier text."""
-        issue = Issue(code=code, message=message[:2000])
+        issue = Issue(code=code, message=message[:2000], severity=severity)
         if self._issues.get(code) == issue or len(self._issues) >= MAX_ISSUES:
             return
         self._issues[code] = issue

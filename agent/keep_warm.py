@@ -2,14 +2,14 @@
 
 A file is a JSON object with `messages` (and `tools`), as a chat request has them, or the plain
 text of a system message. Requests of the default `cache_scope` that begin so are spared the
-prefill. It is a convenience: what cannot be warmed is logged, and serving goes on.
+prefill. It is a convenience: what cannot be warmed is an issue, and serving goes on.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,11 @@ from protocol.to_agent import GenerateTokens
 
 log = structlog.get_logger()
 
+REMEDY = (
+    "Some --keep-warm prompts are not kept warm: requests that begin so are served, but not spared "
+    "the prefill. Mend the file or leave it out, or shorten one that is too long, or give it a "
+    "larger --context or fewer --slots"
+)
 NO_ANSWER = {"add_generation_prompt": False}
 
 
@@ -61,12 +66,18 @@ class KeepWarm:
 
     def __init__(
         self,
-        requests: Sequence[GenerateTokens],
+        requests: Mapping[str, GenerateTokens],
         desk: Desk,
         *,
+        on_cold: Callable[[str], None] = lambda _: None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._requests = tuple(requests)
+        """`requests` by the names of their files. `on_cold` is told which of them are not warm, and
+        why, whenever that changes; nothing (""): none of those that were tried."""
+        self._files = tuple(requests)
+        self._requests = tuple(requests.values())
+        self._on_cold = on_cold
+        self._cold: dict[int, str] = {}
         self._desk = desk
         self._wall_clock = wall_clock
         self._waiting: deque[tuple[int, str]] = deque()
@@ -76,10 +87,18 @@ class KeepWarm:
     def begin(self) -> None:
         """An engine is ready, with nothing in its cache."""
         self._waiting.clear()
+        self._cold.clear()
+        self._on_cold("")
         self._in_engine = 0
         self._engines += 1
-        if self._requests and self._desk.served is not None and self._desk.served.template:
-            self._desk.spawn(self._render(self._desk.served, self._engines))
+        served = self._desk.served
+        if not self._requests or served is None:
+            return
+        if served.template:
+            self._desk.spawn(self._render(served, self._engines))
+        else:
+            for number in range(1, len(self._requests) + 1):
+                self._is_cold(number, "the model has no chat template")
 
     def on_step(self, step: Step) -> None:
         """Go on when a prompt is warm, or when there may be a slot again.
@@ -100,7 +119,7 @@ class KeepWarm:
             if failed.call == self._in_engine:
                 self._give_up(failed.message)
         if any(ended.call == self._in_engine for ended in step.ended):
-            log.info("prompt is kept warm", file=-self._in_engine)
+            log.info("prompt is kept warm", file=self._files[-self._in_engine - 1])
             self._desk.cached.end(self._in_engine, None, completion_tokens=0)
             self._waiting.popleft()
             self._in_engine = 0
@@ -123,7 +142,8 @@ class KeepWarm:
                     served.template, variables, created=int(self._wall_clock())
                 )
             except (TemplateRefused, TemplateBusy, OSError) as error:
-                log.warning("prompt cannot be kept warm", file=number, reason=str(error))
+                if engine == self._engines:
+                    self._is_cold(number, str(error))
                 continue
             rendered.append((-number, prompt))
         if engine == self._engines:
@@ -145,5 +165,10 @@ class KeepWarm:
     def _give_up(self, reason: str) -> None:
         self._in_engine = 0
         number, _ = self._waiting.popleft()
-        log.warning("prompt cannot be kept warm", file=-number, reason=reason)
+        self._is_cold(-number, reason)
         self._next()
+
+    def _is_cold(self, number: int, reason: str) -> None:
+        self._cold[number] = f"{self._files[number - 1]}: {reason}"
+        files = "; ".join(self._cold.values())
+        self._on_cold(f"{REMEDY}: {files}")

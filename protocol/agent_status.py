@@ -11,13 +11,15 @@ from protocol.jsonrpc import CallId
 MAX_ISSUES = 64
 MAX_SLOTS = 4096
 
+Severity = Literal["warning", "error"]
+
 
 class Issue(Struct, frozen=True, kw_only=True):
     """Something an operator should know, with what to do about it."""
 
     code: Annotated[str, Meta(max_length=64)]
     message: Annotated[str, Meta(max_length=2000)]
-    severity: Literal["warning", "error"] = "error"
+    severity: Severity = "error"
 
 
 class Hardware(Struct, frozen=True, kw_only=True):

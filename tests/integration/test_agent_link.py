@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from agent import balancer_link
 from agent.balancer_link import BalancerLink, longest_delay_s
 from agent.errors import RegistrationRefused
 from agent.settings import BalancerAddress
-from protocol.agent_status import AgentStatus
+from protocol.agent_status import AgentStatus, Issue
 from protocol.codec import MAX_FRAME_BYTES, decode_result, encode_request
 from protocol.generation import GenerationRequest
 from protocol.jsonrpc import (
@@ -312,6 +313,40 @@ async def test_a_dead_engine_costs_the_slots_and_is_an_issue_until_it_is_back(
     assert balancer.notifications(IssueRaised)[0].issue.message == "died: SIGKILL"
     assert balancer.notifications(IssueCleared)[0].code == "engine_died"
     assert balancer.links == 1
+
+
+async def test_a_model_that_cannot_be_loaded_is_an_issue_of_its_own(balancer: FakeBalancer) -> None:
+    engine = FakeEngine()
+    async with running_agent(balancer.address, engine):
+        await balancer.registered()
+        await balancer.has_slots(4)
+        engine.die("SIGKILL", phase="loading", stay_dead=True)
+        beat = await balancer.has_slots(0)
+        assert [issue.code for issue in beat.status.issues] == ["model_load_failed"]
+        engine.revive()
+        beat = await balancer.has_slots(4)
+        assert beat.status.issues == ()
+
+
+async def test_a_prompt_that_cannot_be_kept_warm_is_an_issue(
+    balancer: FakeBalancer, tmp_path: Path
+) -> None:
+    file = tmp_path / "system.txt"
+    file.write_text("Be brief.")
+    engine = FakeEngine()
+    engine.refuse_next(RefusalCode.CONTEXT_TOO_LONG, "900 tokens, the context has 512")
+    async with running_agent(balancer.address, engine, keep_warm=(file,)):
+        await balancer.registered()
+        [issue] = await balancer.until(lambda: issues_told(balancer), "the issue")
+    assert (issue.code, issue.severity) == ("keep_warm", "warning")
+    assert f"{file}: 900 tokens, the context has 512" in issue.message
+
+
+def issues_told(balancer: FakeBalancer) -> tuple[Issue, ...]:
+    """Those of the last heartbeat."""
+    return tuple(
+        issue for beat in balancer.notifications(Heartbeat)[-1:] for issue in beat.status.issues
+    )
 
 
 async def test_a_balancer_s_name_that_no_resolver_takes_is_no_crash() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from agent.chat.template import TemplateRenderer
 from agent.commands.calls import Calls
@@ -16,7 +17,7 @@ from agent.commands.queries import Queries
 from agent.commands.served import served
 from agent.engine.frames import Accepted, CacheNews, CallFailed, Ended, Refused, Step, Submit
 from agent.errors import ConfigError, TemplateBusy, TemplateRefused
-from agent.keep_warm import KeepWarm, read_warm_prompt
+from agent.keep_warm import REMEDY, KeepWarm, read_warm_prompt
 from agent.settings import MAX_FILES, BalancerAddress, Settings
 from protocol.agent_status import AgentStatus
 from protocol.chat import Message
@@ -73,7 +74,13 @@ class Warming:
             status=lambda: AgentStatus(seq=1, capacity_version=0, slots_total=4),
             served=served(FACTS, SETTINGS),
         )
-        self.warm = KeepWarm(REQUESTS, self.desk, wall_clock=lambda: 1_700_000_000.9)
+        self.told: list[str] = []
+        self.warm = KeepWarm(
+            dict(zip(("one.txt", "two.txt"), REQUESTS, strict=True)),
+            self.desk,
+            on_cold=self.told.append,
+            wall_clock=lambda: 1_700_000_000.9,
+        )
 
     @property
     def submitted(self) -> list[int]:
@@ -86,7 +93,8 @@ class Warming:
             await self.rendered()
 
     async def rendered(self) -> None:
-        tasks, self._tasks = self._tasks, []
+        tasks = self._tasks.copy()
+        self._tasks.clear()
         await asyncio.gather(*tasks)
 
     def step(self, **news: Any) -> None:
@@ -133,6 +141,34 @@ async def test_a_prompt_that_cannot_be_warmed_does_not_hold_up_the_next(
     await warming.begin()
     warming.step(**news)
     assert warming.submitted == [-1, -2]
+    reason = next(iter(news.values()))[0].message
+    assert warming.told == ["", f"{REMEDY}: one.txt: {reason}"]
+
+
+async def test_every_prompt_that_is_not_warm_is_told_until_the_next_engine_tries_it() -> None:
+    warming = Warming(Renderer())
+    await warming.begin()
+    for call in (-1, -2):
+        warming.step(refused=(Refused(call, RefusalCode.CONTEXT_TOO_LONG, f"{call} is long"),))
+    assert warming.told[-1] == f"{REMEDY}: one.txt: -1 is long; two.txt: -2 is long"
+    await warming.begin()
+    assert warming.told[-1] == ""
+
+
+async def test_without_a_chat_template_no_prompt_is_warm() -> None:
+    warming = Warming(Renderer())
+    warming.desk.served = served(structs.replace(FACTS, chat_template=""), SETTINGS)
+    await warming.begin()
+    assert warming.submitted == []
+    reason = "the model has no chat template"
+    assert warming.told[-1] == f"{REMEDY}: one.txt: {reason}; two.txt: {reason}"
+
+
+async def test_a_prompt_that_finds_no_slot_is_not_told_of() -> None:
+    warming = Warming(Renderer())
+    await warming.begin()
+    warming.step(refused=(Refused(-1, RefusalCode.NO_FREE_SLOT, "full"),))
+    assert warming.told == [""]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +180,7 @@ async def test_a_prompt_that_cannot_be_rendered_costs_neither_the_agent_nor_the_
     warming = Warming(Renderer(error=error))
     await warming.begin()
     assert warming.submitted == [-2]
+    assert warming.told == ["", f"{REMEDY}: one.txt: {error}"]
 
 
 async def test_an_engine_that_dies_while_prompts_are_rendered_gets_none_of_them_twice() -> None:
