@@ -118,6 +118,7 @@ class Churn:
             self._pause(dice.choice(list(self._running)))
         if self._paused and dice.random() < 0.1:
             self._go_on(dice.choice(list(self._paused)))
+        self._queries.texts.collect()
         self._bench.turn()
         self.tally.queries += len(self._queries.turn(self._bench.serving.prompt_budget))
         self.tally.turns += 1
@@ -128,6 +129,7 @@ class Churn:
         for call in list(self._paused):
             self._go_on(call)
         while self._running or self._queries.has_work:
+            self._queries.texts.collect()
             self._bench.turn()
             self.tally.queries += len(self._queries.turn())
             self._look()
@@ -182,7 +184,7 @@ class Churn:
         self._next += 1
 
     def _hopeless(self) -> None:
-        self._submit(chat("word " * 20_000))
+        self._submit(chat("word " * self._dice.choice((900, 1_500, 20_000))))
         self._submit("", sampling=Sampling(temperature=99.0))
 
     def _warm(self) -> None:
@@ -231,8 +233,8 @@ def churn(seconds: float, seed: int, **fields: object) -> Tally:
     log = start_backend()
     settings = options(**fields)
     model = Model(settings, log)
-    bench = checked(EngineBench(model, log, settings))
     queries = Queries(model, settings, log)
+    bench = checked(EngineBench(model, log, settings, texts=queries.texts))
     run = Churn(bench, queries, Random(seed))
     process = psutil.Process(os.getpid())
     started = sampled = time.monotonic()
