@@ -6,8 +6,11 @@ change neither.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
+from balancer.dispatch.waiting_room import Ahead, HoldSeconds, Waiter
 from balancer.errors import (
     AgentLost,
     BalancerError,
@@ -23,25 +26,49 @@ from balancer.errors import (
     RequestCancelled,
     UpstreamFailed,
 )
-from balancer.fleet.roster import Roster
-from balancer.policy.eta import (
-    UNMEASURED_SERVICE_S,
-    retry_after_s,
-    smoothed_service_s,
-    wait_s,
-)
+from balancer.policy.eta import Outlook, Running, retry_after_s
 from balancer.policy.failover import POISON_DEATHS, Verdict
+from balancer.policy.holds import Demand, Held, Holds
 from balancer.settings import Settings
+from protocol.models import ServedModel
 
 ANY_MODEL = ""
 """What a request without `model` asks for: the only model that is served."""
 _SHOWN_MODELS = 20
 
 
+class Crew(Protocol):
+    """What admission reads of an agent."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def slots_total(self) -> int: ...
+
+
+class Fleet(Protocol):
+    """What admission reads of the roster."""
+
+    @property
+    def has_agents(self) -> bool: ...
+
+    @property
+    def had_agents(self) -> bool: ...
+
+    def agents(self) -> Iterable[Crew]: ...
+
+    def candidates(self, model: str) -> Iterable[Crew]: ...
+
+    def served_models(self) -> list[ServedModel]: ...
+
+    def is_remembered(self, model: str) -> bool: ...
+
+
 class Queues(Protocol):
     """What admission reads of the waiting room."""
 
-    def ahead_of(self, queue: str, tenant: str) -> int: ...
+    def ahead_of(self, queue: str, tenant: str, hold_s: HoldSeconds) -> Ahead: ...
 
     def has_room(self, body_bytes: int) -> bool: ...
 
@@ -49,22 +76,51 @@ class Queues(Protocol):
 
 
 class Admission:
-    """Answers for one dispatcher; remembers only how long requests hold a slot."""
+    """Answers for one dispatcher; remembers only how long calls hold slots, and since when."""
 
-    def __init__(self, *, roster: Roster, settings: Settings, queues: Queues) -> None:
+    def __init__(
+        self, *, roster: Fleet, settings: Settings, queues: Queues, now: Callable[[], float]
+    ) -> None:
         self._roster = roster
         self._settings = settings
         self._queues = queues
-        self._service_s: float | None = None
+        self._now = now
+        self._running = Running()
+        self._holds = Holds()
 
-    def on_slot_held(self, seconds: float) -> None:
-        """What estimates of waiting times are made from."""
-        self._service_s = smoothed_service_s(self._service_s, seconds)
+    def on_claimed(self, waiter: Waiter, agent: Crew, model: str) -> float:
+        """A request has a slot of this agent; for how many seconds it should hold it."""
+        hold_s = self._holds.seconds(
+            model,
+            Demand.of_one(waiter.length, waiter.body_bytes),
+            calls=agent.slots_total,
+        )
+        key = waiter.rank[1]
+        self._running.begins(key, agent.name, hold_s=hold_s, now_s=self._now())
+        return hold_s
 
-    @property
-    def usual_service_s(self) -> float:
-        """How long a request holds a slot, as far as is known."""
-        return UNMEASURED_SERVICE_S if self._service_s is None else self._service_s
+    def on_released(
+        self, waiter: Waiter, model: str, *, held_s: float, prompt_s: float, tokens: int
+    ) -> None:
+        """It has it no longer: held for `held_s` seconds, 0 if the agent refused it, of which
+        `prompt_s` before the first of so many tokens."""
+        calls = self._running.ends(waiter.rank[1], now_s=self._now())
+        if held_s > 0:
+            held = Held(
+                length=waiter.length,
+                body_bytes=waiter.body_bytes,
+                prompt_s=prompt_s,
+                rest_s=held_s - prompt_s,
+                tokens=tokens,
+                calls=calls,
+            )
+            self._holds.note(model, held)
+
+    def hold_s(self, model: str) -> HoldSeconds:
+        """What tells how long requests for this model will hold slots, when all are taken."""
+        agents = self._agents_of(model)
+        slots = sum(agent.slots_total for agent in agents)
+        return partial(self._holds.seconds, model, calls=slots / max(len(agents), 1))
 
     def resolved(self, model: str) -> str | None:
         """The name that an agent knows; None while a request without a name has to wait for it."""
@@ -90,40 +146,40 @@ class Admission:
         self, model: str, tenant: str, body_bytes: int, *, left_s: float | None
     ) -> BalancerError | None:
         """Why a request that finds no slot is not let into the waiting room."""
-        retry_s = self.retry_after_s(model, tenant)
+        error = self._reason_not_to_wait(model, tenant, body_bytes, left_s=left_s)
+        if error is not None:
+            error.retry_after_s = self.retry_after_s(model, tenant)
+        return error
+
+    def _reason_not_to_wait(
+        self, model: str, tenant: str, body_bytes: int, *, left_s: float | None
+    ) -> BalancerError | None:
         if self._settings.queue_timeout_s > 0:
             if not self._queues.has_room(body_bytes):
-                return QueueFull(
-                    "too many requests wait; send fewer at once", retry_after_s=retry_s
-                )
+                return QueueFull("too many requests wait; send fewer at once")
             if not self._queues.has_room_for(tenant):
-                return QueueFull(
-                    "too many requests of yours wait; send fewer at once", retry_after_s=retry_s
-                )
+                return QueueFull("too many requests of yours wait; send fewer at once")
             return self._unreachable(model, tenant, left_s)
         if not self._roster.has_agents:
-            return NoAgents("no agent is connected; start one", retry_after_s=retry_s)
+            return NoAgents("no agent is connected; start one")
         if self._slots_of(model) == 0:
-            return ModelUnavailable("no agent can serve the model now", retry_after_s=retry_s)
+            return ModelUnavailable("no agent can serve the model now")
         return QueueFull(
-            "every slot is taken, and waiting is switched off (`queue_timeout_s` is 0)",
-            retry_after_s=retry_s,
+            "every slot is taken, and waiting is switched off (`queue_timeout_s` is 0)"
         )
 
     def _unreachable(self, model: str, tenant: str, left_s: float | None) -> BalancerError | None:
         """Why a request with so much time left need not wait: nobody would begin it in time."""
-        slots = self._slots_of(model)
-        if left_s is None or self._service_s is None or slots == 0:
+        if left_s is None or not self._holds.is_measured(model) or self._slots_of(model) == 0:
             return None
-        ahead = self._queues.ahead_of(model, tenant)
-        expected_s = wait_s(ahead=ahead, slots=slots, service_s=self._service_s)
+        ahead = self._ahead(model, tenant)
+        expected_s = self.outlook(model).start_s(ahead.work_s)
         if expected_s <= left_s:
             return None
         return DeadlineUnreachable(
-            f"{ahead} requests come before this one, so it would begin in {expected_s:.1f} s, past "
-            f"its `timeout` of {left_s:g} s; allow more time, or try again later",
+            f"{ahead.requests} requests come before this one, so it would begin in {expected_s:.1f} "
+            f"s, past its `timeout` of {left_s:g} s; allow more time, or try again later",
             details={"estimated_start_s": round(expected_s, 3)},
-            retry_after_s=self.retry_after_s(model, tenant),
         )
 
     def queue_timeout(self, model: str) -> BalancerError:
@@ -186,25 +242,35 @@ class Admission:
 
     def retry_after_s(self, model: str, tenant: str = "") -> int:
         """When a request of this tenant for this model should find a slot, in whole seconds."""
-        return retry_after_s(
-            ahead=self._queues.ahead_of(model, tenant),
-            slots=self._slots_of(model),
-            service_s=self._service_s,
+        return retry_after_s(self.start_s(model, tenant))
+
+    def start_s(self, model: str, tenant: str) -> float:
+        """When it should, as it is estimated."""
+        return self.outlook(model).start_s(self._ahead(model, tenant).work_s)
+
+    def outlook(self, model: str) -> Outlook:
+        """When slots for this model should become free."""
+        agents = self._agents_of(model)
+        return self._running.outlook(
+            slots=sum(agent.slots_total for agent in agents),
+            agents=[agent.name for agent in agents],
+            now_s=self._now(),
         )
 
-    def start_s(self, model: str, position: int) -> int:
-        """When the one at this position (from 1) should find a slot, in whole seconds."""
-        return retry_after_s(
-            ahead=position - 1, slots=self._slots_of(model), service_s=self._service_s
-        )
+    def _ahead(self, model: str, tenant: str) -> Ahead:
+        return self._queues.ahead_of(model, tenant, self.hold_s(model))
 
     def cancelled(self) -> BalancerError:
         """An operator ended the request."""
         return RequestCancelled("an operator cancelled this request")
 
     def _slots_of(self, model: str) -> int:
-        agents = self._roster.agents() if model == ANY_MODEL else self._roster.candidates(model)
-        return sum(agent.slots_total for agent in agents)
+        return sum(agent.slots_total for agent in self._agents_of(model))
+
+    def _agents_of(self, model: str) -> list[Crew]:
+        if model == ANY_MODEL:
+            return list(self._roster.agents())
+        return list(self._roster.candidates(model))
 
     def _served_names(self) -> list[str]:
         served = self._roster.served_models()

@@ -26,7 +26,7 @@ class Conductor(Protocol):
     def on_first_token(self, agent: Agent) -> None:
         """A call got its first token from this agent."""
 
-    def on_claimed(self, relay: Relay) -> float:
+    def on_claimed(self, relay: Relay, agent: Agent) -> float:
         """It has a slot; what its tenant is charged for it, in milliseconds."""
 
     def on_slot_held(self, relay: Relay, seconds: float, *, charged_ms: float) -> None:

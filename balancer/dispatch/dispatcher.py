@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
 from collections.abc import Callable
 from itertools import islice
+from math import ceil
 
 import structlog
 
@@ -29,6 +29,7 @@ from balancer.fleet.agent import Agent
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
 from balancer.policy import failover
+from balancer.policy.eta import Outlook
 from balancer.policy.failover import Breakage, RetryBudget
 from balancer.policy.fairness import Shares
 from balancer.policy.identity.principal import Principal
@@ -75,7 +76,7 @@ class Dispatcher:
             shares=self._shares,
             on_change=self._publish_waiting,
         )
-        self._admission = Admission(roster=roster, settings=settings, queues=self._room)
+        self._admission = Admission(roster=roster, settings=settings, queues=self._room, now=now)
         self._choice = Choice(
             roster=roster,
             admission=self._admission,
@@ -161,12 +162,14 @@ class Dispatcher:
             key=lambda relay: relay.ordinal,
         )
         rows = [relay.snapshot() for relay in running]
-        positions: Counter[str] = Counter()
-        for relay in self._room.in_order(self._room.queues):
-            positions[relay.queue] += 1
-            position = positions[relay.queue]
-            start_s = self._admission.start_s(relay.model, position)
-            rows.append(relay.snapshot(position=position, estimated_start_s=start_s))
+        outlooks: dict[str, Outlook] = {}
+        for queue in self._room.queues:
+            hold_s = self._admission.hold_s(queue)
+            for relay, ahead in self._room.expected_order(queue, hold_s):
+                if relay.model not in outlooks:
+                    outlooks[relay.model] = self._admission.outlook(relay.model)
+                start_s = max(1, ceil(outlooks[relay.model].start_s(ahead.work_s)))
+                rows.append(relay.snapshot(position=ahead.requests + 1, estimated_start_s=start_s))
         return rows
 
     def route(self, request_id: str) -> Route | None:
@@ -251,17 +254,22 @@ class Dispatcher:
         if not agent.health.is_well or agent.health.has_failed:
             self._roster.note_success(agent)
 
-    def on_claimed(self, relay: Relay) -> float:
-        """Charge the tenant what a call usually takes; in milliseconds."""
-        usual_ms = 1000 * self._admission.usual_service_s
-        self._shares.starts(relay.tenant, usual_ms)
-        return usual_ms
+    def on_claimed(self, relay: Relay, agent: Agent) -> float:
+        """Charge the tenant what the call should take; in milliseconds."""
+        hold_ms = 1000 * self._admission.on_claimed(relay, agent, relay.model)
+        self._shares.starts(relay.tenant, hold_ms)
+        return hold_ms
 
     def on_slot_held(self, relay: Relay, seconds: float, *, charged_ms: float) -> None:
         """Settle what the tenant was charged; estimates of waiting times are made from it, too."""
         self._shares.charge(relay.tenant, 1000 * seconds - charged_ms)
-        if seconds > 0:
-            self._admission.on_slot_held(seconds)
+        self._admission.on_released(
+            relay,
+            relay.model,
+            held_s=seconds,
+            prompt_s=relay.times.prompt_s(held_s=seconds),
+            tokens=relay.so_far.count_here,
+        )
 
     def retry_after_s(self, model: str) -> int:
         """When a request for this model should find a slot, in whole seconds."""

@@ -38,6 +38,7 @@ from balancer.errors import (
 from balancer.fleet.agent import Agent
 from balancer.observability.metrics import Metrics
 from balancer.policy.failover import Breakage, Trail
+from balancer.policy.holds import length_class
 from balancer.policy.stall import Stall
 from protocol.errors import FrameTooLarge
 from protocol.generation import GenerationRequest, SamplerState, StepDelta, TokenLogprob
@@ -87,6 +88,7 @@ class Relay:
         self.model = self._model_here = request.model
         self.tenant = tenant
         self.body_bytes = body_bytes
+        self.length = length_class(request.max_tokens)
         self.request_id = request_id
         self.route = route
         self.so_far = SoFar()
@@ -259,7 +261,7 @@ class Relay:
             self.fail(InvalidRequest("the request holds text that is not valid Unicode"))
         else:
             self._agent = agent
-            self._charged_ms = self._conductor.on_claimed(self)
+            self._charged_ms = self._conductor.on_claimed(self, agent)
             agent.cached.expect(self.prefix_chain)
             if self._is_paused:
                 agent.link.pause(self._call_id)

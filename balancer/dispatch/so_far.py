@@ -22,6 +22,11 @@ class SoFar:
         return len(self.token_ids) == self._tokens_before
 
     @property
+    def count_here(self) -> int:
+        """Tokens of the agent that works on it now."""
+        return len(self.token_ids) - self._tokens_before
+
+    @property
     def resume_key(self) -> str | None:
         """Of the agents that can go on with the tokens; None while there are none, "" where the
         agent named none: then nobody can."""

@@ -16,6 +16,7 @@ class Times:
         self.arrived_s = self.waits_since_s = now()
         self._started_s = self._claimed_s = self.arrived_s
         self._first_token_s: float | None = None
+        self._first_here_s: float | None = None
         self._broke_s: float | None = None
         self._left_s: float | None = None
 
@@ -35,6 +36,11 @@ class Times:
         first_s = self._first_token_s
         return 0.0 if first_s is None else (first_s - self.arrived_s) * 1000
 
+    def prompt_s(self, *, held_s: float) -> float:
+        """Of the time that the latest slot was held, what was before its first token."""
+        first_s = self._first_here_s
+        return held_s if first_s is None else first_s - self._claimed_s
+
     def queue_ms(self, *, is_waiting: bool) -> float:
         """From its arrival to the claim of its first slot, or until now."""
         until_s = self._now() if is_waiting else self._started_s
@@ -43,12 +49,13 @@ class Times:
     def claimed(self, *, is_first: bool) -> None:
         """It has a slot; `is_first`: no agent has worked on it before."""
         self._claimed_s = self._now()
+        self._first_here_s = None
         if is_first:
             self._started_s = self._claimed_s
 
     def first_token_here(self) -> None:
         """The agent that works on it now gave its first token."""
-        now = self._now()
+        now = self._first_here_s = self._now()
         if self._first_token_s is None:
             self._first_token_s = now
         if self._broke_s is not None:

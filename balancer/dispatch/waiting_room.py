@@ -8,12 +8,13 @@ started and refused returns to where it stood.
 from __future__ import annotations
 
 import heapq
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from balancer.policy.fairness import Shares
+from balancer.policy.holds import Demand
 
 Rank = tuple[int, int]
 """Whether it has not begun yet (0 or 1), and its place in the order of arrival, unique."""
@@ -35,9 +36,23 @@ class Waiter(Protocol):
     @property
     def body_bytes(self) -> int: ...
 
+    @property
+    def length(self) -> int:
+        """The class of its `max_tokens` (`policy.holds.length_class`)."""
+
 
 AnyWaiter = TypeVar("AnyWaiter", bound=Waiter)
+_SHORTEST_HOLD_S = 0.001
 OnChange = Callable[[int, int], None]
+HoldSeconds = Callable[[Demand], float]
+"""How long what is asked for will hold slots, in seconds of one slot."""
+
+
+class Ahead(NamedTuple):
+    """What is served before someone, about."""
+
+    requests: int
+    work_s: float
 
 
 class WaitingRoom(Generic[AnyWaiter]):
@@ -60,6 +75,7 @@ class WaitingRoom(Generic[AnyWaiter]):
         self._shares = shares
         self._on_change = on_change
         self._queues: dict[str, dict[str, OrderedDict[Rank, AnyWaiter]]] = {}
+        self._demands: dict[str, dict[str, Demand]] = {}
         self._lengths: Counter[str] = Counter()
         self._of_tenants: Counter[str] = Counter()
         self._waiting = 0
@@ -82,14 +98,48 @@ class WaitingRoom(Generic[AnyWaiter]):
         """How many wait for this model."""
         return self._lengths[queue]
 
-    def ahead_of(self, queue: str, tenant: str) -> int:
-        """How many of this model are served before a newcomer of this tenant, about: its own, and
-        of each other tenant as many and one."""
-        tenants = self._queues.get(queue, {})
-        own = len(tenants.get(tenant, ()))
-        return own + sum(
-            min(len(line), own + 1) for name, line in tenants.items() if name != tenant
-        )
+    def ahead_of(self, queue: str, tenant: str, hold_s: HoldSeconds) -> Ahead:
+        """What of this model is served before a newcomer of this tenant, if nobody else comes: all
+        of its own, and of each other tenant what starts until that has been given as much."""
+        demands = self._demands.get(queue, {})
+        count, work_s = 0, 0.0
+        if own := demands.get(tenant):
+            count, work_s = own.count, hold_s(own)
+        until_ms = self._shares.entry_ms(tenant) + 1000 * work_s
+        for other, demand in demands.items():
+            behind_ms = until_ms - self._shares.service_ms(other)
+            if other == tenant or behind_ms < 0:
+                continue
+            each_s = max(hold_s(demand) / demand.count, _SHORTEST_HOLD_S)
+            served = min(demand.count, 1 + int(behind_ms / (1000 * each_s)))
+            count += served
+            work_s += served * each_s
+        return Ahead(count, work_s)
+
+    def expected_order(self, queue: str, hold_s: HoldSeconds) -> Iterator[tuple[AnyWaiter, Ahead]]:
+        """All who wait for this model as they should come to be served, and what goes before each.
+        Nothing may change meanwhile."""
+        given_ms: defaultdict[str, float] = defaultdict(float)
+
+        def turn(waiter: AnyWaiter) -> tuple[int, float, int]:
+            is_new, service_ms, ordinal = self._turn(waiter)
+            return is_new, service_ms + is_new * given_ms[waiter.tenant], ordinal
+
+        lines = [iter(line.values()) for line in self._queues.get(queue, {}).values()]
+        turns = [(turn(head), head, line) for line in lines for head in islice(line, 1)]
+        heapq.heapify(turns)
+        count, work_s = 0, 0.0
+        while turns:
+            _, waiter, line = turns[0]
+            yield waiter, Ahead(count, work_s)
+            needs_s = hold_s(Demand.of_one(waiter.length, waiter.body_bytes))
+            count, work_s = count + 1, work_s + needs_s
+            given_ms[waiter.tenant] += 1000 * needs_s
+            following = next(line, None)
+            if following is None:
+                heapq.heappop(turns)
+            else:
+                heapq.heapreplace(turns, (turn(following), following, line))
 
     def has_room(self, body_bytes: int) -> bool:
         """Whether one more newcomer may wait."""
@@ -169,6 +219,7 @@ class WaitingRoom(Generic[AnyWaiter]):
     def _count(self, waiter: AnyWaiter, change: int) -> None:
         self._waiting += change
         self._bytes += change * waiter.body_bytes
+        self._count_demand(waiter, change)
         for counts, name in ((self._lengths, waiter.queue), (self._of_tenants, waiter.tenant)):
             counts[name] += change
             if not counts[name]:
@@ -178,6 +229,19 @@ class WaitingRoom(Generic[AnyWaiter]):
         else:
             self._shares.waits_no_more(waiter.tenant)
         self._on_change(self._waiting, self._bytes)
+
+    def _count_demand(self, waiter: AnyWaiter, change: int) -> None:
+        demands = self._demands.setdefault(waiter.queue, {})
+        if change > 0:
+            demand = demands.setdefault(waiter.tenant, Demand())
+            demand.add(waiter.length, waiter.body_bytes)
+            return
+        demand = demands[waiter.tenant]
+        demand.remove(waiter.length, waiter.body_bytes)
+        if not demand.lengths:
+            del demands[waiter.tenant]
+        if not demands:
+            del self._demands[waiter.queue]
 
     @staticmethod
     def _restore_order(queue: OrderedDict[Rank, AnyWaiter], rank: Rank) -> None:

@@ -2,10 +2,11 @@
 
 Service is time that a tenant's calls held slots, as measured, over its weight. A call is charged
 what calls usually take when it starts, so that nobody takes all slots before anything is measured,
-and corrected to what it took when it ends. Who begins to wait is lifted to the least served of
-those who wait already, without any to whoever started last: idleness earns no credit, and nobody
-owes for slots that no one else wanted (the lift of the virtual token counter in Sheng et al.,
-"Fairness in Serving Large Language Models", OSDI 2024). docs/fairness.md derives the bound.
+and corrected to what it took when it ends. Who begins to wait is lifted to what the tenant had that
+started last, before it started: idleness earns no credit, nobody owes for slots that no one else
+wanted, and who asks for less than its share is served before those who ask for more (start-time
+fair queueing, Goyal et al. 1996, with the measured service of Sheng et al., "Fairness in Serving
+Large Language Models", OSDI 2024). docs/fairness.md derives the bound.
 """
 
 from __future__ import annotations
@@ -31,9 +32,8 @@ class Shares:
         if tenant in self._waiting:
             self._waiting[tenant] += 1
             return
-        least = min((self._service_ms[one] for one in self._waiting), default=self._floor_ms)
         self._waiting[tenant] = 1  # before it is set: who waits is not forgotten
-        self._set(tenant, max(self.service_ms(tenant), least))
+        self._set(tenant, self.entry_ms(tenant))
 
     def waits_no_more(self, tenant: str) -> None:
         """One less, whatever became of it."""
@@ -55,6 +55,14 @@ class Shares:
     def service_ms(self, tenant: str) -> float:
         """What the tenant was given; one never heard of has what whoever started last had."""
         return self._service_ms.get(tenant, self._floor_ms)
+
+    def entry_ms(self, tenant: str) -> float:
+        """What the tenant has once it waits: its own, lifted to the floor.
+
+        Not to the least of those who wait: that is the floor and what the last start was charged,
+        so whoever sends one short request after the other would stand behind each time.
+        """
+        return max(self.service_ms(tenant), self._floor_ms)
 
     def _set(self, tenant: str, service_ms: float) -> None:
         self._service_ms[tenant] = service_ms

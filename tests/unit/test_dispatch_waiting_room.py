@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from balancer.dispatch.waiting_room import OnChange, WaitingRoom
 from balancer.policy.fairness import Shares
+from balancer.policy.holds import Demand
 
 
 class Guest(Struct, frozen=True):
@@ -16,6 +17,7 @@ class Guest(Struct, frozen=True):
     body_bytes: int = 10
     tenant: str = "one"
     has_begun: bool = False
+    length: int = 0
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -161,3 +163,71 @@ def test_every_change_is_told() -> None:
     rooms.enter(Guest(1))
     rooms.leave(Guest(1))
     assert told == [(1, 10), (0, 0)]
+
+
+# --- who comes before whom ---
+
+
+def a_second_each(demand: Demand) -> float:
+    """What requests are expected to take in these tests."""
+    return float(demand.count)
+
+
+def test_the_expected_order_goes_on_charging_whoever_is_served() -> None:
+    rooms = room()
+    for ordinal in range(4):
+        rooms.enter(Guest(ordinal, tenant="crowd"))
+    for ordinal in (4, 5):
+        rooms.enter(Guest(ordinal, tenant="late"))
+    expected = list(rooms.expected_order("demo", a_second_each))
+    assert [guest.ordinal for guest, _ in expected] == [0, 4, 1, 5, 2, 3]
+    assert [ahead.requests for _, ahead in expected] == list(range(6))
+    assert [ahead.work_s for _, ahead in expected] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_what_has_begun_is_expected_first() -> None:
+    rooms = room()
+    for ordinal in (1, 2, 3):
+        rooms.enter(Guest(ordinal, tenant="a"))
+    rooms.enter(Guest(9, tenant="a", has_begun=True))
+    rooms.enter(Guest(8, tenant="b", has_begun=True))
+    rooms.enter(Guest(10, tenant="b"))
+    order = [guest.ordinal for guest, _ in rooms.expected_order("demo", a_second_each)]
+    assert order == [8, 9, 1, 10, 2, 3]
+
+
+def test_nobody_is_expected_where_nobody_waits() -> None:
+    assert list(room().expected_order("demo", a_second_each)) == []
+    assert room().ahead_of("demo", "one", a_second_each) == (0, 0.0)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), max_size=20),
+    st.sampled_from("abcd"),
+)
+def test_a_newcomer_finds_before_it_whom_it_would_stand_behind(
+    guests: list[tuple[str, int]], tenant: str
+) -> None:
+    shares = Shares()
+    rooms = room(shares=shares)
+    for ordinal, (other, given_s) in enumerate(guests):
+        rooms.enter(Guest(ordinal, tenant=other))
+        shares.charge(other, 1000.0 * given_s)
+    said = rooms.ahead_of("demo", tenant, a_second_each)
+    newcomer = Guest(len(guests), tenant=tenant)
+    rooms.enter(newcomer)
+    (found,) = (
+        ahead for guest, ahead in rooms.expected_order("demo", a_second_each) if guest is newcomer
+    )
+    assert said == found
+
+
+def test_a_short_request_stands_behind_few_long_ones_of_a_crowd() -> None:
+    shares = Shares()
+    rooms = room(shares=shares)
+    for ordinal in range(50):
+        rooms.enter(Guest(ordinal, tenant="crowd", body_bytes=100))
+    shares.starts("crowd", 10_000.0)
+    assert rooms.ahead_of("demo", "lonely", lambda demand: demand.body_bytes) == (0, 0.0)
+    rooms.enter(Guest(60, tenant="lonely", body_bytes=1))
+    assert rooms.ahead_of("demo", "lonely", lambda demand: demand.body_bytes) == (1, 1.0)

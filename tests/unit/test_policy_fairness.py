@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import heapq
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.policy.fairness import MOST_TENANTS, Shares
+from tests.benchmarks.simulate.fairness import short_waits, two_crowds
+from tests.benchmarks.simulate.site import Size
+from tests.benchmarks.simulate.speed import Speed
 
 
 class Slots:
@@ -16,16 +20,15 @@ class Slots:
     def __init__(self, slots: int, *, estimate_ms: float) -> None:
         self.shares = Shares()
         self.given_ms: dict[str, float] = {}
-        self.waited_ms: dict[str, list[float]] = {}
         self.now_ms = 0.0
         self._slots = slots
         self._estimate_ms = estimate_ms
-        self._waiting: dict[str, list[tuple[float, float]]] = {}
+        self._waiting: dict[str, list[float]] = {}
         self._running: list[tuple[float, str, float]] = []
 
     def ask(self, tenant: str, took_ms: float) -> None:
         self.shares.begins_to_wait(tenant)
-        self._waiting.setdefault(tenant, []).append((self.now_ms, took_ms))
+        self._waiting.setdefault(tenant, []).append(took_ms)
         self._start()
 
     def go_on(self, until_ms: float) -> None:
@@ -40,10 +43,9 @@ class Slots:
         while len(self._running) < self._slots and any(self._waiting.values()):
             waiting = (tenant for tenant, calls in self._waiting.items() if calls)
             tenant = min(waiting, key=self.shares.service_ms)
-            since_ms, took_ms = self._waiting[tenant].pop(0)
+            took_ms = self._waiting[tenant].pop(0)
             self.shares.waits_no_more(tenant)
             self.shares.starts(tenant, self._estimate_ms)
-            self.waited_ms.setdefault(tenant, []).append(self.now_ms - since_ms)
             heapq.heappush(self._running, (self.now_ms + took_ms, tenant, took_ms))
 
 
@@ -71,7 +73,7 @@ def test_services_of_busy_tenants_differ_by_no_more_than_the_bound(
             site.ask(f"tenant-{number}", took_ms)
     site.go_on(15_000.0)
     given_ms = [site.given_ms.get(f"tenant-{number}", 0.0) for number in range(len(durations))]
-    bound = (3 * slots + 1) * max(*durations, estimate_ms)
+    bound = (3 * slots + 1) * max(*durations, estimate_ms)  # they begin at equal counters
     assert max(given_ms) - min(given_ms) <= bound
 
 
@@ -100,15 +102,31 @@ def test_idleness_earns_no_credit() -> None:
     assert abs(site.given_ms["busy"] - before_ms - site.given_ms["back"]) <= 4000.0
 
 
-def test_a_short_request_now_and_then_hardly_waits_for_a_crowd_of_long_ones() -> None:
-    site = Slots(8, estimate_ms=5000.0)
-    for _ in range(200):
-        site.ask("crowd", 8000.0)
-    for second in range(1, 100):
-        site.go_on(1000.0 * second)
-        site.ask("lonely", 200.0)
-    waits = sorted(site.waited_ms["lonely"])
-    assert waits[len(waits) // 2] <= 8000.0
+@pytest.mark.parametrize("slots", [1, 4, 8])
+def test_a_crowd_does_not_hold_up_who_sends_a_short_request_each_second(slots: int) -> None:
+    speed = Speed(block_ms=40.0, token_ms=10.0, slot_ms=2.0)
+    waits = short_waits(Size(slots=slots), speed, short_requests=400)
+    assert 0 < waits.crowded_s <= 2 * waits.just_full_s
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_crowds_with_long_and_with_short_calls_are_given_the_same_within_the_bound(
+    slots: int,
+) -> None:
+    speed = Speed(block_ms=40.0, token_ms=10.0, slot_ms=2.0)
+    apart = two_crowds(Size(slots=slots), speed, for_s=300.0)
+    assert 0 < apart.seconds <= apart.bound_s
+
+
+def test_who_asks_for_less_than_its_share_is_served_before_a_crowd_each_time() -> None:
+    shares = Shares()
+    shares.begins_to_wait("crowd")
+    for _ in range(3):
+        shares.starts("crowd", 5000.0)
+        shares.begins_to_wait("lonely")
+        assert shares.service_ms("lonely") < shares.service_ms("crowd")
+        shares.waits_no_more("lonely")
+        shares.starts("lonely", 100.0)
 
 
 def test_a_weight_of_two_gets_twice_as_much() -> None:
@@ -140,4 +158,4 @@ def test_of_tenants_who_wait_none_is_forgotten_however_many_they_are() -> None:
     for number in range(4):
         shares.begins_to_wait(str(number))
         shares.charge(str(number), 1.0 + number)
-    assert [shares.service_ms(str(number)) for number in range(4)] == [1.0, 3.0, 4.0, 5.0]
+    assert [shares.service_ms(str(number)) for number in range(4)] == [1.0, 2.0, 3.0, 4.0]

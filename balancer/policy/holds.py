@@ -1,0 +1,183 @@
+"""How long a call will hold its slot: the tokens expected of it, and what prompts and tokens took.
+
+A prompt is counted by its request's bytes, an answer by its tokens; how many tokens are expected is
+a mean over the answers to requests that allowed about as many. What a byte and a token take grows
+with the calls beside it on its agent: a line through what was measured says how it will be when all
+slots are taken, before they were. All of it by model, newer calls counting more. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+
+from msgspec import Struct
+
+UNMEASURED_HOLD_S = 5.0
+"""What a call is taken to need until one was measured."""
+MOST_MODELS = 256
+"""Of which something is remembered: the latest."""
+ANY_LENGTH = 0
+_LONGEST = 1 << 31
+_LEAST_PROMPT_BYTES = 512
+"""Added to each request's: an empty one takes its time, too."""
+_SAME = 1e-6
+_KEPT = 0.98
+"""What remains of what was known with each call: about the last hundred count."""
+
+
+def length_class(max_tokens: int | None) -> int:
+    """`max_tokens` rounded up to a power of two, `ANY_LENGTH` where there is no limit: requests of
+    one class are expected to get equally long answers."""
+    return ANY_LENGTH if max_tokens is None else 1 << (min(max_tokens, _LONGEST) - 1).bit_length()
+
+
+class Demand:
+    """What several requests ask for together."""
+
+    def __init__(self) -> None:
+        self.lengths: Counter[int] = Counter()
+        self.body_bytes = 0
+
+    @classmethod
+    def of_one(cls, length: int, body_bytes: int) -> Demand:
+        """A single request's."""
+        demand = cls()
+        demand.add(length, body_bytes)
+        return demand
+
+    @property
+    def count(self) -> int:
+        """How many requests they are."""
+        return self.lengths.total()
+
+    def add(self, length: int, body_bytes: int) -> None:
+        """One more, of this length class."""
+        self.lengths[length] += 1
+        self.body_bytes += body_bytes
+
+    def remove(self, length: int, body_bytes: int) -> None:
+        """One that was added before."""
+        self.lengths[length] -= 1
+        if not self.lengths[length]:
+            del self.lengths[length]
+        self.body_bytes -= body_bytes
+
+
+class Ratio:
+    """A mean of quotients, each weighing as much as its divisor."""
+
+    def __init__(self) -> None:
+        self._dividends = self._divisors = 0.0
+
+    @property
+    def value(self) -> float | None:
+        """None before anything was measured."""
+        return self._dividends / self._divisors if self._divisors else None
+
+    def note(self, dividend: float, divisor: float) -> None:
+        """Measured once more."""
+        self._dividends = _KEPT * self._dividends + dividend
+        self._divisors = _KEPT * self._divisors + divisor
+
+
+class Line:
+    """Costs that grow evenly with the calls at work together, by weighted least squares."""
+
+    def __init__(self) -> None:
+        self._units = self._calls = self._squares = self._cost = self._cost_calls = 0.0
+
+    def note(self, cost: float, *, units: float, calls: float) -> None:
+        """So many units cost so much, with so many calls at work."""
+        self._units = _KEPT * self._units + units
+        self._calls = _KEPT * self._calls + units * calls
+        self._squares = _KEPT * self._squares + units * calls * calls
+        self._cost = _KEPT * self._cost + cost
+        self._cost_calls = _KEPT * self._cost_calls + cost * calls
+
+    def value(self, calls: float) -> float | None:
+        """What a unit costs with so many calls at work; None before anything was measured. More
+        calls make it no cheaper, and twice as many no more than twice as dear: an engine that
+        works on several at once is no slower than one that takes turns."""
+        if not self._units:
+            return None
+        usual, at = self._cost / self._units, self._calls / self._units
+        spread = self._squares / self._units - at * at
+        if spread <= _SAME * at * at:
+            return usual
+        slope = (self._cost_calls / self._units - usual * at) / spread
+        return usual + min(max(slope, 0.0), usual / at) * (calls - at)
+
+
+class Held(Struct, frozen=True, kw_only=True):
+    """What a call took."""
+
+    length: int
+    """The class of its `max_tokens`."""
+    body_bytes: int
+    prompt_s: float
+    """Until its first token, or until its end where there was none."""
+    rest_s: float
+    tokens: int
+    """Those that the agent gave."""
+    calls: float
+    """At work on its agent on average, itself among them."""
+
+
+class Holds:
+    """What calls of each model took. A model that was never measured is taken to be as all are."""
+
+    def __init__(self) -> None:
+        self._of_all = _Pace()
+        self._of_models: OrderedDict[str, _Pace] = OrderedDict()
+
+    def is_measured(self, model: str) -> bool:
+        """Whether estimates for this model rest on its own calls."""
+        return model in self._of_models
+
+    def note(self, model: str, held: Held) -> None:
+        """A call is over."""
+        pace = self._of_models.setdefault(model, _Pace())
+        self._of_models.move_to_end(model)
+        while len(self._of_models) > MOST_MODELS:
+            self._of_models.popitem(last=False)
+        pace.note(held)
+        self._of_all.note(held)
+
+    def seconds(self, model: str, demand: Demand, *, calls: float) -> float:
+        """How long all of it will hold slots, in seconds of one slot, with so many calls at work
+        on each agent."""
+        return self._of_models.get(model, self._of_all).seconds(demand, calls)
+
+
+class _Pace:
+    """What calls of one model took."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[int, Ratio] = {}
+        self._tokens_of_all = Ratio()
+        self._prompt_byte_s = Line()
+        self._token_s = Line()
+
+    def note(self, held: Held) -> None:
+        self._tokens.setdefault(held.length, Ratio()).note(held.tokens, 1)
+        self._tokens_of_all.note(held.tokens, 1)
+        prompt_bytes = held.body_bytes + _LEAST_PROMPT_BYTES
+        self._prompt_byte_s.note(held.prompt_s, units=prompt_bytes, calls=held.calls)
+        self._token_s.note(held.rest_s, units=held.tokens, calls=held.calls)
+
+    def seconds(self, demand: Demand, calls: float) -> float:
+        byte_s = self._prompt_byte_s.value(calls)
+        if byte_s is None:
+            return UNMEASURED_HOLD_S * demand.count
+        token_s = self._token_s.value(calls) or 0.0
+        tokens = sum(count * self._expected(length) for length, count in demand.lengths.items())
+        prompt_bytes = demand.body_bytes + _LEAST_PROMPT_BYTES * demand.count
+        return byte_s * prompt_bytes + token_s * tokens
+
+    def _expected(self, length: int) -> float:
+        """Tokens of an answer of this class; of one never seen, what all have within its limit."""
+        known = self._tokens.get(length)
+        if known is not None:
+            return known.value or 0.0
+        usual = self._tokens_of_all.value or 0.0
+        return usual if length == ANY_LENGTH else min(usual, length)
