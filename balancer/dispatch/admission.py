@@ -177,8 +177,9 @@ class Admission:
         if expected_s <= left_s:
             return None
         return DeadlineUnreachable(
-            f"{ahead.requests} requests come before this one, so it would begin in {expected_s:.1f} "
-            f"s, past its `timeout` of {left_s:g} s; allow more time, or try again later",
+            f"{ahead.requests} requests come before this one, so it would begin in "
+            f"{expected_s:.1f} s, past its `timeout` of {left_s:g} s; allow more time, or try "
+            "again later",
             details={"estimated_start_s": round(expected_s, 3)},
         )
 

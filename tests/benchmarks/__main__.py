@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from tests.benchmarks import bench_engine_step, bench_gateway, bench_recovery
+from tests.benchmarks import bench_engine_step, bench_gateway, bench_recovery, bench_waiting
 from tests.benchmarks.peers import __main__ as peers
+from tests.benchmarks.simulate import __main__ as simulate
 
 SHORT = ("--quick", "--starts", "1", "--pairs", "2")
+SIMULATED = (["policies", "--requests", "5000"], ["fairness", "--seconds", "500"], ["estimate"])
 COMPARED = ("decode", "shared_prefix", "long_prompt")
 
 
@@ -14,6 +16,11 @@ def main() -> None:
     for benchmark in (bench_engine_step, bench_gateway, bench_recovery):
         print(f"\n== {(benchmark.__doc__ or '').splitlines()[0]}", flush=True)
         benchmark.main()
+    print("\n== Waiting on real processes, in short", flush=True)
+    bench_waiting.main(["--seconds", "10", "--waiting", "20"])
+    print("\n== The balancer under a virtual clock (docs/simulator.md)", flush=True)
+    for command in SIMULATED:
+        simulate.main(command)
     print("\n== Beside llama-server, in short (docs/benchmarks.md: the real form)", flush=True)
     peers.main([*COMPARED, *SHORT, "--label", "short"])
 

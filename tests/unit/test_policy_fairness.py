@@ -73,7 +73,7 @@ def test_services_of_busy_tenants_differ_by_no_more_than_the_bound(
             site.ask(f"tenant-{number}", took_ms)
     site.go_on(15_000.0)
     given_ms = [site.given_ms.get(f"tenant-{number}", 0.0) for number in range(len(durations))]
-    bound = (3 * slots + 1) * max(*durations, estimate_ms)  # they begin at equal counters
+    bound = (3 * slots + 1) * max(*durations, estimate_ms)  # all are charged the same
     assert max(given_ms) - min(given_ms) <= bound
 
 

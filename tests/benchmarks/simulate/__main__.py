@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 from balancer.policy.routing.table import POLICIES
@@ -67,22 +68,38 @@ def fairness(arguments: argparse.Namespace) -> None:
 
 def estimate(arguments: argparse.Namespace) -> None:
     """Estimated and actual starts of requests that wait."""
-    print("median of |estimated - actual| / actual start")
-    print("agents   slots   waiting   GET /requests   at arrival")
-    for agents, slots in ((1, 1), (1, 4), (1, 8), (4, 8), (16, 8)):
-        found = starts(
-            Size(agents=agents, slots=slots),
+    for rush in (2.0, inf):
+        print(
+            f"{arguments.waiting} requests wait, asked for at {rush:g} times the rate that can be "
+            "answered: median of |estimated - actual| / actual"
+        )
+        print("                  20 tenants                    one tenant")
+        print("agents   slots    GET /requests   at arrival    GET /requests   at arrival")
+        for agents, slots in ((1, 1), (1, 4), (1, 8), (4, 8), (16, 8)):
+            _estimate(Size(agents, slots), rush, arguments)
+
+
+def _estimate(size: Size, rush: float, arguments: argparse.Namespace) -> None:
+    many, one = (
+        starts(
+            size,
             load(),
             waiting=arguments.waiting,
+            rush=rush,
+            tenants=tenants,
             seed=arguments.seed,
         )
-        print(
-            f"{agents:6d} {slots:7d} {len(found.listed):9d} {100 * found.listed_error():13.1f} % "
-            f"{100 * found.arrival_error():10.1f} %"
-        )
-        for name, pairs in (("listed", found.listed), ("at-arrival", found.at_arrival)):
-            title = f"{agents} agent(s) of {slots} slots: {name}"
-            _write(f"simulate-estimate-{agents}x{slots}-{name}.svg", plot.estimates(title, pairs))
+        for tenants in (20, 1)
+    )
+    errors = (many.listed_error(), many.arrival_error(), one.listed_error(), one.arrival_error())
+    first, second, third, fourth = (f"{100 * error:5.1f} %" for error in errors)
+    print(
+        f"{size.agents:6d} {size.slots:7d} {first:>16s} {second:>12s} {third:>16s} {fourth:>12s}",
+        flush=True,
+    )
+    where = f"{size.agents}x{size.slots}-{'burst' if rush == inf else 'overload'}"
+    title = f"{size.agents} agent(s) of {size.slots} slots, by GET /requests"
+    _write(f"simulate-estimate-{where}.svg", plot.estimates(title, many.listed))
 
 
 def capacity(arguments: argparse.Namespace) -> None:
@@ -153,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     scene.add_argument("--cache-blocks", type=int, default=400, help="of an agent")
     scene.add_argument("--requests", type=int, default=20_000)
     scene.add_argument("--tenants", type=int, default=100)
-    scene.add_argument("--load", type=float, default=0.7, help="of what could be answered at most")
+    scene.add_argument("--load", type=float, default=0.5, help="of what could be answered at most")
     scene.add_argument("--rate", type=float, help="requests a second, in place of --load")
     scene.add_argument("--failure-s", type=float, default=0.0, help="between two; 0: nobody dies")
     scene.add_argument("--policies", nargs="*", choices=names, default=names)

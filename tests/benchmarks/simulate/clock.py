@@ -19,29 +19,23 @@ class Clock:
         """What the balancer's parts ask."""
         return self.now_s
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing but what is asked for `in_background` is to happen any more."""
-        return len(self._events) == self._in_background
-
     def at(self, when_s: float, what: Callable[..., None], *arguments: Any) -> None:
         """Have something happen."""
         self._asked += 1
         heapq.heappush(self._events, (when_s, self._asked, what, arguments))
 
     def in_background(self, when_s: float, what: Callable[[], None]) -> None:
-        """Have something happen that is no reason to go on."""
+        """Have something happen that alone is no reason to go on."""
         self._in_background += 1
         self.at(when_s, self._happen, what)
 
     def _happen(self, what: Callable[[], None]) -> None:
         self._in_background -= 1
-        if not self.is_idle:
-            what()
+        what()
 
     def run(self, until_s: float = float("inf")) -> None:
         """Let everything happen until then."""
         events = self._events
-        while events and events[0][0] <= until_s:
+        while len(events) > self._in_background and events[0][0] <= until_s:
             self.now_s, _, what, arguments = heapq.heappop(events)
             what(*arguments)

@@ -39,16 +39,22 @@ def median_error(pairs: list[tuple[float, float]]) -> float:
 
 
 def starts(
-    size: Size, speed: Speed, *, waiting: int = 500, rush: float = 2.0, seed: int = 1
+    size: Size,
+    speed: Speed,
+    *,
+    waiting: int = 500,
+    rush: float = 2.0,
+    tenants: int = TENANTS,
+    seed: int = 1,
 ) -> Starts:
     """A quiet load, then `rush` times as many requests as can be answered until `waiting` wait,
     then none. An infinite rush lets all of them come in one moment, before anything was measured
     with all slots taken."""
     site, jobs = Site(size, speed, seed=seed), list[Job]()
     most = size.agents * most_a_second("strangers", speed, size.slots)
-    strangers(site, Crowd(WARMING, TENANTS, 0.7 * most, seed))
+    strangers(site, Crowd(WARMING, tenants, 0.7 * most, seed))
     site.run(WARMING / (0.7 * most))
-    draws, said_s = Draws(Crowd(0, TENANTS, 1.0, seed + 1), first=WARMING), dict[int, float]()
+    draws, said_s = Draws(Crowd(0, tenants, 1.0, seed + 1), first=WARMING), dict[int, float]()
     clock = site.clock
 
     def look() -> None:

@@ -94,7 +94,7 @@ def two_crowds(size: Size, speed: Speed, *, for_s: float, seed: int = 1) -> Apar
     look()
     figures = site.run(for_s)
     slots = size.agents * size.slots
-    bound_s = (4 * slots + 2) * max(figures.longest_call_s, most_charged_s)
+    bound_s = (6 * slots + 2) * max(figures.longest_call_s, most_charged_s)
     return Apart(max(differences) - min(differences), bound_s)
 
 
