@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice
 
 WINDOW_S = 60.0
 """Services are compared over stretches of this length, among those who waited all of it."""
@@ -32,7 +31,8 @@ class Figures:
     apart_s: float = 0.0
     """The largest difference of services over a window."""
     virtual_s: float = 0.0
-    took_s: float = 0.0
+    cpu_s: float = 0.0
+    """What the simulation itself took."""
 
     @property
     def hit_rate(self) -> float:
@@ -89,7 +89,7 @@ def table(rows: list[tuple[str, Figures]]) -> str:
     """One line for each policy."""
     titles = (
         f"{'policy':14s} {'TTFT p50':>9} {'p99 s':>8} {'hits %':>7} {'apart s':>8} {'moves':>6} "
-        f"{'decision us':>11} {'p99 us':>7} {'virtual s':>10} {'took s':>7}"
+        f"{'decision us':>11} {'p99 us':>7} {'virtual s':>10} {'CPU s':>7}"
     )
     return "\n".join([titles, *(_row(name, figures) for name, figures in rows)])
 
@@ -100,10 +100,5 @@ def _row(name: str, figures: Figures) -> str:
         f"{100 * figures.hit_rate:7.1f} {figures.apart_s:8.1f} {figures.moves:6d} "
         f"{1e6 * quantile(figures.decision_s, 0.5):11.1f} "
         f"{1e6 * quantile(figures.decision_s, 0.99):7.1f} "
-        f"{figures.virtual_s:10.0f} {figures.took_s:7.1f}"
+        f"{figures.virtual_s:10.0f} {figures.cpu_s:7.1f}"
     )
-
-
-def thinned(values: list[float], most: int) -> list[float]:
-    """At most so many, evenly taken: for a plot."""
-    return list(islice(values, 0, None, max(1, len(values) // most)))

@@ -7,6 +7,7 @@ from html import escape
 
 LEFT, WIDTH, ROW, TOP = 130, 260, 22, 60
 SIDE, MARGIN = 420, 60
+SOONEST_S = 0.1
 INK, GRID, BAR, DOT = "#202124", "#dadce0", "#3367d6", "#3367d6"
 
 
@@ -32,7 +33,7 @@ def bars(title: str, columns: list[tuple[str, list[tuple[str, float]]]]) -> str:
 
 def estimates(title: str, pairs: list[tuple[float, float]]) -> str:
     """A dot for each pair of seconds, estimated over actual; on the line it was right."""
-    shown = [(said, was) for said, was in pairs if said > 0 and was > 0]
+    shown = [(max(said, SOONEST_S), max(was, SOONEST_S)) for said, was in pairs]
     values = [value for pair in shown for value in pair] or [1.0]
     low, high = math.log10(min(values)), math.log10(max(values))
     high = max(high, low + 1e-6)
