@@ -43,6 +43,7 @@ class Waiter(Protocol):
 
 AnyWaiter = TypeVar("AnyWaiter", bound=Waiter)
 _SHORTEST_HOLD_S = 0.001
+_MOST_LOOKED_AT = 100
 OnChange = Callable[[int, int], None]
 HoldSeconds = Callable[[Demand], float]
 """How long what is asked for will hold slots, in seconds of one slot."""
@@ -100,21 +101,23 @@ class WaitingRoom(Generic[AnyWaiter]):
 
     def ahead_of(self, queue: str, tenant: str, hold_s: HoldSeconds) -> Ahead:
         """What of this model is served before a newcomer of this tenant, if nobody else comes: all
-        of its own, and of each other tenant what starts until that has been given as much."""
+        of its own, and of each other tenant what starts until that has been given as much. Of
+        very many tenants some stand for all: refusing must stay cheap."""
         demands = self._demands.get(queue, {})
-        count, work_s = 0, 0.0
-        if own := demands.get(tenant):
-            count, work_s = own.count, hold_s(own)
+        own = demands.get(tenant)
+        count, work_s = (own.count, hold_s(own)) if own else (0, 0.0)
         until_ms = self._shares.entry_ms(tenant) + 1000 * work_s
-        for other, demand in demands.items():
+        looked_at = [one for one in islice(demands, _MOST_LOOKED_AT) if one != tenant]
+        others, others_s = 0, 0.0
+        for other in looked_at:
             behind_ms = until_ms - self._shares.service_ms(other)
-            if other == tenant or behind_ms < 0:
-                continue
-            each_s = max(hold_s(demand) / demand.count, _SHORTEST_HOLD_S)
-            served = min(demand.count, 1 + int(behind_ms / (1000 * each_s)))
-            count += served
-            work_s += served * each_s
-        return Ahead(count, work_s)
+            if behind_ms >= 0:
+                demand = demands[other]
+                each_s = max(hold_s(demand) / demand.count, _SHORTEST_HOLD_S)
+                served = min(demand.count, 1 + int(behind_ms / (1000 * each_s)))
+                others, others_s = others + served, others_s + served * each_s
+        share = (len(demands) - (own is not None)) / max(len(looked_at), 1)
+        return Ahead(count + round(others * share), work_s + others_s * share)
 
     def expected_order(self, queue: str, hold_s: HoldSeconds) -> Iterator[tuple[AnyWaiter, Ahead]]:
         """All who wait for this model as they should come to be served, and what goes before each.

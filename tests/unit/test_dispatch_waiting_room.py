@@ -231,3 +231,17 @@ def test_a_short_request_stands_behind_few_long_ones_of_a_crowd() -> None:
     assert rooms.ahead_of("demo", "lonely", lambda demand: demand.body_bytes) == (0, 0.0)
     rooms.enter(Guest(60, tenant="lonely", body_bytes=1))
     assert rooms.ahead_of("demo", "lonely", lambda demand: demand.body_bytes) == (1, 1.0)
+
+
+def test_of_very_many_tenants_some_stand_for_all() -> None:
+    rooms, looked_at = room(max_waiting=1000), list[Demand]()
+
+    def seconds(demand: Demand) -> float:
+        looked_at.append(demand)
+        return 2.0 * demand.count
+
+    for ordinal in range(500):
+        rooms.enter(Guest(ordinal, tenant=f"tenant-{ordinal}"))
+    assert rooms.ahead_of("demo", "tenant-3", seconds) == (500, 1000.0)
+    assert rooms.ahead_of("demo", "new", seconds) == (500, 1000.0)
+    assert len(looked_at) < 250
