@@ -51,6 +51,7 @@ class Choice:
             random_bits=self._random_bits(),
             ordinal=self._starts[model],
             chain=relay.prefix_chain,
+            matched=self._roster.matched_blocks(relay.prefix_chain),
         )
         request = relay.request_for(model)
         agent = self._policy(request, agents, facts)

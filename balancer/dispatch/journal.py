@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from balancer.fleet.agent import Agent
-from balancer.policy.routing.policy import Facts
+from balancer.policy.routing.policy import Facts, matched_blocks
 
 MOST_REQUESTS = 1000
 MOST_DECISIONS = 32
@@ -22,7 +22,7 @@ SHOWN_CANDIDATES = 8
 Record = Callable[["Route", bytes], None]
 
 
-class Considered(Struct, frozen=True, kw_only=True):
+class Considered(Struct, frozen=True, kw_only=True, gc=False):
     """An agent as it was when the choice was made."""
 
     name: str
@@ -110,14 +110,15 @@ def considered(
     """The chosen one first, then others in the roster's order."""
     shown = [chosen] if chosen is not None else []
     shown += [agent for agent in agents[:SHOWN_CANDIDATES] if agent is not chosen]
+    matched = matched_blocks(shown, facts)
     return tuple(
         Considered(
             name=agent.name,
             slots_free=agent.slots_free,
             slots_total=agent.slots_total,
-            matched_blocks=agent.matched_blocks(facts.chain),
-            block_ms=round(agent.rates.block_ms, 3),
-            service_ms=round(agent.rates.service_ms, 3),
+            matched_blocks=matched.get(agent.name, 0),
+            block_ms=agent.rates.block_ms,
+            service_ms=agent.rates.service_ms,
         )
         for agent in shown[:SHOWN_CANDIDATES]
     )

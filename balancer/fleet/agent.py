@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from balancer.fleet.agent_link import AgentLink
 from balancer.fleet.cached_blocks import CachedBlocks
+from balancer.fleet.prefix_index import PrefixIndex
 from balancer.policy.ejection import Health
 from balancer.policy.rates import Rates
 from protocol.agent_status import AgentStatus, Issue
@@ -30,9 +31,16 @@ class Agent:
     """
 
     def __init__(
-        self, link: AgentLink, register: Register, *, now: Callable[[], float], health: Health
+        self,
+        link: AgentLink,
+        register: Register,
+        *,
+        now: Callable[[], float],
+        health: Health,
+        index: PrefixIndex,
     ) -> None:
         self.link = link
+        self._claims = link.claims
         self.health = health
         self._now = now
         self.name = register.name
@@ -43,6 +51,8 @@ class Agent:
         self.resume_key = register.resume_key
         self.kv_key = register.kv_key
         self.status: AgentStatus = register.status
+        self.slots_total = register.status.slots_total
+        """Slots that the agent has, free or not."""
         self.is_draining = False
         self.is_leaving = False
         """It said goodbye, or an operator removed it: the end of its link is no loss."""
@@ -53,34 +63,30 @@ class Agent:
         """Issues that the balancer itself has with the agent."""
         self.names: frozenset[str] = _names_of(register.model)
         self.rates = Rates()
-        self.cached = CachedBlocks()
+        self.cached = CachedBlocks(index, register.name)
         self.cached.compare(register.status.cache_seq)
         self._may_ask_snapshot_s = connected_s
         self._refused_at_version: int | None = None
         self._refusals_in_a_row = 0
         self._rests_until_s = connected_s
         self._held_by_others = self._count_held_by_others()
-
-    @property
-    def slots_total(self) -> int:
-        """Slots that the agent has, free or not."""
-        return self.status.slots_total
+        self._slots_offered = self._count_slots_offered()
 
     @property
     def slots_used(self) -> int:
         """Slots claimed by this balancer or held by calls that it does not know."""
-        return self.link.claimed_slots + self._held_by_others
+        return len(self._claims) + self._held_by_others
 
     @property
     def slots_free(self) -> int:
         """Slots that could be claimed now; 0 between a refusal and news of more capacity, and few
         or none after failures."""
-        if self._refused_at_version is not None:
-            return 0
-        slots = self.status.slots_total
+        # asked of every agent at every choice, so most of it is kept
+        free = self._slots_offered - len(self._claims)
         if not self.health.is_well:
-            slots = self.health.most_calls(slots, self._now())
-        return max(0, slots - self.slots_used)
+            most = self.health.most_calls(self.slots_total, self._now())
+            free = min(free, most - self.slots_used)
+        return free if free > 0 else 0
 
     @property
     def is_ejected(self) -> bool:
@@ -110,11 +116,13 @@ class Agent:
         if status.seq <= self.status.seq:
             return False
         self.status = status
+        self.slots_total = status.slots_total
         self.issues = {issue.code: issue for issue in status.issues}
         self.cached.compare(status.cache_seq)
         if self._refused_at_version != status.capacity_version and now >= self._rests_until_s:
             self._refused_at_version = None
         self._held_by_others = self._count_held_by_others()
+        self._slots_offered = self._count_slots_offered()
         return True
 
     def begin_snapshot(self, *, now: float) -> bool:
@@ -134,6 +142,7 @@ class Agent:
         if self._refused_at_version is None:
             self._refusals_in_a_row += 1
         self._refused_at_version = self.status.capacity_version
+        self._slots_offered = self._count_slots_offered()
         doublings = min(self._refusals_in_a_row - PATIENT_REFUSALS, 10)
         if doublings >= 0:
             self._rests_until_s = now + min(FIRST_REST_S * 2**doublings, LONGEST_REST_S)
@@ -161,6 +170,11 @@ class Agent:
 
     def _count_held_by_others(self) -> int:
         return sum(not self.link.has_ever_called(call_id) for call_id in self.held)
+
+    def _count_slots_offered(self) -> int:
+        """To this balancer, claimed or not."""
+        is_closed = self._refused_at_version is not None
+        return 0 if is_closed else self.slots_total - self._held_by_others
 
 
 def _names_of(model: ServedModel | None) -> frozenset[str]:

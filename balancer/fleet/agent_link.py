@@ -8,7 +8,7 @@ Everything runs synchronously inside `receive`; there is no task and no queue he
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from collections.abc import Set as AbstractSet
 
 import structlog
@@ -107,6 +107,8 @@ class AgentLink:
             on_ended=lambda: owner.on_call_ended(self),
         )
         self._inbox = Inbox()
+        self.claims: Collection[CallId] = self._calls.claims
+        """The calls that hold, or are about to hold, a slot of this agent; always as of now."""
         self.queries = LinkQueries(
             send, call_ids, inbox=self._inbox, streams=streams, on_end=self._on_query_ended
         )
@@ -121,8 +123,8 @@ class AgentLink:
 
     @property
     def claimed_slots(self) -> int:
-        """Calls that hold, or are about to hold, a slot of this agent."""
-        return len(self._calls)
+        """How many claims there are."""
+        return len(self.claims)
 
     def has_ever_called(self, call_id: CallId) -> bool:
         """Whether the call runs on this link or ended on it lately."""

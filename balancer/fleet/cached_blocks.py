@@ -8,7 +8,9 @@ A guess to route by, never a promise: an agent that was believed wrongly compute
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
+from balancer.fleet.prefix_index import PrefixIndex
 from protocol.prefix_chain import HASH_BYTES, MAX_CACHED_BLOCKS, unpacked
 from protocol.to_balancer import CacheChanged
 
@@ -17,9 +19,13 @@ MOST_COMING = 512
 
 
 class CachedBlocks:
-    """At most `MAX_CACHED_BLOCKS`; what an agent reports beyond them is ignored."""
+    """At most `MAX_CACHED_BLOCKS`, and `MOST_COMING` of each running call; what an agent reports
+    beyond them is ignored. The index is told of every change."""
 
-    def __init__(self) -> None:
+    def __init__(self, index: PrefixIndex, name: str) -> None:
+        self._index = index
+        self._name = name
+        self._bit = index.enter(name)
         self._blocks: set[bytes] = set()
         self._coming: Counter[bytes] = Counter()
         """Of calls that run: they will be cached soon."""
@@ -37,16 +43,21 @@ class CachedBlocks:
         is_next = changed.cache_seq == self._cache_seq + 1
         self._cache_seq = changed.cache_seq
         if changed.starts_over:
-            self._blocks.clear()
+            self._lose_all()
             self.is_known = True
         elif not (self.is_known and is_next):
             self._forget()
             return
-        self._blocks.difference_update(unpacked(changed.lost))
+        lost = self._blocks.intersection(unpacked(changed.lost))
+        self._blocks -= lost
+        self._take_out(lost)
+        gained = []
         for block in unpacked(changed.gained):
             if len(self._blocks) >= MAX_CACHED_BLOCKS:
                 break
             self._blocks.add(block)
+            gained.append(block)
+        self._index.add(gained, self._bit)
 
     def compare(self, cache_seq: int) -> None:
         """A status names the last report that was sent before it."""
@@ -56,36 +67,47 @@ class CachedBlocks:
 
     def expect(self, chain: bytes) -> None:
         """A call with this chain runs, so its blocks are computed there."""
-        self._coming.update(_first_blocks(chain))
+        blocks = _first_blocks(chain)
+        self._coming.update(blocks)
+        self._index.add(blocks, self._bit)
 
     def expect_no_more(self, chain: bytes) -> None:
         """The call is over: what it left has been reported."""
         coming = self._coming
-        for block in _first_blocks(chain):
+        blocks = _first_blocks(chain)
+        for block in blocks:
             coming[block] -= 1
             if coming[block] <= 0:
                 del coming[block]
+        self._take_out(blocks)
+
+    def leave(self) -> None:
+        """The agent is gone. Its calls may end after it; nobody looks at what they leave."""
+        coming, self._coming = self._coming, Counter()
+        self._forget()
+        self._take_out(coming)
+        self._index.leave(self._bit)
+        self._index = PrefixIndex()
+        self._bit = self._index.enter(self._name)
 
     def matched_blocks(self, chain: bytes) -> int:
-        """How many of a packed chain's blocks, from its first on, the agent holds, or will soon.
-
-        A dozen look-ups for the longest chain: whoever holds a block holds those before it. Where
-        that is not so for a moment, the answer is a block that is held with one after it that is
-        not, or an end of the chain.
-        """
-        held, missing = 0, len(chain) // HASH_BYTES + 1
-        while missing - held > 1:
-            middle = (held + missing) // 2
-            block = chain[(middle - 1) * HASH_BYTES : middle * HASH_BYTES]
-            if block in self._blocks or block in self._coming:
-                held = middle
-            else:
-                missing = middle
-        return held
+        """How many of a packed chain's blocks, from its first on, the agent holds, or will soon; as
+        the index says."""
+        return self._index.matched_blocks(chain).get(self._name, 0)
 
     def _forget(self) -> None:
-        self._blocks.clear()
+        self._lose_all()
         self.is_known = False
+
+    def _lose_all(self) -> None:
+        lost, self._blocks = self._blocks, set()
+        self._take_out(lost)
+
+    def _take_out(self, blocks: Iterable[bytes]) -> None:
+        """Of blocks that counted, those that do not count for another reason."""
+        held, coming = self._blocks, self._coming
+        gone = [block for block in blocks if block not in held and block not in coming]
+        self._index.discard(gone, self._bit)
 
 
 def _first_blocks(chain: bytes) -> list[bytes]:

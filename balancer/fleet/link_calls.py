@@ -11,7 +11,7 @@ its place, and its slot, until the agent confirms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from collections.abc import Set as AbstractSet
 
 import structlog
@@ -56,6 +56,8 @@ class LinkCalls:
         self._on_committed = on_committed
         self._on_ended = on_ended
         self._handlers: dict[CallId, CallHandler] = {}
+        self.claims: Collection[CallId] = self._handlers.keys()
+        """The calls, always as of now."""
         self._unconfirmed: dict[CallId, float] = {}
         self._cancelled: set[CallId] = set()
         self._committed: set[CallId] = set()
@@ -202,7 +204,8 @@ class LinkCalls:
 
     def lose(self) -> dict[CallId, CallHandler]:
         """Give all calls up; the caller has their handlers told with `tell_lost`."""
-        lost, self._handlers = self._handlers, {}
+        lost = dict(self._handlers)
+        self._handlers.clear()  # not another dict: `claims` looks at this one
         self._unconfirmed.clear()
         self._cancelled.clear()
         self._committed.clear()

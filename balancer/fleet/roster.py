@@ -17,6 +17,7 @@ from balancer.fleet.agent_link import AgentLink
 from balancer.fleet.known_models import KnownModels
 from balancer.fleet.latest import Latest
 from balancer.fleet.link_queries import Streams
+from balancer.fleet.prefix_index import PrefixIndex
 from balancer.fleet.snapshot import AgentSnapshot, snapshot_of
 from balancer.observability.metrics import AgentSlots, Metrics
 from balancer.policy.ejection import Health
@@ -62,6 +63,7 @@ class Roster:
         self._links: set[AgentLink] = set()
         self._agents: dict[str, Agent] = {}
         self._serving: dict[str, list[Agent]] = {}
+        self._index = PrefixIndex()
         self._unwell: Latest[Health] = Latest(MAX_UNWELL)
         """Of agents that left in disgrace: coming back changes nothing."""
         self._removed: Latest[Literal[True]] = Latest(MAX_REMOVED)
@@ -106,6 +108,11 @@ class Roster:
     def candidates(self, model: str) -> Sequence[Agent]:
         """Agents that serve the model, full or not, in the order of their coming."""
         return self._serving.get(model, ())
+
+    def matched_blocks(self, chain: bytes) -> dict[str, int]:
+        """How many blocks of a packed prefix chain each agent has cached, from the first on, by
+        name; who has none is left out. A guess."""
+        return self._index.matched_blocks(chain)
 
     def served_models(self) -> list[ServedModel]:
         """The models served now, by name."""
@@ -236,7 +243,7 @@ class Roster:
             )
         self._make_room_for(register)
         health = self._unwell.take(register.name) or Health()
-        agent = Agent(link, register, now=self._now, health=health)
+        agent = Agent(link, register, now=self._now, health=health, index=self._index)
         agent.is_draining = agent.name in self._drained
         self._agents[agent.name] = agent
         self._metrics.agents_connected.set(len(self._agents))
@@ -334,6 +341,7 @@ class Roster:
         if agent is None:
             return
         del self._agents[agent.name]
+        agent.cached.leave()
         if not agent.health.is_well:
             self._unwell.note(agent.name, agent.health)
         self._metrics.agents_connected.set(len(self._agents))

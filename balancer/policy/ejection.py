@@ -31,11 +31,8 @@ class Health:
         self._ejection_s = FIRST_EJECTION_S
         self._ejected_until_s: float | None = None
         self._slow_since_s: float | None = None
-
-    @property
-    def is_well(self) -> bool:
+        self.is_well = True
         """Whether nothing holds it back; then `most_calls` need not be asked."""
-        return self._ejected_until_s is None and self._slow_since_s is None
 
     @property
     def has_failed(self) -> bool:
@@ -93,7 +90,9 @@ class Health:
         self._failures = 0
         self._ejected_until_s = now + self._ejection_s
         self._slow_since_s = None
+        self.is_well = False
 
     def _recover(self) -> None:
         self._slow_since_s = None
+        self.is_well = True
         self._ejection_s = FIRST_EJECTION_S

@@ -10,35 +10,26 @@ _WEIGHT_OF_NEWEST = 0.1
 
 
 class Rates:
-    """Milliseconds. A block is one of a prefix chain."""
+    """Milliseconds, to three digits. A block is one of a prefix chain."""
 
     def __init__(self) -> None:
-        self._block_ms: float | None = None
-        self._service_ms: float | None = None
-        self._latency_ms: float | None = None
-
-    @property
-    def block_ms(self) -> float:
+        self.block_ms = UNMEASURED_BLOCK_MS
         """What a block of the prompt takes that is not cached."""
-        return UNMEASURED_BLOCK_MS if self._block_ms is None else self._block_ms
-
-    @property
-    def service_ms(self) -> float:
+        self.service_ms = UNMEASURED_SERVICE_MS
         """What generating takes, prompts aside."""
-        return UNMEASURED_SERVICE_MS if self._service_ms is None else self._service_ms
-
-    @property
-    def latency_ms(self) -> float:
+        self.latency_ms = UNMEASURED_LATENCY_MS
         """From a call to its first token."""
-        return UNMEASURED_LATENCY_MS if self._latency_ms is None else self._latency_ms
+        self._has_call = self._has_block = False
 
     def note(self, *, blocks: float, prefill_ms: float, decode_ms: float) -> None:
         """A call is over; `blocks` are those that were not cached."""
         if blocks >= 1.0:
-            self._block_ms = _mixed(self._block_ms, prefill_ms / blocks)
-        self._service_ms = _mixed(self._service_ms, decode_ms)
-        self._latency_ms = _mixed(self._latency_ms, prefill_ms)
+            is_first, self._has_block = not self._has_block, True
+            self.block_ms = _mixed(self.block_ms, prefill_ms / blocks, is_first=is_first)
+        is_first, self._has_call = not self._has_call, True
+        self.service_ms = _mixed(self.service_ms, decode_ms, is_first=is_first)
+        self.latency_ms = _mixed(self.latency_ms, prefill_ms, is_first=is_first)
 
 
-def _mixed(before: float | None, newest: float) -> float:
-    return newest if before is None else before + _WEIGHT_OF_NEWEST * (newest - before)
+def _mixed(before: float, newest: float, *, is_first: bool) -> float:
+    return round(newest if is_first else before + _WEIGHT_OF_NEWEST * (newest - before), 3)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from balancer.fleet import cached_blocks
 from balancer.fleet.agent import SNAPSHOT_PAUSE_S, Agent
 from balancer.fleet.cached_blocks import CachedBlocks
+from balancer.fleet.prefix_index import PrefixIndex
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
 from balancer.settings import Settings
@@ -18,7 +19,7 @@ from protocol import codec
 from protocol.chat import Message
 from protocol.generation import GenerationRequest
 from protocol.jsonrpc import ErrorObject
-from protocol.prefix_chain import HASH_BYTES, MAX_BLOCKS, PrefixChain
+from protocol.prefix_chain import HASH_BYTES, PrefixChain, unpacked
 from protocol.to_balancer import CacheChanged
 from tests.support.memory_agent import MemoryAgent
 
@@ -35,11 +36,20 @@ def changed(seq: int, gained: bytes = b"", lost: bytes = b"", **more: bool) -> C
     return CacheChanged(cache_seq=seq, gained=gained, lost=lost, **more)
 
 
+def of_one_agent() -> CachedBlocks:
+    return CachedBlocks(PrefixIndex(), "one")
+
+
+operations = st.tuples(
+    st.sampled_from(["begin", "end", "gain", "lose", "start over"]),
+    st.lists(st.integers(0, 5), max_size=4).map(lambda numbers: packed(*numbers)),
+)
+
 # --- the table ---
 
 
 def test_blocks_are_gained_and_lost_in_order() -> None:
-    held = CachedBlocks()
+    held = of_one_agent()
     held.take(changed(1, packed(1, 2, 3)))
     held.take(changed(2, packed(4), lost=packed(3, 2)))
     assert len(held) == 2
@@ -50,7 +60,7 @@ def test_blocks_are_gained_and_lost_in_order() -> None:
 
 @pytest.mark.parametrize("seq", [1, 2])
 def test_a_report_that_comes_again_or_was_overtaken_changes_nothing(seq: int) -> None:
-    held = CachedBlocks()
+    held = of_one_agent()
     held.take(changed(1, packed(1)))
     held.take(changed(2, packed(2)))
     held.take(changed(seq, packed(9), lost=packed(1)))
@@ -60,7 +70,7 @@ def test_a_report_that_comes_again_or_was_overtaken_changes_nothing(seq: int) ->
 
 
 def test_a_missed_report_makes_everything_unknown_until_one_starts_over() -> None:
-    held = CachedBlocks()
+    held = of_one_agent()
     held.take(changed(1, packed(1)))
     held.take(changed(3, packed(3)))
     assert (len(held), held.is_known) == (0, False)
@@ -72,14 +82,14 @@ def test_a_missed_report_makes_everything_unknown_until_one_starts_over() -> Non
 
 
 def test_two_reports_in_the_wrong_order_are_a_gap() -> None:
-    held = CachedBlocks()
+    held = of_one_agent()
     held.take(changed(2, packed(2)))
     held.take(changed(1, packed(1)))
     assert (len(held), held.is_known) == (0, False)
 
 
 def test_a_status_tells_of_a_report_that_did_not_come() -> None:
-    held = CachedBlocks()
+    held = of_one_agent()
     held.take(changed(1, packed(1)))
     held.compare(1)
     held.compare(0)
@@ -89,7 +99,7 @@ def test_a_status_tells_of_a_report_that_did_not_come() -> None:
 
 
 def test_a_report_missed_while_it_starts_over_is_a_gap_too() -> None:
-    held = CachedBlocks()
+    held = of_one_agent()
     held.take(changed(7, packed(1), starts_over=True))
     held.take(changed(9, packed(3)))
     assert (len(held), held.is_known) == (0, False)
@@ -97,7 +107,7 @@ def test_a_report_missed_while_it_starts_over_is_a_gap_too() -> None:
 
 def test_more_blocks_than_the_bound_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cached_blocks, "MAX_CACHED_BLOCKS", 2)
-    held = CachedBlocks()
+    held = of_one_agent()
     held.take(changed(1, packed(1, 2, 3)))
     held.take(changed(2, packed(4)))
     assert len(held) == 2
@@ -105,41 +115,63 @@ def test_more_blocks_than_the_bound_are_ignored(monkeypatch: pytest.MonkeyPatch)
     assert held.matched_blocks(packed(5)) == 1
 
 
-@given(st.lists(st.integers(0, 20), max_size=20, unique=True), st.data())
-def test_of_a_chain_the_blocks_from_its_first_on_are_matched(
-    chain: list[int], data: st.DataObject
+def test_blocks_of_a_running_call_count_until_it_ends_and_longer_if_they_are_reported() -> None:
+    held = of_one_agent()
+    held.expect(packed(1, 2, 3))
+    held.expect(packed(1, 2))
+    held.take(changed(1, packed(1)))
+    assert held.matched_blocks(packed(1, 2, 3)) == 3
+    held.expect_no_more(packed(1, 2, 3))
+    assert held.matched_blocks(packed(1, 2, 3)) == 2
+    held.expect_no_more(packed(1, 2))
+    assert held.matched_blocks(packed(1, 2, 3)) == 1
+    held.take(changed(2, lost=packed(1)))
+    assert held.matched_blocks(packed(1, 2, 3)) == 0
+
+
+@given(st.lists(operations, max_size=30))
+def test_the_index_has_what_is_held_or_will_be_and_nothing_else(
+    done: list[tuple[str, bytes]],
 ) -> None:
-    length = data.draw(st.integers(0, len(chain)))
-    others = data.draw(st.sets(st.integers(100, 120)))
-    held = CachedBlocks()
-    held.take(changed(1, packed(*others, *chain[:length])))
-    assert held.matched_blocks(packed(*chain)) == length
+    index = PrefixIndex()
+    held, other = CachedBlocks(index, "one"), CachedBlocks(index, "other")
+    other.take(changed(1, packed(1, 2)))
+    reported: set[bytes] = set()
+    running: list[bytes] = []
+    for seq, (what, blocks) in enumerate(done, start=1):
+        if what == "begin":
+            held.expect(blocks)
+            running.append(blocks)
+        elif what == "end" and running:
+            held.expect_no_more(running.pop(0))
+        if what == "gain":
+            held.take(changed(seq, blocks))
+            reported |= set(unpacked(blocks))
+        elif what == "start over":
+            held.take(changed(seq, blocks, starts_over=True))
+            reported = set(unpacked(blocks))
+        else:
+            held.take(changed(seq, lost=blocks if what == "lose" else b""))
+            reported -= set(unpacked(blocks)) if what == "lose" else set()
+    counts = reported | {block for chain in running for block in unpacked(chain)}
+    for number in range(6):
+        assert held.matched_blocks(packed(number)) == (block(number) in counts)
+        assert other.matched_blocks(packed(number)) == (number in (1, 2))
+    assert len(index) == len(counts | {block(1), block(2)})
 
 
-@given(st.lists(st.integers(0, 20), max_size=20, unique=True), st.sets(st.integers(0, 20)))
-def test_where_blocks_are_missing_in_between_it_is_a_border_that_there_is(
-    chain: list[int], known: set[int]
-) -> None:
-    held = CachedBlocks()
-    held.take(changed(1, packed(*known)))
-    matched = held.matched_blocks(packed(*chain))
-    assert matched == 0 or chain[matched - 1] in known
-    assert matched == len(chain) or chain[matched] not in known
-
-
-def test_the_longest_chain_takes_a_dozen_look_ups() -> None:
-    class Counting(set[bytes]):
-        asked = 0
-
-        def __contains__(self, item: object) -> bool:
-            self.asked += 1
-            return super().__contains__(item)
-
-    held = CachedBlocks()
-    held.take(changed(1, packed(*range(MAX_BLOCKS))))
-    held._blocks = counting = Counting(held._blocks)
-    assert held.matched_blocks(packed(*range(MAX_BLOCKS))) == MAX_BLOCKS
-    assert counting.asked <= 13
+def test_an_agent_that_is_gone_leaves_nothing_behind_though_its_calls_end_later() -> None:
+    index = PrefixIndex()
+    gone = CachedBlocks(index, "gone")
+    gone.take(changed(1, packed(1, 2)))
+    gone.expect(packed(1, 3))
+    gone.leave()
+    assert len(index) == 0
+    newcomer = CachedBlocks(index, "newcomer")
+    newcomer.take(changed(1, packed(1, 3)))
+    gone.expect_no_more(packed(1, 3))
+    assert index.matched_blocks(packed(1, 3)) == {"newcomer": 2}
+    assert gone.matched_blocks(packed(1, 3)) == 0
 
 
 # --- the fleet ---

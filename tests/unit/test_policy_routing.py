@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from random import Random
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from balancer.policy.rates import Rates
 from balancer.policy.routing import (
@@ -19,7 +20,7 @@ from balancer.policy.routing import (
     prefix_aware,
     round_robin,
 )
-from balancer.policy.routing.policy import Facts, RoutingPolicy
+from balancer.policy.routing.policy import Facts, RoutingPolicy, can_start
 from balancer.policy.routing.table import POLICIES
 from balancer.settings import PolicyName
 from protocol.generation import GenerationRequest
@@ -70,6 +71,8 @@ def hosts(draw: st.DrawFn) -> list[Host]:
                 slots_free=draw(st.integers(0, total)),
                 is_draining=draw(st.booleans()),
                 model=draw(st.sampled_from(["demo", "other"])),
+                cached_blocks=draw(st.sampled_from([0, 0, 3, 20, 40])),
+                rates=draw(st.sampled_from([Rates(), measured(), measured(block_ms=5.0)])),
             )
         )
     return fleet
@@ -115,6 +118,57 @@ def test_equal_agents_get_equally_much(choose: RoutingPolicy) -> None:
     )
     most = 0 if choose is not power_of_two.choose else 60
     assert all(abs(count - 300) <= most for count in chosen.values())
+
+
+@every_policy
+@given(fleet=hosts(), ordinal=st.integers(0, 100), blocks=st.integers(0, 40))
+def test_what_is_known_of_all_gives_the_same_choice_as_asking_each(
+    choose: RoutingPolicy, fleet: list[Host], ordinal: int, blocks: int
+) -> None:
+    asking = facts(ordinal, blocks=blocks)
+    told = {host.name: count for host in fleet if (count := host.matched_blocks(asking.chain))}
+    assert choose(REQUEST, fleet, structs.replace(asking, matched=told)) == choose(
+        REQUEST, fleet, asking
+    )
+
+
+def least_busy_cost(host: Host, _facts: Facts) -> float:
+    return 1 - host.slots_free / host.slots_total
+
+
+def latency_cost(host: Host, facts: Facts) -> tuple[float, float]:
+    share = least_busy_cost(host, facts)
+    return host.rates.latency_ms * (1 + share), share
+
+
+def prefix_aware_cost(host: Host, facts: Facts) -> float:
+    missing = facts.blocks - host.matched_blocks(facts.chain)
+    waiting_ms = least_busy_cost(host, facts) * host.rates.service_ms
+    return missing * host.rates.block_ms + waiting_ms
+
+
+@pytest.mark.parametrize(
+    ("choose", "cost"),
+    [
+        (least_busy.choose, least_busy_cost),
+        (latency.choose, latency_cost),
+        (prefix_aware.choose, prefix_aware_cost),
+    ],
+    ids=["least_busy", "latency", "prefix_aware"],
+)
+@given(fleet=hosts(), ordinal=st.integers(0, 100), blocks=st.integers(0, 40))
+def test_nobody_costs_less_than_the_chosen_one_and_those_who_cost_as_much_take_turns(
+    choose: RoutingPolicy,
+    cost: Callable[[Host, Facts], Any],
+    fleet: list[Host],
+    ordinal: int,
+    blocks: int,
+) -> None:
+    known = facts(ordinal, blocks=blocks)
+    able = [host for host in fleet if can_start(host, "demo")]
+    cheapest = [host for host in able if all(cost(host, known) <= cost(one, known) for one in able)]
+    choice = choose(REQUEST, fleet, known)
+    assert choice is (cheapest[ordinal % len(cheapest)] if cheapest else None)
 
 
 def test_least_busy_compares_shares_of_slots_not_counts() -> None:

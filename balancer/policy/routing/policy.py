@@ -6,7 +6,7 @@ request now, or None. It keeps no state: the same facts give the same choice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
@@ -41,12 +41,14 @@ class Candidate(Protocol):
 
 class Facts(Struct, frozen=True, kw_only=True):
     """What differs from choice to choice. `ordinal` counts the model's starts, `random_bits` are
-    64; `chain` is the request's packed prefix chain."""
+    64; `chain` is the request's packed prefix chain, `matched` how many of its blocks are cached,
+    by the candidates' names: who is missing has none. Without it each candidate is asked."""
 
     now_s: float
     random_bits: int
     ordinal: int
     chain: bytes = b""
+    matched: Mapping[str, int] | None = None
 
     @property
     def blocks(self) -> int:
@@ -71,3 +73,10 @@ class RoutingPolicy(Protocol):
 def can_start(candidate: Candidate, model: str) -> bool:
     """Whether the candidate could start a request for this model now."""
     return candidate.slots_free > 0 and not candidate.is_draining and candidate.serves(model)
+
+
+def matched_blocks(candidates: Sequence[Candidate], facts: Facts) -> Mapping[str, int]:
+    """`facts.matched`, or what the candidates say."""
+    if facts.matched is not None:
+        return facts.matched
+    return {candidate.name: candidate.matched_blocks(facts.chain) for candidate in candidates}

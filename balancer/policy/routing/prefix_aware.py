@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from balancer.policy.routing.policy import AnyCandidate, Facts, can_start
+from balancer.policy.routing.cheapest import cheapest
+from balancer.policy.routing.policy import AnyCandidate, Candidate, Facts, matched_blocks
 from protocol.generation import GenerationRequest
 
 
@@ -19,19 +20,11 @@ def choose(
     request: GenerationRequest, candidates: Sequence[AnyCandidate], facts: Facts
 ) -> AnyCandidate | None:
     """The cheapest; equals take turns."""
-    best: list[AnyCandidate] = []
-    best_cost = float("inf")
-    for candidate in candidates:
-        if not can_start(candidate, request.model):
-            continue
-        missing = facts.blocks - candidate.matched_blocks(facts.chain) if facts.blocks else 0
+    matched, blocks = matched_blocks(candidates, facts), facts.blocks
+
+    def cost(candidate: Candidate, share: float) -> float:
+        missing = blocks - matched.get(candidate.name, 0)
         rates = candidate.rates
-        share = 1.0 - candidate.slots_free / candidate.slots_total
-        cost = missing * rates.block_ms + share * rates.service_ms
-        if cost < best_cost:
-            best, best_cost = [candidate], cost
-        elif cost == best_cost:
-            best.append(candidate)
-    if not best:
-        return None
-    return best[facts.ordinal % len(best)]
+        return missing * rates.block_ms + share * rates.service_ms
+
+    return cheapest(request, candidates, facts, cost)

@@ -1,0 +1,91 @@
+"""Which agents hold which prefix blocks: one table of a whole roster, so that a request's chain is
+looked up once and not once for each agent.
+
+A set of agents is an integer with a bit for each: most blocks have a single holder, and a `set` for
+every block would take six times the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from protocol.prefix_chain import HASH_BYTES
+
+
+class PrefixIndex:
+    """Holds what its agents hold and nothing else; `CachedBlocks` bounds that for each of them."""
+
+    def __init__(self) -> None:
+        self._holders: dict[bytes, int] = {}
+        self._names: list[str | None] = []
+        """By the number of the agent's bit; None: it is free."""
+
+    def __len__(self) -> int:
+        return len(self._holders)
+
+    def enter(self, name: str) -> int:
+        """A newcomer's bit. Those of agents that left are given again, so the integers are no
+        longer than the fleet was large."""
+        if None not in self._names:
+            self._names.append(None)
+        number = self._names.index(None)
+        self._names[number] = name
+        return 1 << number
+
+    def leave(self, agent: int) -> None:
+        """Give a bit back. Its blocks must have been taken out."""
+        self._names[agent.bit_length() - 1] = None
+
+    def add(self, blocks: Iterable[bytes], agent: int) -> None:
+        """The agent holds these blocks."""
+        holders = self._holders
+        for block in blocks:
+            before = holders.setdefault(block, agent)
+            if before is not agent:
+                holders[block] = before | agent
+
+    def discard(self, blocks: Iterable[bytes], agent: int) -> None:
+        """The agent does not hold these blocks."""
+        holders = self._holders
+        for block in blocks:
+            others = holders.get(block, 0) & ~agent
+            if others:
+                holders[block] = others
+            else:
+                holders.pop(block, None)
+
+    def matched_blocks(self, chain: bytes) -> dict[str, int]:
+        """How many of a packed chain's blocks, from its first on, each agent holds, by name; who
+        holds none is left out.
+
+        A bisection of all agents at once, as whoever holds a block holds those before it: a dozen
+        look-ups for the longest chain, and as many again at most for each other number of blocks
+        that is found. Where an agent lacks a block in between for a moment, the answer is one that
+        it holds with one after it that it does not, or an end of the chain.
+        """
+        matched: dict[str, int] = {}
+        everybody = (1 << len(self._names)) - 1
+        searches = [(everybody, 0, len(chain) // HASH_BYTES + 1)]
+        while searches:
+            agents, held, missing = searches.pop()
+            if missing - held == 1:
+                if held:
+                    matched.update(dict.fromkeys(self._names_of(agents), held))
+                continue
+            middle = (held + missing) // 2
+            block = chain[(middle - 1) * HASH_BYTES : middle * HASH_BYTES]
+            holding = agents & self._holders.get(block, 0)
+            if holding:
+                searches.append((holding, middle, missing))
+            if holding != agents:
+                searches.append((agents ^ holding, held, middle))
+        return matched
+
+    def _names_of(self, agents: int) -> Iterator[str]:
+        digits = f"{agents:b}"[::-1]
+        number = digits.find("1")
+        while number >= 0:
+            name = self._names[number]
+            assert name is not None, "an agent left its blocks behind"
+            yield name
+            number = digits.find("1", number + 1)
