@@ -58,23 +58,23 @@ class PrefixIndex:
         """How many of a packed chain's blocks, from its first on, each agent holds, by name; who
         holds none is left out.
 
-        A bisection of all agents at once, as whoever holds a block holds those before it: a dozen
-        look-ups for the longest chain, and as many again at most for each other number of blocks
-        that is found. Where an agent lacks a block in between for a moment, the answer is one that
-        it holds with one after it that it does not, or an end of the chain.
+        A bisection of all holders of the first block at once, as whoever holds a block holds those
+        before it: a dozen look-ups for the longest chain, and as many again at most for each other
+        number of blocks that is found. Where an agent lacks a block in between for a moment, the
+        answer is one that it holds with one after it that it does not, or an end of the chain.
         """
+        holders = self._holders
         matched: dict[str, int] = {}
-        everybody = (1 << len(self._names)) - 1
-        searches = [(everybody, 0, len(chain) // HASH_BYTES + 1)]
+        some = holders.get(chain[:HASH_BYTES], 0)
+        searches = [(some, 1, len(chain) // HASH_BYTES + 1)] if some else []
         while searches:
             agents, held, missing = searches.pop()
             if missing - held == 1:
-                if held:
-                    matched.update(dict.fromkeys(self._names_of(agents), held))
+                matched.update(dict.fromkeys(self._names_of(agents), held))
                 continue
             middle = (held + missing) // 2
             block = chain[(middle - 1) * HASH_BYTES : middle * HASH_BYTES]
-            holding = agents & self._holders.get(block, 0)
+            holding = agents & holders.get(block, 0)
             if holding:
                 searches.append((holding, middle, missing))
             if holding != agents:
