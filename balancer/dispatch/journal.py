@@ -1,6 +1,7 @@
 """Why each request went where it went: kept for the latest ones, and written down if asked.
 
-A decision is what was known when an agent was chosen; what became of it is added later.
+A decision is what was known when an agent was chosen; what became of it is added later. Of the
+thousands that are kept none can be part of a cycle, so the collector is told to leave them alone.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Considered(Struct, frozen=True, kw_only=True, gc=False):
     service_ms: float
 
 
-class Decision(Struct, kw_only=True):
+class Decision(Struct, kw_only=True, gc=False):
     """One choice. `outcome` is "" while the call runs."""
 
     after_ms: float
