@@ -227,4 +227,17 @@ def test_rates_follow_what_agents_report_and_ignore_prompts_that_were_cached() -
     rates.note(blocks=10.0, prefill_ms=200.0, decode_ms=100.0)
     assert (rates.block_ms, rates.service_ms) == (20.0, 100.0)
     rates.note(blocks=10.0, prefill_ms=400.0, decode_ms=200.0)
-    assert (rates.block_ms, rates.service_ms) == (22.0, 110.0)
+    assert (rates.block_ms, rates.service_ms) == (20.4, 110.0)
+
+
+def test_prompts_that_stood_behind_others_hardly_make_an_agent_seem_slow() -> None:
+    rates = measured(block_ms=20.0)
+    for _ in range(5):
+        rates.note(blocks=10.0, prefill_ms=2000.0, decode_ms=100.0)
+    assert rates.block_ms < 40.0
+    for _ in range(5):
+        rates.note(blocks=10.0, prefill_ms=200.0, decode_ms=100.0)
+    assert rates.block_ms < 21.0
+    for _ in range(500):
+        rates.note(blocks=10.0, prefill_ms=2000.0, decode_ms=100.0)
+    assert rates.block_ms > 190.0
