@@ -17,6 +17,7 @@ from math import ceil
 import structlog
 
 from balancer.dispatch.admission import ANY_MODEL, Admission
+from balancer.dispatch.chain import Chain
 from balancer.dispatch.choice import Choice
 from balancer.dispatch.evacuation import Evacuation
 from balancer.dispatch.journal import Journal, Record, Route
@@ -109,8 +110,11 @@ class Dispatcher:
         request_id: str,
         timeout_s: float | None = None,
         body_bytes: int = 0,
+        choice: int = 0,
+        chain: Chain | None = None,
     ) -> Outcome:
-        """Run one generation to its end; `body_bytes` counts against what may wait.
+        """Run one generation to its end; `body_bytes` counts against what may wait. `choice` is its
+        index among those of its request, `chain` what they share.
 
         Raises `BalancerError`. Cancelling is safe at any time: a running call is cancelled on its
         agent, whose slot stays claimed until the agent confirms.
@@ -124,13 +128,15 @@ class Dispatcher:
             ordinal=self._arrivals,
             tenant=principal.tenant,
             request_id=request_id,
+            choice=choice,
+            chain=chain,
             body_bytes=body_bytes,
             deadline_s=None if timeout_s is None else self._now() + timeout_s,
             conductor=self,
             metrics=self._metrics,
             now=self._now,
             created=int(self._wall_clock()),
-            route=self._journal.open(request_id, principal.tenant, now=self._now()),
+            route=self._journal.open(request_id, principal.tenant, choice=choice, now=self._now()),
         )
         self._remember(relay)
         try:
@@ -172,18 +178,18 @@ class Dispatcher:
                 rows.append(relay.snapshot(position=ahead.requests + 1, estimated_start_s=start_s))
         return rows
 
-    def route(self, request_id: str) -> Route | None:
-        """Why a request went where it went; None: it is not known, or not any more."""
-        return self._journal.route(request_id)
+    def routes(self, request_id: str) -> list[Route]:
+        """Why a request went where it went, for each of its choices; empty: it is not known, or not
+        any more."""
+        return self._journal.routes(request_id)
 
     def cancel(self, request_id: str) -> bool:
         """End a request for an operator; False if it neither waits nor runs."""
-        for relay in self._relays:
-            if relay.request_id == request_id:
-                self._stop_waiting(relay)
-                relay.fail(self._admission.cancelled())
-                return True
-        return False
+        found = [relay for relay in self._relays if relay.request_id == request_id]
+        for relay in found:
+            self._stop_waiting(relay)
+            relay.fail(self._admission.cancelled())
+        return bool(found)
 
     @property
     def is_draining(self) -> bool:

@@ -15,6 +15,8 @@ from balancer.fleet.agent import Agent
 from balancer.policy.routing.policy import Facts, matched_blocks
 
 MOST_REQUESTS = 1000
+MOST_ROUTES = 2000
+"""Of all of them; a request has one for each of its choices."""
 MOST_DECISIONS = 32
 """Of one request; the first ones and the latest are kept."""
 SHOWN_CANDIDATES = 8
@@ -52,9 +54,10 @@ class Decision(Struct, kw_only=True, gc=False):
 
 
 class Route(Struct, kw_only=True):
-    """All choices for one request."""
+    """Every agent that was chosen for one generation: `choice` is its index in the request."""
 
     request_id: str
+    choice: int = 0
     tenant: str
     arrived_s: float = 0.0
     """Of the balancer's own clock."""
@@ -83,15 +86,20 @@ class Journal:
     prefix chain, when the request is over."""
 
     def __init__(self, record: Record | None = None) -> None:
-        self._routes: OrderedDict[str, Route] = OrderedDict()
+        self._routes: OrderedDict[str, list[Route]] = OrderedDict()
+        self._count = 0
         self._record = record
 
-    def open(self, request_id: str, tenant: str, *, now: float) -> Route:
-        """The route of a new request."""
-        route = Route(request_id=request_id, tenant=tenant, arrived_s=now)
-        self._routes[request_id] = route
-        while len(self._routes) > MOST_REQUESTS:
-            self._routes.popitem(last=False)
+    def open(self, request_id: str, tenant: str, *, now: float, choice: int = 0) -> Route:
+        """The route of a new generation; that of choice 0 begins a request."""
+        route = Route(request_id=request_id, choice=choice, tenant=tenant, arrived_s=now)
+        if choice == 0:
+            self._count -= len(self._routes.pop(request_id, ()))
+        self._routes.setdefault(request_id, []).append(route)
+        self._count += 1
+        while len(self._routes) > MOST_REQUESTS or self._count > MOST_ROUTES:
+            _, oldest = self._routes.popitem(last=False)
+            self._count -= len(oldest)
         return route
 
     def close(self, route: Route, chain: Callable[[], bytes], *, completion_tokens: int) -> None:
@@ -100,9 +108,9 @@ class Journal:
         if self._record is not None:
             self._record(route, chain())
 
-    def route(self, request_id: str) -> Route | None:
-        """None: it is unknown, or too long ago."""
-        return self._routes.get(request_id)
+    def routes(self, request_id: str) -> list[Route]:
+        """Of each of its choices; empty: it is unknown, or too long ago."""
+        return list(self._routes.get(request_id, ()))
 
 
 def considered(

@@ -10,9 +10,11 @@ RequestState = Literal["waiting", "running", "paused", "moving"]
 
 
 class RequestSnapshot(Struct, frozen=True, kw_only=True):
-    """One row of `GET /requests`. `position` counts from 1 among those who wait for the model."""
+    """One row of `GET /requests`: a generation. Those of a request for several choices share its
+    `id`. `position` counts from 1 among those who wait for the model."""
 
     id: str
+    choice: int = 0
     model: str
     tenant: str
     state: RequestState

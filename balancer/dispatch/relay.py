@@ -20,6 +20,7 @@ from collections.abc import Callable
 import structlog
 from msgspec import structs
 
+from balancer.dispatch.chain import Chain
 from balancer.dispatch.conductor import Conductor
 from balancer.dispatch.consequences import agent_lost, error_for, incomplete, is_engines_death
 from balancer.dispatch.hand_over import HandOver
@@ -43,7 +44,7 @@ from balancer.policy.stall import Stall
 from protocol.errors import FrameTooLarge
 from protocol.generation import GenerationRequest, SamplerState, StepDelta, TokenLogprob
 from protocol.jsonrpc import ErrorObject, RpcCode
-from protocol.prefix_chain import HASH_BYTES, prefix_chain
+from protocol.prefix_chain import HASH_BYTES
 from protocol.refusals import RefusalCode, consequence_of
 from protocol.to_agent import Committed, generate_tokens_call
 from protocol.to_balancer import Finished
@@ -82,6 +83,8 @@ class Relay:
         now: Callable[[], float],
         created: int,
         route: Route,
+        choice: int = 0,
+        chain: Chain | None = None,
     ) -> None:
         self.request = request
         self.ordinal = ordinal
@@ -90,6 +93,7 @@ class Relay:
         self.body_bytes = body_bytes
         self.length = length_class(request.max_tokens)
         self.request_id = request_id
+        self.choice = choice
         self.route = route
         self.so_far = SoFar()
         self.trail = Trail()
@@ -109,7 +113,7 @@ class Relay:
         self._attempts = 0
         self._is_paused = False
         self._is_committed = False
-        self._prefix_chain: bytes | None = None
+        self._chain = chain or Chain(request, cache_scope=CACHE_SCOPE)
         self._charged_ms = 0.0
         self._prefilled = 0
         self._was_announced = False
@@ -170,6 +174,7 @@ class Relay:
             state = "paused" if self._is_paused else "running"
         return RequestSnapshot(
             id=self.request_id,
+            choice=self.choice,
             model=self.model,
             tenant=self.tenant,
             state=state,
@@ -224,10 +229,8 @@ class Relay:
 
     @property
     def prefix_chain(self) -> bytes:
-        """The request's chain, packed; computed at its first use."""
-        if self._prefix_chain is None:
-            self._prefix_chain = prefix_chain(self.request, cache_scope=CACHE_SCOPE)
-        return self._prefix_chain
+        """The request's chain, packed."""
+        return self._chain.packed
 
     def request_for(self, model: str) -> GenerationRequest:
         """The request with the name of the model that was found for it."""

@@ -45,7 +45,7 @@ REFUSED: list[tuple[Any, int, str, str | None]] = [
     (_chat(temperature="hot"), 400, "invalid_type", "temperature"),
     (_chat(max_tokens=0), 400, "invalid_value", "max_tokens"),
     (_chat(top_logprobs=3), 400, "invalid_value", "top_logprobs"),
-    (_chat(n=2), 400, "unsupported_parameter", "n"),
+    (_chat(store=True), 400, "unsupported_parameter", "store"),
     (
         _chat(response_format={"type": "json_schema"}),
         400,

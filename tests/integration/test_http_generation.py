@@ -204,10 +204,10 @@ async def test_the_official_client_reads_answers_and_streams(
         assert [model.id async for model in client.models.list()] == ["demo"]
         with pytest.raises(openai.BadRequestError) as refused:
             await client.chat.completions.create(
-                model="demo", messages=[{"role": "user", "content": "hi"}], n=2
+                model="demo", messages=[{"role": "user", "content": "hi"}], store=True
             )
         assert refused.value.code == "unsupported_parameter"
-        assert refused.value.param == "n"
+        assert refused.value.param == "store"
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -182,6 +182,12 @@ class FakeAgent:
         timings = Timings(prefill_ms=1.0, decode_ms=2.0)
         await self._send(Finished(call=call.id, finish_reason=reason, usage=usage, timings=timings))
 
+    async def fail(self, call: Call, code: RefusalCode) -> None:
+        """End a call badly; its slot is free."""
+        self.calls.pop(call.id, None)
+        error = ErrorObject(code=int(code), message="by the test")
+        await self._send(Failed(call=call.id, error=error))
+
     def status(self) -> AgentStatus:
         """What it would say of itself now."""
         return AgentStatus(

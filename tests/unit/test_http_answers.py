@@ -10,6 +10,7 @@ import pytest
 from balancer.dispatch.sink import Outcome
 from balancer.http.openai.chat_answer import ChatAnswer, ChatChunks
 from balancer.http.openai.completion_answer import CompletionAnswer, CompletionChunks
+from balancer.http.openai.ending import whole_body
 from balancer.http.openai.extras import AnswerHead
 from protocol.generation import (
     ContentDelta,
@@ -57,10 +58,10 @@ def _chat_stream(steps: Steps) -> bytes:
 
 
 def _chat_body(steps: Steps) -> bytes:
-    answer = ChatAnswer(HEAD, with_logprobs=steps is PROBABLE)
+    answer = ChatAnswer(with_logprobs=steps is PROBABLE)
     for delta, logprobs in steps:
         answer.take(delta, logprobs)
-    return answer.body(OUTCOME) + b"\n"
+    return whole_body(HEAD, "chat.completion", [answer.choice(0, OUTCOME)], OUTCOME) + b"\n"
 
 
 def _completion_stream(steps: Steps) -> bytes:
@@ -68,16 +69,16 @@ def _completion_stream(steps: Steps) -> bytes:
 
 
 def _completion_body(steps: Steps) -> bytes:
-    answer = CompletionAnswer(HEAD, with_logprobs=steps is PROBABLE)
+    answer = CompletionAnswer(with_logprobs=steps is PROBABLE)
     for delta, logprobs in steps:
         answer.take(delta, logprobs)
-    return answer.body(OUTCOME) + b"\n"
+    return whole_body(HEAD, "text_completion", [answer.choice(0, OUTCOME)], OUTCOME) + b"\n"
 
 
 def _streamed(chunks: ChatChunks | CompletionChunks, steps: Steps) -> bytes:
     pieces = [chunks.opening()]
     pieces += [chunks.tokens(delta, logprobs) for delta, logprobs in steps]
-    return b"".join([*pieces, chunks.closing(OUTCOME)])
+    return b"".join([*pieces, chunks.closing(OUTCOME, OUTCOME)])
 
 
 SHAPES: dict[str, Callable[[Steps], bytes]] = {

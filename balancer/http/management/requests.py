@@ -27,12 +27,14 @@ async def cancel_request(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 
 
 async def show_route(exchange: Exchange, wiring: Wiring) -> StreamResponse:
-    """Every choice that was made for it; the last 1000 requests have one."""
+    """Every agent that was chosen for it, and for its choices but the first; the last 1000 requests
+    have one."""
     request_id = exchange.places["id"]
-    route = wiring.dispatcher.route(request_id)
-    if route is None:
+    routes = wiring.dispatcher.routes(request_id)
+    if not routes:
         raise ResourceNotFound(
             f"nothing is known of a request {request_id[:200]!r}; the id is in the answer's "
             "X-Paddler-Request-Id, and the last 1000 requests are remembered"
         )
-    return value_answer(exchange, {"object": "route", **msgspec.to_builtins(route)})
+    first, *others = msgspec.to_builtins(routes)
+    return value_answer(exchange, {"object": "route", **first, "other_choices": others})

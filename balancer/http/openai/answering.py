@@ -1,66 +1,60 @@
-"""Carries one generation from the dispatcher to its client: as a stream of events or as JSON.
+"""Carries generations from the dispatcher to their client: as a stream of events or as JSON.
 
 Both generation routes share this; they differ in the shapes that they hand in.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import msgspec
 from aiohttp.web import StreamResponse
-from msgspec import Struct
 
-from balancer.dispatch.sink import Flow, Outcome
+from balancer.dispatch.choices import Answers, generate_choices
+from balancer.dispatch.sink import Outcome
+from balancer.errors import RequestTooLarge
 from balancer.http.answers import error_object, json_answer, shown_error
 from balancer.http.exchange import Exchange, Wiring
-from balancer.http.openai.extras import AnswerHead
+from balancer.http.openai.sinks import (
+    Course,
+    CourseSink,
+    GatheringSink,
+    Generation,
+    StreamingSink,
+    gathered_body,
+)
 from balancer.http.replay import Replay
 from balancer.http.sse import EventStream
-from protocol.generation import GenerationRequest, StepDelta, TokenLogprob
-from protocol.to_agent import Committed
+from balancer.settings import MIB
 
+__all__ = ["Generation", "answer", "read_replay"]
 
-class Chunks(Protocol):
-    """Turns output into server-sent events."""
-
-    def opening(self) -> bytes: ...
-
-    def tokens(self, delta: StepDelta, logprobs: tuple[TokenLogprob, ...]) -> bytes: ...
-
-    def closing(self, outcome: Outcome) -> bytes: ...
-
-
-class Gathered(Protocol):
-    """Gathers output for one body."""
-
-    def take(self, delta: StepDelta, logprobs: tuple[TokenLogprob, ...]) -> None: ...
-
-    def body(self, outcome: Outcome) -> bytes: ...
-
-
-class Generation(Struct, frozen=True, kw_only=True):
-    """What is asked of the dispatcher, and how the answer is to look."""
-
-    request: GenerationRequest
-    id_prefix: str
-    body_bytes: int
-    timeout_s: float | None
-    is_stream: bool
-    chunks: Callable[[AnswerHead], Chunks]
-    gathered: Callable[[AnswerHead], Gathered]
+MOST_CHOICE_BYTES = 64 * MIB
+"""Bytes of a body times its choices: every agent that works on one is sent the whole request."""
 
 
 async def answer(exchange: Exchange, wiring: Wiring, generation: Generation) -> StreamResponse:
-    """Run the generation and answer. Raises `BalancerError` while a real status is possible."""
+    """Run the generations and answer. Raises `BalancerError` while a real status is possible."""
+    _check_size(generation)
     if generation.is_stream:
         return await _answer_stream(exchange, wiring, generation)
-    sink = _GatheringSink(_Course(exchange, wiring, generation))
-    outcome = await _generate(exchange, wiring, generation, sink)
-    sink.course.agent = outcome.agent  # another may have begun it
-    return json_answer(exchange, sink.body(outcome), headers=sink.course.headers())
+    course = Course(exchange, wiring, generation)
+    sinks = [GatheringSink(course) for _ in range(generation.choices)]
+    answers = await _generate(exchange, wiring, course, sinks, on_end=lambda *_: None)
+    course.agent = answers.whole.agent  # another may have begun it
+    return json_answer(exchange, gathered_body(course, sinks, answers), headers=course.headers())
+
+
+def _check_size(generation: Generation) -> None:
+    """One choice is bounded by the body's own limit."""
+    choices, size_bytes = generation.choices, generation.body_bytes
+    if choices > 1 and choices * size_bytes > MOST_CHOICE_BYTES:
+        raise RequestTooLarge(
+            f"{choices} choices of a request of {size_bytes} bytes are too much at once; ask for "
+            f"at most {max(MOST_CHOICE_BYTES // size_bytes, 1)}, or shorten the request",
+            param="n",
+            details={"parameter": "n", "limit_bytes": MOST_CHOICE_BYTES},
+        )
 
 
 async def _answer_stream(
@@ -68,20 +62,29 @@ async def _answer_stream(
 ) -> StreamResponse:
     if exchange.request.headers.get("X-Paddler-Resumable") == "1":
         return await _answer_resumable(exchange, wiring, generation)
-    course = _Course(exchange, wiring, generation)
+    course = Course(exchange, wiring, generation)
     stream = EventStream(
         exchange, settings=wiring.settings, metrics=wiring.metrics, head=course.headers
     )
-    sink = _StreamingSink(course, stream)
+    sinks = [StreamingSink(course, stream, index) for index in range(generation.choices)]
     try:
-        outcome = await _generate(exchange, wiring, generation, sink)
-        return stream.finish(sink.closing(outcome))
+        return stream.finish(await _stream(exchange, wiring, course, sinks))
     except Exception as error:
         if not stream.is_open:
             raise
         return stream.finish(_error_event(exchange, error))
     finally:
         stream.close()
+
+
+async def _stream(
+    exchange: Exchange, wiring: Wiring, course: Course, sinks: list[StreamingSink]
+) -> bytes:
+    """Let the sinks write; the last events."""
+    answers = await _generate(
+        exchange, wiring, course, sinks, on_end=lambda index, outcome: sinks[index].end(outcome)
+    )
+    return sinks[answers.last].closing(answers.outcomes[answers.last], answers.whole)
 
 
 def _error_event(exchange: Exchange, error: Exception) -> bytes:
@@ -93,21 +96,20 @@ def _error_event(exchange: Exchange, error: Exception) -> bytes:
 async def _answer_resumable(
     exchange: Exchange, wiring: Wiring, generation: Generation
 ) -> StreamResponse:
-    """As a stream, but the generation belongs to its replay, and outlives the connection."""
-    course = _Course(exchange, wiring, generation)
+    """As a stream, but the generations belong to its replay, and outlive the connection."""
+    course = Course(exchange, wiring, generation)
     stream = EventStream(
         exchange, settings=wiring.settings, metrics=wiring.metrics, head=course.headers
     )
     replay = wiring.replays.open(exchange.id, exchange.principal.tenant)
     replay.headers = course.headers
-    sink = _StreamingSink(course, replay)
+    sinks = [StreamingSink(course, replay, index) for index in range(generation.choices)]
 
     async def fill() -> None:
         try:
-            outcome = await _generate(exchange, wiring, generation, sink)
-            replay.send(sink.closing(outcome))
+            replay.send(await _stream(exchange, wiring, course, sinks))
         except Exception as error:  # noqa: BLE001 (a task's outermost edge: readers are told)
-            if sink.has_begun:
+            if any(sink.has_begun for sink in sinks):
                 replay.send(_error_event(exchange, error))
             else:
                 replay.error = error
@@ -133,149 +135,34 @@ async def read_replay(
 
 
 async def _generate(
-    exchange: Exchange, wiring: Wiring, generation: Generation, sink: _Sink
-) -> Outcome:
-    outcome = await wiring.dispatcher.generate(
+    exchange: Exchange,
+    wiring: Wiring,
+    course: Course,
+    sinks: Sequence[CourseSink],
+    *,
+    on_end: Callable[[int, Outcome], None],
+) -> Answers:
+    generation = course.generation
+    answers = await generate_choices(
+        wiring.dispatcher,
         generation.request,
         exchange.principal,
-        sink,
+        sinks,
+        on_end=on_end,
         request_id=exchange.id,
         timeout_s=generation.timeout_s,
         body_bytes=generation.body_bytes,
     )
+    whole = answers.whole
     exchange.facts.update(
-        agent=outcome.agent,
-        attempts=outcome.attempts,
-        queue_ms=round(outcome.queue_ms, 3),
-        ttft_ms=round(outcome.ttft_ms, 3),
-        prompt_tokens=outcome.usage.prompt_tokens,
-        completion_tokens=outcome.usage.completion_tokens,
-        finish_reason=outcome.finish_reason,
+        agent=whole.agent,
+        attempts=whole.attempts,
+        queue_ms=round(whole.queue_ms, 3),
+        ttft_ms=round(whole.ttft_ms, 3),
+        prompt_tokens=whole.usage.prompt_tokens,
+        completion_tokens=whole.usage.completion_tokens,
+        finish_reason=whole.finish_reason,
     )
-    return outcome
-
-
-class _Course:
-    """How far a generation is, as its answer's headers and head say."""
-
-    def __init__(self, exchange: Exchange, wiring: Wiring, generation: Generation) -> None:
-        self._exchange = exchange
-        self._wiring = wiring
-        self.generation = generation
-        self.flow: Flow | None = None
-        self.agent = ""
-
-    def headers(self) -> dict[str, str]:
-        """Who works on it, as far as that is known."""
-        if self.flow is None or not self.agent:
-            return {}
-        return {
-            "X-Paddler-Agent": self.agent,
-            "X-Paddler-Queue-Ms": f"{self.flow.queue_ms:.3f}",
-            "X-Paddler-Attempts": str(self.flow.attempts),
-        }
-
-    def head(self) -> AnswerHead:
-        """Without a model in the request, the name of the only one that is served."""
-        exchange = self._exchange
-        model = self.generation.request.model
-        if not model:
-            served = self._wiring.roster.served_models()
-            model = served[0].name if served else ""
-        return AnswerHead(
-            id=self.generation.id_prefix + exchange.id.removeprefix("req_"),
-            created=exchange.created,
-            model=model,
-            request_id=exchange.id,
-        )
-
-
-class _Sink(ABC):
-    """What both sinks have in common."""
-
-    def __init__(self, course: _Course) -> None:
-        self.course = course
-
-    def attach(self, flow: Flow) -> None:
-        """The handle on the generation."""
-        self.course.flow = flow
-
-    def on_committed(self, agent: str, committed: Committed) -> None:  # noqa: ARG002 (the contract)
-        """An agent works on it."""
-        self.course.agent = agent
-
-    @abstractmethod
-    def on_tokens(
-        self,
-        token_ids: tuple[int, ...],
-        delta: StepDelta,
-        logprobs: tuple[TokenLogprob, ...],
-    ) -> None:
-        """One step's output."""
-
-
-class _StreamingSink(_Sink):
-    """Every step goes out as it comes."""
-
-    def __init__(self, course: _Course, stream: EventStream | Replay) -> None:
-        super().__init__(course)
-        self._stream = stream
-        self._chunks: Chunks | None = None
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether an event was sent."""
-        return self._chunks is not None
-
-    def attach(self, flow: Flow) -> None:
-        """The stream pauses and drops the generation by it."""
-        super().attach(flow)
-        self._stream.attach(flow)
-
-    def on_tokens(
-        self,
-        token_ids: tuple[int, ...],  # noqa: ARG002 (the contract)
-        delta: StepDelta,
-        logprobs: tuple[TokenLogprob, ...],
-    ) -> None:
-        """The first step opens the stream."""
-        chunks = self._chunks
-        if chunks is None:
-            chunks = self._open()
-        self._stream.send(chunks.tokens(delta, logprobs))
-
-    def closing(self, outcome: Outcome) -> bytes:
-        """The stream's last events."""
-        chunks = self._chunks or self._open()
-        return chunks.closing(outcome)
-
-    def _open(self) -> Chunks:
-        chunks = self._chunks = self.course.generation.chunks(self.course.head())
-        self._stream.send(chunks.opening())
-        return chunks
-
-
-class _GatheringSink(_Sink):
-    """Everything is kept until the end; what an answer can hold is bounded by its tokens."""
-
-    def __init__(self, course: _Course) -> None:
-        super().__init__(course)
-        self._gathered: Gathered | None = None
-
-    def on_tokens(
-        self,
-        token_ids: tuple[int, ...],  # noqa: ARG002 (the contract)
-        delta: StepDelta,
-        logprobs: tuple[TokenLogprob, ...],
-    ) -> None:
-        """Keep it."""
-        self._gather().take(delta, logprobs)
-
-    def body(self, outcome: Outcome) -> bytes:
-        """The answer."""
-        return self._gather().body(outcome)
-
-    def _gather(self) -> Gathered:
-        if self._gathered is None:
-            self._gathered = self.course.generation.gathered(self.course.head())
-        return self._gathered
+    if len(sinks) > 1:
+        exchange.facts["choices"] = len(sinks)
+    return answers

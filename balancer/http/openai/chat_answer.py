@@ -1,4 +1,4 @@
-"""A generation's output as a chat completion: as chunks of a stream, or as one JSON body. Pure.
+"""A generation's output as a chat completion: as chunks of a stream, or for a JSON body. Pure.
 
 Chunks are made from a head and a tail of bytes that are built once a request: per token only the
 text is encoded.
@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from balancer.dispatch.sink import Outcome
-from balancer.http.openai.extras import AnswerHead, extra_fields, usage_fields
+from balancer.http.openai.ending import StreamEnd, common_fields
+from balancer.http.openai.extras import AnswerHead
 from balancer.http.openai.logprobs import chat_logprobs
 from protocol.generation import (
     ContentDelta,
@@ -22,24 +23,17 @@ from protocol.generation import (
 )
 
 _encode = msgspec.json.encode
-_DONE = b"data: [DONE]\n\n"
 
 
 class ChatChunks:
-    """Pushes a chat completion as server-sent events; each method returns whole events."""
+    """Pushes a choice of a chat completion as server-sent events; each method returns whole
+    events."""
 
-    def __init__(self, head: AnswerHead, *, include_usage: bool) -> None:
-        common = {
-            "id": head.id,
-            "object": "chat.completion.chunk",
-            "created": head.created,
-            "model": head.model,
-        }
-        self._request_id = head.request_id
-        self._common = common
-        self._include_usage = include_usage
-        opening = _encode(common)[:-1]
-        self._head = b"data: " + opening + b',"choices":[{"index":0,"delta":'
+    def __init__(self, head: AnswerHead, index: int = 0, *, include_usage: bool) -> None:
+        self._index = index
+        self._end_of_stream = StreamEnd(head, "chat.completion.chunk", include_usage=include_usage)
+        opening = _encode(common_fields(head, "chat.completion.chunk"))[:-1]
+        self._head = b"data: " + opening + b',"choices":[{"index":%d,"delta":' % index
         self._content_head = self._head + b'{"content":'
         usage = b',"usage":null' if include_usage else b""
         self._end = b"}]" + usage + b"}\n\n"
@@ -58,28 +52,21 @@ class ChatChunks:
             return self._content_head + _encode(delta) + self._content_tail if delta else b""
         return b"".join(self._head + _encode(_delta(part)) + self._tail for part in delta)
 
-    def closing(self, outcome: Outcome) -> bytes:
-        """The finish chunk, the usage chunk if wanted, and the stream's end. The last chunk
-        carries our own fields."""
-        finish = {
-            "choices": [
-                {
-                    "index": 0,
-                    "delta": {},
-                    "logprobs": None,
-                    "finish_reason": outcome.finish_reason,
-                }
-            ]
+    def ended(self, outcome: Outcome) -> bytes:
+        """The finish chunk, while other choices go on."""
+        return self._end_of_stream.ended(self._finish(outcome))
+
+    def closing(self, outcome: Outcome, whole: Outcome) -> bytes:
+        """The finish chunk and what follows the last one; `whole` is all choices as one."""
+        return self._end_of_stream.closing(self._finish(outcome), whole)
+
+    def _finish(self, outcome: Outcome) -> dict[str, Any]:
+        return {
+            "index": self._index,
+            "delta": {},
+            "logprobs": None,
+            "finish_reason": outcome.finish_reason,
         }
-        extra = extra_fields(outcome, self._request_id)
-        if not self._include_usage:
-            return _event({**self._common, **finish, **extra}) + _DONE
-        usage = {"choices": [], "usage": usage_fields(outcome.usage)}
-        return (
-            _event({**self._common, **finish, "usage": None})
-            + _event({**self._common, **usage, **extra})
-            + _DONE
-        )
 
     def _with_logprobs(self, delta: StepDelta, logprobs: tuple[TokenLogprob, ...]) -> bytes:
         """The step's log probabilities go with the first of its chunks."""
@@ -94,10 +81,9 @@ class ChatChunks:
 
 
 class ChatAnswer:
-    """Gathers a chat completion for one JSON body."""
+    """Gathers a choice of a chat completion."""
 
-    def __init__(self, head: AnswerHead, *, with_logprobs: bool) -> None:
-        self._head = head
+    def __init__(self, *, with_logprobs: bool) -> None:
         self._content: list[str] = []
         self._reasoning: list[str] = []
         self._tool_calls: dict[int, _GatheredCall] = {}
@@ -119,27 +105,15 @@ class ChatAnswer:
                 case ToolCallDelta():
                     self._tool_calls.setdefault(part.index, _GatheredCall()).take(part)
 
-    def body(self, outcome: Outcome) -> bytes:
-        """The whole answer."""
-        head = self._head
+    def choice(self, index: int, outcome: Outcome) -> dict[str, Any]:
+        """The whole of it."""
         logprobs = self._logprobs
-        choice = {
-            "index": 0,
+        return {
+            "index": index,
             "message": self._message(),
             "logprobs": None if logprobs is None else {"content": logprobs, "refusal": None},
             "finish_reason": outcome.finish_reason,
         }
-        return _encode(
-            {
-                "id": head.id,
-                "object": "chat.completion",
-                "created": head.created,
-                "model": head.model,
-                "choices": [choice],
-                "usage": usage_fields(outcome.usage),
-                **extra_fields(outcome, head.request_id),
-            }
-        )
 
     def _message(self) -> dict[str, Any]:
         content = "".join(self._content)
@@ -183,7 +157,3 @@ def _delta(part: ContentDelta | ReasoningDelta | ToolCallDelta) -> dict[str, Any
                 call |= {"id": call_id, "type": "function"}
             function: dict[str, str] = {"name": name} if name else {}
             return {"tool_calls": [{**call, "function": {**function, "arguments": arguments}}]}
-
-
-def _event(value: dict[str, Any]) -> bytes:
-    return b"data: " + _encode(value) + b"\n\n"

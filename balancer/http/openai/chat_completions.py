@@ -30,6 +30,8 @@ async def chat_completions(exchange: Exchange, wiring: Wiring) -> StreamResponse
         wiring,
         Generation(
             request=chat_request(body, drawn_seed=random.getrandbits(63)),
+            choices=body.n or 1,
+            kind="chat.completion",
             id_prefix="chatcmpl-",
             body_bytes=len(data),
             timeout_s=body.timeout,

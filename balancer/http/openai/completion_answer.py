@@ -1,4 +1,4 @@
-"""A generation's output as a text completion: as chunks of a stream, or as one JSON body. Pure."""
+"""A generation's output as a text completion: as chunks of a stream, or for a JSON body. Pure."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from typing import Any
 import msgspec
 
 from balancer.dispatch.sink import Outcome
-from balancer.http.openai.extras import AnswerHead, extra_fields, usage_fields
+from balancer.http.openai.ending import StreamEnd, common_fields
+from balancer.http.openai.extras import AnswerHead
 from balancer.http.openai.logprobs import CompletionLogprobs
 from protocol.generation import StepDelta, TokenLogprob, ToolCallDelta
 
 _encode = msgspec.json.encode
-_DONE = b"data: [DONE]\n\n"
 
 
 class CompletionChunks:
-    """Pushes a text completion as server-sent events; each method returns whole events."""
+    """Pushes a choice of a text completion as server-sent events; each method returns whole
+    events."""
 
-    def __init__(self, head: AnswerHead, *, include_usage: bool) -> None:
-        self._common = _common(head)
-        self._request_id = head.request_id
-        self._include_usage = include_usage
+    def __init__(self, head: AnswerHead, index: int = 0, *, include_usage: bool) -> None:
+        self._index = index
+        self._end_of_stream = StreamEnd(head, "text_completion", include_usage=include_usage)
         self._logprobs = CompletionLogprobs()
-        self._head = b"data: " + _encode(self._common)[:-1] + b',"choices":[{"text":'
+        opening = _encode(common_fields(head, "text_completion"))[:-1]
+        self._head = b"data: " + opening + b',"choices":[{"text":'
         usage = b',"usage":null' if include_usage else b""
         self._end = b',"finish_reason":null}]' + usage + b"}\n\n"
-        self._tail = b',"index":0,"logprobs":null' + self._end
+        self._middle = b',"index":%d,"logprobs":' % index
+        self._tail = self._middle + b"null" + self._end
 
     def opening(self) -> bytes:
         """Text completions have no opening chunk."""
@@ -37,31 +39,26 @@ class CompletionChunks:
         text = delta if isinstance(delta, str) else text_of(delta)
         if logprobs:
             shaped = _encode(self._logprobs.shape(logprobs))
-            return self._head + _encode(text) + b',"index":0,"logprobs":' + shaped + self._end
+            return self._head + _encode(text) + self._middle + shaped + self._end
         return self._head + _encode(text) + self._tail if text else b""
 
-    def closing(self, outcome: Outcome) -> bytes:
-        """The finish chunk, the usage chunk if wanted, and the stream's end."""
+    def ended(self, outcome: Outcome) -> bytes:
+        """The finish chunk, while other choices go on."""
+        return self._end_of_stream.ended(self._finish(outcome))
+
+    def closing(self, outcome: Outcome, whole: Outcome) -> bytes:
+        """The finish chunk and what follows the last one; `whole` is all choices as one."""
+        return self._end_of_stream.closing(self._finish(outcome), whole)
+
+    def _finish(self, outcome: Outcome) -> dict[str, Any]:
         reason = outcome.finish_reason
-        finish: dict[str, Any] = {
-            "choices": [{"text": "", "index": 0, "logprobs": None, "finish_reason": reason}]
-        }
-        extra = extra_fields(outcome, self._request_id)
-        if not self._include_usage:
-            return _event({**self._common, **finish, **extra}) + _DONE
-        usage = {"choices": [], "usage": usage_fields(outcome.usage)}
-        return (
-            _event({**self._common, **finish, "usage": None})
-            + _event({**self._common, **usage, **extra})
-            + _DONE
-        )
+        return {"text": "", "index": self._index, "logprobs": None, "finish_reason": reason}
 
 
 class CompletionAnswer:
-    """Gathers a text completion for one JSON body."""
+    """Gathers a choice of a text completion."""
 
-    def __init__(self, head: AnswerHead, *, with_logprobs: bool) -> None:
-        self._head = head
+    def __init__(self, *, with_logprobs: bool) -> None:
         self._text: list[str] = []
         self._logprobs: list[TokenLogprob] | None = [] if with_logprobs else None
 
@@ -71,25 +68,17 @@ class CompletionAnswer:
         if logprobs and self._logprobs is not None:
             self._logprobs += logprobs
 
-    def body(self, outcome: Outcome) -> bytes:
-        """The whole answer."""
+    def choice(self, index: int, outcome: Outcome) -> dict[str, Any]:
+        """The whole of it."""
         logprobs = None
         if self._logprobs is not None:
             logprobs = CompletionLogprobs().shape(self._logprobs)
-        choice = {
+        return {
             "text": "".join(self._text),
-            "index": 0,
+            "index": index,
             "logprobs": logprobs,
             "finish_reason": outcome.finish_reason,
         }
-        return _encode(
-            {
-                **_common(self._head),
-                "choices": [choice],
-                "usage": usage_fields(outcome.usage),
-                **extra_fields(outcome, self._head.request_id),
-            }
-        )
 
 
 def text_of(delta: StepDelta) -> str:
@@ -99,16 +88,3 @@ def text_of(delta: StepDelta) -> str:
     return "".join(
         part.arguments if isinstance(part, ToolCallDelta) else part.text for part in delta
     )
-
-
-def _common(head: AnswerHead) -> dict[str, Any]:
-    return {
-        "id": head.id,
-        "object": "text_completion",
-        "created": head.created,
-        "model": head.model,
-    }
-
-
-def _event(value: dict[str, Any]) -> bytes:
-    return b"data: " + _encode(value) + b"\n\n"

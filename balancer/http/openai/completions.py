@@ -30,6 +30,8 @@ async def completions(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         wiring,
         Generation(
             request=completion_request(body, drawn_seed=random.getrandbits(63)),
+            choices=body.n or 1,
+            kind="text_completion",
             id_prefix="cmpl-",
             body_bytes=len(data),
             timeout_s=body.timeout,

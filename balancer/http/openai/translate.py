@@ -94,8 +94,8 @@ def chat_request(body: ChatCompletionRequest, *, drawn_seed: int) -> GenerationR
 
 def completion_request(body: CompletionRequest, *, drawn_seed: int) -> GenerationRequest:
     """The canonical form of a text completion."""
-    if body.best_of not in (None, 1):
-        raise unsupported("best_of", body.best_of, "1")
+    if body.best_of not in (None, body.n or 1):
+        raise unsupported("best_of", body.best_of, "the same as `n`")
     if body.suffix:
         raise unsupported("suffix", body.suffix, "empty: no model here fills in the middle")
     if body.echo:
@@ -110,8 +110,6 @@ def completion_request(body: CompletionRequest, *, drawn_seed: int) -> Generatio
 
 def _sampling(body: SamplingFields, drawn_seed: int) -> dict[str, Any]:
     _refuse_unsupported(body)
-    if body.n not in (None, 1):
-        raise unsupported("n", body.n, "1")
     given = {name: getattr(body, name) for name in _SAME_NAME}
     fields = {name: value for name, value in given.items() if value is not None}
     fields["model"] = body.model or ""

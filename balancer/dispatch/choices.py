@@ -1,0 +1,161 @@
+"""Several answers to one request: generations that share their prompt, and no more than that.
+
+Each is a relay of its own: it waits, is routed, and goes on elsewhere by itself. The first starts
+ahead, so that the others find its prompt being computed. One that fails ends them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct, structs
+
+from balancer.dispatch.chain import Chain
+from balancer.dispatch.dispatcher import Dispatcher
+from balancer.dispatch.relay import CACHE_SCOPE
+from balancer.dispatch.sink import Flow, Outcome, Sink
+from balancer.policy.choices import seed_of_choice
+from balancer.policy.identity.principal import Principal
+from protocol.generation import GenerationRequest, Timings, Usage
+
+
+class Answers(Struct, frozen=True, kw_only=True):
+    """How all choices ended well. `last` is the index of the one that was over last, `whole` is
+    the request as one: see `joined`."""
+
+    outcomes: tuple[Outcome, ...]
+    last: int
+    whole: Outcome
+
+
+class Flows:
+    """The handle on all generations of a request. Satisfies `Flow`."""
+
+    def __init__(self) -> None:
+        self._flows: list[Flow] = []
+        self._is_paused = False
+
+    def add(self, flow: Flow) -> None:
+        """One more; it is paused if the others are."""
+        self._flows.append(flow)
+        if self._is_paused:
+            flow.pause()
+
+    @property
+    def attempts(self) -> int:
+        """Of the one that was tried most often."""
+        return max((flow.attempts for flow in self._flows), default=0)
+
+    @property
+    def queue_ms(self) -> float:
+        """Until the first of them had a slot."""
+        return min((flow.queue_ms for flow in self._flows), default=0.0)
+
+    def pause(self) -> None:
+        """Ask the agents to stop producing."""
+        self._is_paused = True
+        for flow in self._flows:
+            flow.pause()
+
+    def resume(self) -> None:
+        """Ask them to go on."""
+        self._is_paused = False
+        for flow in self._flows:
+            flow.resume()
+
+    def drop(self, reason: str) -> None:
+        """Give the client up."""
+        for flow in self._flows:
+            flow.drop(reason)
+
+
+async def generate_choices(
+    dispatcher: Dispatcher,
+    request: GenerationRequest,
+    principal: Principal,
+    sinks: Sequence[Sink],
+    *,
+    on_end: Callable[[int, Outcome], None],
+    request_id: str,
+    timeout_s: float | None = None,
+    body_bytes: int = 0,
+) -> Answers:
+    """Run a generation for each sink to its end. `on_end(index, outcome)` is called for each that
+    ends while others go on.
+
+    Raises the first `BalancerError` of any, once the others are cancelled. Cancelling is safe at
+    any time, as with `Dispatcher.generate`.
+    """
+    if len(sinks) == 1:
+        outcome = await dispatcher.generate(
+            request,
+            principal,
+            sinks[0],
+            request_id=request_id,
+            timeout_s=timeout_s,
+            body_bytes=body_bytes,
+        )
+        return Answers(outcomes=(outcome,), last=0, whole=outcome)
+    chain = Chain(request, cache_scope=CACHE_SCOPE)
+    outcomes: dict[int, Outcome] = {}
+
+    async def run(index: int, sink: Sink) -> None:
+        outcomes[index] = outcome = await dispatcher.generate(
+            structs.replace(request, seed=seed_of_choice(request.seed, index)),
+            principal,
+            sink,
+            request_id=request_id,
+            timeout_s=timeout_s,
+            body_bytes=-(-body_bytes // len(sinks)),  # they share one body
+            choice=index,
+            chain=chain,
+        )
+        if len(outcomes) < len(sinks):
+            on_end(index, outcome)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for index, sink in enumerate(sinks):
+                tasks.create_task(run(index, sink), name=f"{request_id} choice {index}")
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+    last = next(reversed(outcomes))
+    in_order = tuple(outcomes[index] for index in range(len(sinks)))
+    return Answers(outcomes=in_order, last=last, whole=joined(in_order))
+
+
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """All choices as one: the prompt counts once, as the first choice found it in the cache, what
+    was generated is summed, and times are those of the whole.
+
+    Durations of the agents are the longest of each kind, so that tokens a second are those of all
+    choices together.
+    """
+    first = outcomes[0]
+    usages = [outcome.usage for outcome in outcomes]
+    timings = [outcome.timings for outcome in outcomes]
+    first_tokens_ms = [outcome.ttft_ms for outcome in outcomes if outcome.ttft_ms > 0]
+    return structs.replace(
+        first,
+        usage=Usage(
+            prompt_tokens=first.usage.prompt_tokens,
+            completion_tokens=sum(usage.completion_tokens for usage in usages),
+            cached_tokens=first.usage.cached_tokens,
+            reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
+        ),
+        timings=Timings(
+            template_ms=max(timing.template_ms for timing in timings),
+            queue_ms=max(timing.queue_ms for timing in timings),
+            prefill_ms=max(timing.prefill_ms for timing in timings),
+            decode_ms=max(timing.decode_ms for timing in timings),
+            encode_ms=max(timing.encode_ms for timing in timings),
+            draft_steps=sum(timing.draft_steps for timing in timings),
+            drafted_tokens=sum(timing.drafted_tokens for timing in timings),
+            accepted_draft_tokens=sum(timing.accepted_draft_tokens for timing in timings),
+        ),
+        attempts=max(outcome.attempts for outcome in outcomes),
+        queue_ms=min(outcome.queue_ms for outcome in outcomes),
+        ttft_ms=min(first_tokens_ms, default=0.0),
+        total_ms=max(outcome.total_ms for outcome in outcomes),
+    )

@@ -1,0 +1,192 @@
+"""Where generations' output goes: every step to a stream as it comes, or all of it into a body.
+
+One sink a choice; what the choices of a request share is its `Course`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from balancer.dispatch.choices import Answers, Flows
+from balancer.dispatch.sink import Flow, Outcome
+from balancer.http.exchange import Exchange, Wiring
+from balancer.http.openai.ending import AnswerKind, whole_body
+from balancer.http.openai.extras import AnswerHead
+from balancer.http.replay import Replay
+from balancer.http.sse import EventStream
+from protocol.generation import GenerationRequest, StepDelta, TokenLogprob
+from protocol.to_agent import Committed
+
+
+class Chunks(Protocol):
+    """Turns a choice's output into server-sent events."""
+
+    def opening(self) -> bytes: ...
+
+    def tokens(self, delta: StepDelta, logprobs: tuple[TokenLogprob, ...]) -> bytes: ...
+
+    def ended(self, outcome: Outcome) -> bytes:
+        """It is over, and others go on."""
+
+    def closing(self, outcome: Outcome, whole: Outcome) -> bytes:
+        """It is over, and so is the request."""
+
+
+class Gathered(Protocol):
+    """Gathers a choice's output."""
+
+    def take(self, delta: StepDelta, logprobs: tuple[TokenLogprob, ...]) -> None: ...
+
+    def choice(self, index: int, outcome: Outcome) -> dict[str, Any]: ...
+
+
+class Generation(Struct, frozen=True, kw_only=True):
+    """What is asked of the dispatcher, and how the answer is to look. `chunks` is given a choice's
+    index."""
+
+    request: GenerationRequest
+    choices: int
+    id_prefix: str
+    kind: AnswerKind
+    body_bytes: int
+    timeout_s: float | None
+    is_stream: bool
+    chunks: Callable[[AnswerHead, int], Chunks]
+    gathered: Callable[[], Gathered]
+
+
+class Course:
+    """How far a request is, as its answer's headers and head say."""
+
+    def __init__(self, exchange: Exchange, wiring: Wiring, generation: Generation) -> None:
+        self._exchange = exchange
+        self._wiring = wiring
+        self.generation = generation
+        self.flows = Flows()
+        self.agent = ""
+
+    def headers(self) -> dict[str, str]:
+        """Who works on it, as far as that is known."""
+        if not self.agent:
+            return {}
+        return {
+            "X-Paddler-Agent": self.agent,
+            "X-Paddler-Queue-Ms": f"{self.flows.queue_ms:.3f}",
+            "X-Paddler-Attempts": str(self.flows.attempts),
+        }
+
+    def head(self) -> AnswerHead:
+        """Without a model in the request, the name of the only one that is served."""
+        exchange = self._exchange
+        model = self.generation.request.model
+        if not model:
+            served = self._wiring.roster.served_models()
+            model = served[0].name if served else ""
+        return AnswerHead(
+            id=self.generation.id_prefix + exchange.id.removeprefix("req_"),
+            created=exchange.created,
+            model=model,
+            request_id=exchange.id,
+        )
+
+
+class CourseSink(ABC):
+    """What both sinks have in common."""
+
+    def __init__(self, course: Course) -> None:
+        self.course = course
+
+    def attach(self, flow: Flow) -> None:
+        """The handle on the generation."""
+        self.course.flows.add(flow)
+
+    def on_committed(self, agent: str, committed: Committed) -> None:  # noqa: ARG002 (the contract)
+        """An agent works on it; the first one is shown."""
+        self.course.agent = self.course.agent or agent
+
+    @abstractmethod
+    def on_tokens(
+        self,
+        token_ids: tuple[int, ...],
+        delta: StepDelta,
+        logprobs: tuple[TokenLogprob, ...],
+    ) -> None:
+        """One step's output."""
+
+
+class StreamingSink(CourseSink):
+    """Every step goes out as it comes."""
+
+    def __init__(self, course: Course, stream: EventStream | Replay, index: int) -> None:
+        super().__init__(course)
+        self._stream = stream
+        self._index = index
+        self._chunks: Chunks | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an event was sent."""
+        return self._chunks is not None
+
+    def attach(self, flow: Flow) -> None:
+        """The stream pauses and drops all generations at once."""
+        super().attach(flow)
+        self._stream.attach(self.course.flows)
+
+    def on_tokens(
+        self,
+        token_ids: tuple[int, ...],  # noqa: ARG002 (the contract)
+        delta: StepDelta,
+        logprobs: tuple[TokenLogprob, ...],
+    ) -> None:
+        """The first step opens the stream."""
+        chunks = self._chunks
+        if chunks is None:
+            chunks = self._open()
+        self._stream.send(chunks.tokens(delta, logprobs))
+
+    def end(self, outcome: Outcome) -> None:
+        """It is over, and others go on."""
+        chunks = self._chunks or self._open()
+        self._stream.send(chunks.ended(outcome))
+
+    def closing(self, outcome: Outcome, whole: Outcome) -> bytes:
+        """The stream's last events."""
+        chunks = self._chunks or self._open()
+        return chunks.closing(outcome, whole)
+
+    def _open(self) -> Chunks:
+        course = self.course
+        chunks = self._chunks = course.generation.chunks(course.head(), self._index)
+        self._stream.send(chunks.opening())
+        return chunks
+
+
+class GatheringSink(CourseSink):
+    """Everything is kept until the end; what an answer can hold is bounded by its tokens."""
+
+    def __init__(self, course: Course) -> None:
+        super().__init__(course)
+        self.gathered = course.generation.gathered()
+
+    def on_tokens(
+        self,
+        token_ids: tuple[int, ...],  # noqa: ARG002 (the contract)
+        delta: StepDelta,
+        logprobs: tuple[TokenLogprob, ...],
+    ) -> None:
+        """Keep it."""
+        self.gathered.take(delta, logprobs)
+
+
+def gathered_body(course: Course, sinks: Sequence[GatheringSink], answers: Answers) -> bytes:
+    """The answer of all choices."""
+    choices = [
+        sink.gathered.choice(index, outcome)
+        for index, (sink, outcome) in enumerate(zip(sinks, answers.outcomes, strict=True))
+    ]
+    return whole_body(course.head(), course.generation.kind, choices, answers.whole)
