@@ -18,6 +18,7 @@ import structlog
 from aiohttp.web import ServerRunner, SockSite
 
 from balancer.dispatch.dispatcher import Dispatcher
+from balancer.dispatch.embedding import EmbeddingDispatcher
 from balancer.errors import SettingError
 from balancer.fleet.roster import Roster
 from balancer.http.connection import ClientServer
@@ -57,6 +58,7 @@ def build(settings: Settings) -> App:
     wiring = Wiring(
         settings=settings,
         dispatcher=dispatcher,
+        embedding=EmbeddingDispatcher(roster=roster, settings=settings, metrics=metrics),
         roster=roster,
         metrics=metrics,
         traffic=Traffic(),
@@ -164,12 +166,11 @@ class App:
 
     async def _drain(self, tasks: asyncio.TaskGroup) -> None:
         """Let what runs end within the deadline; a second signal or the deadline ends it."""
-        dispatcher = self.wiring.dispatcher
+        dispatcher, embedding = self.wiring.dispatcher, self.wiring.embedding
         dispatcher.begin_draining()
+        embedding.begin_draining()
         log.info("draining", in_flight=dispatcher.in_flight, waiting=dispatcher.waiting)
-        drained = tasks.create_task(
-            dispatcher.drained(self._settings.drain_timeout_s), name="drain"
-        )
+        drained = tasks.create_task(self._drained(), name="drain")
         stopped = tasks.create_task(self._stop_now.wait(), name="second signal")
         await asyncio.wait((drained, stopped), return_when=asyncio.FIRST_COMPLETED)
         if not (drained.done() and drained.result()):
@@ -177,10 +178,20 @@ class App:
         drained.cancel()
         stopped.cancel()
         dispatcher.end_all()
+        embedding.end_all()
         await self.wiring.replays.settled()
         self.wiring.replays.close()
         for agent in tuple(self.wiring.roster.agents()):
             agent.link.close("the balancer stops")
+
+    async def _drained(self) -> bool:
+        """Whether everything ended within the deadline."""
+        try:
+            async with asyncio.timeout(self._settings.drain_timeout_s):
+                await self.wiring.embedding.drained()
+                return await self.wiring.dispatcher.drained(self._settings.drain_timeout_s)
+        except TimeoutError:
+            return False
 
     def _close_sockets(self) -> None:
         for listener in self._sockets.values():

@@ -208,6 +208,7 @@ RULES: dict[str, Rule] = {
     "heartbeat_interval_s": _seconds(0.05, 300, "--heartbeat-interval"),
     "heartbeat_misses": _count(1, 100, "--heartbeat-misses"),
     "progress_timeout_s": _seconds(0.1, 3600),
+    "query_timeout_s": _seconds(0.1, 3600),
     "policy": _choice(PolicyName, "--policy"),
     "record_routes": Rule(_parse_path, "a file's path", "--record-routes"),
     "queue_timeout_s": _seconds(0, _DAY_S, "--queue-timeout"),

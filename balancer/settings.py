@@ -49,6 +49,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     progress_timeout_s: float = 30.0
     """A call that makes no progress for so long goes on elsewhere."""
 
+    query_timeout_s: float = 120.0
+    """An agent that has not answered for so long what takes no slot, as a part of an embedding
+    request, is not waited for: another is asked."""
+
     policy: PolicyName = "prefix_aware"
     record_routes: str = ""
     """A file for every request's route, to be replayed by a simulation; empty: none."""

@@ -17,6 +17,7 @@ scores of the model's classification head."""
 
 MAX_INPUTS = 2048
 MAX_DIMENSIONS = 2**20
+FLOAT_BYTES = 4
 MAX_VECTOR_BYTES = 32 * 1024 * 1024
 """Of all vectors of a request; more is refused."""
 

@@ -205,9 +205,10 @@ class Admission:
             retry_after_s=self.retry_after_s(model),
         )
 
-    def stalled(self, agent: str) -> BalancerError:
-        """A call made no progress."""
-        waited_s = self._settings.progress_timeout_s
+    def stalled(self, agent: str, *, waited_s: float | None = None) -> BalancerError:
+        """A call made no progress for so long; without it, for as long as a generation may."""
+        if waited_s is None:
+            waited_s = self._settings.progress_timeout_s
         return UpstreamFailed(
             f"the agent {agent!r} made no progress with the request for {waited_s:g} s; "
             "send it again",

@@ -71,6 +71,7 @@ class Agent:
         self._rests_until_s = connected_s
         self._held_by_others = self._count_held_by_others()
         self._slots_offered = self._count_slots_offered()
+        self._no_query_since_seq: int | None = None
 
     @property
     def slots_used(self) -> int:
@@ -87,6 +88,26 @@ class Agent:
             most = self.health.most_calls(self.slots_total, self._now())
             free = min(free, most - self.slots_used)
         return free if free > 0 else 0
+
+    @property
+    def queries_total(self) -> int:
+        """Queries, as those for embeddings, that the agent takes at once."""
+        return self.status.queries_total
+
+    @property
+    def queries_free(self) -> int:
+        """Queries that it would take now; 0 between a refusal and its next status, and few or none
+        after failures."""
+        if self.is_draining or self._no_query_since_seq == self.status.seq:
+            return 0
+        most = self.status.queries_total
+        if not self.health.is_well:
+            most = self.health.most_calls(most, self._now())
+        return max(0, most - len(self.link.queries))
+
+    def note_query_refusal(self) -> None:
+        """It had no room for a query, or its engine ended: believe it until its next status."""
+        self._no_query_since_seq = self.status.seq
 
     @property
     def is_ejected(self) -> bool:

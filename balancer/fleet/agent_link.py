@@ -319,6 +319,7 @@ class AgentLink:
 
     def _on_query_ended(self, call_id: CallId, was_cancelled: bool) -> None:
         self._ended.add(call_id, was_cancelled=was_cancelled)
+        self._owner.on_query_ended(self)
 
     def _on_unknown_answer(self, call_id: CallId) -> None:
         """What crosses a cancel on the way is no garbage: an end may be told twice, and a big call

@@ -38,6 +38,9 @@ class LinkOwner(Protocol):
     def on_call_ended(self, link: AgentLink) -> None:
         """A claimed slot was given back; the call's handler heard it before."""
 
+    def on_query_ended(self, link: AgentLink) -> None:
+        """A query is over; its handler heard it before."""
+
     def on_unusable(self, link: AgentLink) -> None:
         """What it says cannot be used; the link is closed next."""
 

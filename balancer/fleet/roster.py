@@ -70,6 +70,7 @@ class Roster:
         self._drained: Latest[Literal[True]] = Latest(MAX_REMOVED)
         """Coming back does not end a drain either."""
         self._listeners: list[CapacityListener] = []
+        self._watchers: list[CapacityListener] = []
         self.known_models = KnownModels(memory_s=settings.model_memory_s)
         self.version = 0
         metrics.watch_slots(self._slots_by_agent)
@@ -104,6 +105,11 @@ class Roster:
     def listen(self, listener: CapacityListener) -> None:
         """Have `listener(agent)` called whenever the agent may have more room than before."""
         self._listeners.append(listener)
+
+    def watch(self, listener: CapacityListener) -> None:
+        """Have `listener(agent)` called whenever anything about the agent changed: also of those
+        that have no slot."""
+        self._watchers.append(listener)
 
     def candidates(self, model: str) -> Sequence[Agent]:
         """Agents that serve the model, full or not, in the order of their coming."""
@@ -327,6 +333,13 @@ class Roster:
         if agent is not None:
             self._changed(agent)
 
+    def on_query_ended(self, link: AgentLink) -> None:
+        """There is room for another."""
+        agent = self._agent_of(link)
+        if agent is not None:
+            for watcher in self._watchers:
+                watcher(agent)
+
     def on_unusable(self, link: AgentLink) -> None:
         """Leave it out for a while: connecting again would change nothing."""
         agent = self._agent_of(link)
@@ -410,6 +423,8 @@ class Roster:
         if agent.slots_free and not agent.is_draining:
             for listener in self._listeners:
                 listener(agent)
+        for watcher in self._watchers:
+            watcher(agent)
 
     def _slots_by_agent(self) -> list[AgentSlots]:
         return [AgentSlots(a.name, a.slots_total, a.slots_used) for a in self._agents.values()]

@@ -80,6 +80,7 @@ def snapshot_of(agent: Agent, *, now: float) -> AgentSnapshot:
 def _state_of(agent: Agent) -> AgentState:
     if agent.is_draining:
         return "draining"
-    if agent.model is None or agent.slots_total == 0:
+    has_slots = agent.slots_total > 0
+    if agent.model is None or not (has_slots or agent.queries_total):
         return "not_ready"
-    return "ready" if agent.slots_free else "busy"
+    return "ready" if (agent.slots_free if has_slots else agent.queries_free) else "busy"

@@ -11,6 +11,7 @@ from aiohttp.web import BaseRequest
 from msgspec import Struct
 
 from balancer.dispatch.dispatcher import Dispatcher
+from balancer.dispatch.embedding import EmbeddingDispatcher
 from balancer.fleet.roster import Roster
 from balancer.http.replay import Replays
 from balancer.http.traffic import Traffic
@@ -29,6 +30,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
 
     settings: Settings
     dispatcher: Dispatcher
+    embedding: EmbeddingDispatcher
     roster: Roster
     metrics: Metrics
     traffic: Traffic

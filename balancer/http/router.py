@@ -14,7 +14,9 @@ from balancer.policy.identity.principal import Role
 
 Handler = Callable[[Exchange, Wiring], Awaitable[StreamResponse]]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-LimitClass = Literal["chat", "completions", "models", "health", "metrics", "management", "agents"]
+LimitClass = Literal[
+    "chat", "completions", "embeddings", "models", "health", "metrics", "management", "agents"
+]
 
 
 class Route(Struct, frozen=True, kw_only=True):

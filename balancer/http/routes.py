@@ -14,6 +14,7 @@ from balancer.http.management.agents import (
 from balancer.http.management.requests import cancel_request, list_requests, show_route
 from balancer.http.openai.chat_completions import chat_completions
 from balancer.http.openai.completions import completions
+from balancer.http.openai.embeddings import embeddings
 from balancer.http.openai.models import list_models
 from balancer.http.openai.streams import take_up_stream
 from balancer.http.router import Route
@@ -34,6 +35,14 @@ ROUTES: tuple[Route, ...] = (
         handler=completions,
         limit_class="completions",
         aliases=("/completions",),
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/v1/embeddings",
+        handler=embeddings,
+        limit_class="embeddings",
+        aliases=("/embeddings",),
     ),
     Route(
         ports=("inference",),

@@ -74,6 +74,7 @@ class Metrics:
         self.registry = registry or CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._build_request_series()
+        self._build_embedding_series()
         self._build_fleet_series()
         self._build_client_series()
 
@@ -120,6 +121,25 @@ class Metrics:
         )
         self.generations_in_flight = Gauge(
             "paddler_generations_in_flight", "Generations waiting or running.", registry=registry
+        )
+
+    def _build_embedding_series(self) -> None:
+        registry = self.registry
+        self._embedded_inputs = Counter(
+            "paddler_embedded_inputs", "Inputs that were embedded.", registry=registry
+        )
+        self._embedded_tokens = Counter(
+            "paddler_embedded_tokens", "Their tokens.", registry=registry
+        )
+        self.embedding_parts_moved = Counter(
+            "paddler_embedding_parts_moved",
+            "Parts of embedding requests that another agent was asked for again.",
+            registry=registry,
+        )
+        self.embeddings_waiting = Gauge(
+            "paddler_embeddings_waiting",
+            "Embedding requests that wait for an agent with room.",
+            registry=registry,
         )
 
     def _build_fleet_series(self) -> None:
@@ -197,6 +217,11 @@ class Metrics:
         self._completion_tokens.inc(usage.completion_tokens)
         self._cached_tokens.inc(usage.cached_tokens)
         self._reasoning_tokens.inc(usage.reasoning_tokens)
+
+    def embedded(self, *, inputs: int, tokens: int) -> None:
+        """Count an embedding request that ended well."""
+        self._embedded_inputs.inc(inputs)
+        self._embedded_tokens.inc(tokens)
 
     def link_garbage(self, kind: str) -> None:
         """Count an unusable message; `kind` is one of the link's own words."""

@@ -5,6 +5,7 @@ It answers when the test says so, never inside the balancer's own call, as a soc
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from msgspec import Struct
 from balancer.fleet.roster import Roster
 from protocol import codec
 from protocol.agent_status import AgentStatus
+from protocol.embeddings import EmbeddingInput, Embeddings
 from protocol.errors import ProtocolError
 from protocol.generation import FinishReason, TokenLogprob, Usage
 from protocol.jsonrpc import (
@@ -31,6 +33,7 @@ from protocol.to_agent import (
     Cancel,
     Committed,
     Continue,
+    Embed,
     ExportSequence,
     GenerateTokens,
     Pause,
@@ -65,14 +68,24 @@ class MemoryAgent:
         epoch: str = "e1",
         resume_key: str = "same",
         kv_key: str = "",
+        queries: int = 0,
+        dimensions: int = 0,
     ) -> None:
+        self.queries = queries
+        self.questions: dict[int, Embed] = {}
+        """Every question for vectors, in order."""
+        self.unanswered_questions: list[int] = []
         self.name = name
         self.resume_key = resume_key
         self.kv_key = kv_key
         self.epoch = epoch
         self.slots = slots
         self.model = (
-            None if model is None else ServedModel(name=model, aliases=aliases, context_tokens=2048)
+            None
+            if model is None
+            else ServedModel(
+                name=model, aliases=aliases, context_tokens=2048, embedding_dimensions=dimensions
+            )
         )
         self.calls: dict[int, GenerateTokens] = {}
         """Every call ever received, in order."""
@@ -119,6 +132,7 @@ class MemoryAgent:
             capacity_version=self.capacity_version,
             cache_seq=self.cache_seq,
             slots_total=self.slots,
+            queries_total=self.queries,
             running=tuple(self.running),
         )
         return msgspec.structs.replace(status, **changes)
@@ -212,6 +226,30 @@ class MemoryAgent:
         error = ErrorObject(code=int(code), message=message, data=data or msgspec.UNSET)
         self.say(Failed(call=call, error=error))
 
+    def embed(self, call: int, **changes: object) -> None:
+        """Answer a question: each text's vector is its length and its first character, each list of
+        ids' its length and its first id. `changes` are made to the answer."""
+        self.unanswered_questions.remove(call)
+        question = self.questions[call]
+        assert self.model is not None
+        size = question.dimensions or self.model.embedding_dimensions
+        rows = [vector_of(one, size) for one in question.inputs]
+        answer = Embeddings(
+            pooling="mean",
+            dimensions=size,
+            rows=(1,) * len(rows),
+            tokens=tuple(len(one) for one in question.inputs),
+            vectors=b"".join(rows),
+        )
+        changed = msgspec.structs.replace(answer, **changes)
+        self.link.receive(codec.encode_result(call, changed))
+
+    def refuse_question(self, call: int, code: int, message: str = "no", **data: object) -> None:
+        """Give no vectors."""
+        self.unanswered_questions.remove(call)
+        error = ErrorObject(code=int(code), message=message, data=data or msgspec.UNSET)
+        self.link.receive(codec.encode_error(call, error))
+
     def engine_dies(self) -> None:
         """End all running calls as their engine's death does."""
         for call in tuple(self.running):
@@ -268,6 +306,11 @@ class MemoryAgent:
             return
         if isinstance(request.params, ExportSequence):
             return  # the test finds it among what was received
+        if isinstance(request.params, Embed):
+            assert isinstance(request.id, int)
+            self.questions[request.id] = request.params
+            self.unanswered_questions.append(request.id)
+            return
         assert isinstance(request.params, GenerateTokens)
         assert isinstance(request.id, int)
         assert request.id not in self.calls, "a call id was used twice"
@@ -285,6 +328,12 @@ class MemoryAgent:
                 self.paused.remove(call)
             case _:
                 raise AssertionError(f"unexpected notification {params!r}")
+
+
+def vector_of(given: EmbeddingInput, size: int) -> bytes:
+    """The vector that an agent without a model gives."""
+    first = ord(given[0]) if isinstance(given, str) else given[0]
+    return struct.pack(f"<{size}f", *([float(len(given)), float(first)] + [0.0] * size)[:size])
 
 
 def _finished(call: int, reason: FinishReason, completion_tokens: int) -> Finished:

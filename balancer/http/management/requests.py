@@ -11,15 +11,16 @@ from balancer.http.exchange import Exchange, Wiring
 
 
 async def list_requests(exchange: Exchange, wiring: Wiring) -> StreamResponse:
-    """Those that have begun first, then those that wait in their order."""
-    rows = [msgspec.to_builtins(row) for row in wiring.dispatcher.requests()]
+    """Generations that have begun first, then those that wait in their order; then embeddings."""
+    found = [*wiring.dispatcher.requests(), *wiring.embedding.requests()]
+    rows = [msgspec.to_builtins(row) for row in found]
     return value_answer(exchange, {"object": "list", "data": rows})
 
 
 async def cancel_request(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """End one; its client gets 409 `request_cancelled`."""
     request_id = exchange.places["id"]
-    if not wiring.dispatcher.cancel(request_id):
+    if not (wiring.dispatcher.cancel(request_id) or wiring.embedding.cancel(request_id)):
         raise ResourceNotFound(
             f"no request {request_id[:200]!r} waits or runs; GET /requests lists those that do"
         )

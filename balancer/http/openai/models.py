@@ -36,8 +36,9 @@ def _row(name: str, model: ServedModel, agents: Any, *, created: int) -> dict[st
         "version": model.version,
         "description": model.description,
         "capabilities": {
-            "chat": model.has_chat_template,
-            "completions": True,
+            "chat": model.generates and model.has_chat_template,
+            "completions": model.generates,
+            "embeddings": model.embedding_dimensions > 0,
             "vision": "vision" in model.modalities,
             "audio": "audio" in model.modalities,
         },
@@ -46,6 +47,7 @@ def _row(name: str, model: ServedModel, agents: Any, *, created: int) -> dict[st
 
 def _status_of(agents: list[Agent]) -> str:
     """Healthy: somebody could take a request; degraded: everybody has issues or no slot at all."""
-    if any(agent.slots_total and not agent.is_draining and not agent.issues for agent in agents):
+    able = [agent for agent in agents if agent.slots_total or agent.queries_total]
+    if any(not agent.is_draining and not agent.issues for agent in able):
         return "healthy"
-    return "degraded" if any(agent.slots_total for agent in agents) else "unhealthy"
+    return "degraded" if able else "unhealthy"

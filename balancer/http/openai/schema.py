@@ -6,10 +6,11 @@ ignored. What the fields mean, and which values are refused, is `translate`'s bu
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from protocol.embeddings import MAX_DIMENSIONS, MAX_INPUTS
 from protocol.generation import MAX_MESSAGES, MAX_STOP_CHARS, MAX_STOPS, MAX_TOP_LOGPROBS
 from protocol.models import MODEL_NAME_PATTERN
 
@@ -162,6 +163,17 @@ class CompletionRequest(SamplingFields, kw_only=True):
     logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
 
 
+class EmbeddingsRequest(Struct, kw_only=True):
+    """The body of POST /v1/embeddings."""
+
+    input: str | list[Any] | None = None
+    model: Annotated[str, Meta(pattern=MODEL_NAME_PATTERN)] | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=MAX_DIMENSIONS)] | None = None
+    timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    user: str | None = None
+
+
 EXPECTED = {
     "model": "1 to 200 characters of A-Z a-z 0-9 . _ : / @ -",
     "messages": f"a list of 1 to {MAX_MESSAGES} messages",
@@ -184,6 +196,9 @@ EXPECTED = {
     "top_logprobs": f"0..{MAX_TOP_LOGPROBS}",
     "timeout": "seconds, above 0, at most 86400",
     "prompt": "a string or a list of token ids",
+    "input": f"a string, a list of token ids, or a list of 1 to {MAX_INPUTS} of either",
+    "encoding_format": '"float" or "base64"',
+    "dimensions": f"1..{MAX_DIMENSIONS}, at most what the model's vectors have",
     "response_format": "an object with a `type`",
     "json_schema": "a JSON schema: an object",
     "grammar": "a string, in GBNF",

@@ -1,0 +1,414 @@
+"""Embeddings: a batch is split over the agents that have room, and joined in order.
+
+A part whose agent dies, refuses or says nothing for too long is done elsewhere. Everything between
+two waits runs without an `await`, as in the dispatcher of generations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from balancer.dispatch.admission import ANY_MODEL, Admission
+from balancer.dispatch.consequences import agent_lost, error_for, is_engines_death
+from balancer.dispatch.embedding_batch import Batch, Embedded, Part
+from balancer.dispatch.embedding_fleet import QueryCrew, QueryFleet
+from balancer.dispatch.embedding_refusals import beyond_the_model, timed_out, without_pooling
+from balancer.dispatch.listing import RequestSnapshot
+from balancer.dispatch.waiting_room import WaitingRoom
+from balancer.errors import BalancerError, InvalidRequest, RequestTooLarge
+from balancer.fleet.agent import Agent
+from balancer.fleet.roster import Roster
+from balancer.observability.metrics import Metrics
+from balancer.policy import failover
+from balancer.policy.batches import split
+from balancer.policy.failover import Breakage, RetryBudget
+from balancer.policy.fairness import Shares
+from balancer.policy.identity.principal import Principal
+from balancer.settings import Settings
+from protocol.embeddings import EmbeddingRequest, Embeddings
+from protocol.errors import FrameTooLarge
+from protocol.jsonrpc import ErrorObject, RpcCode
+from protocol.refusals import consequence_of
+
+log = structlog.get_logger(__name__)
+
+SMALLEST_PART = 2 * 1024
+"""Characters. That fits one micro-batch, so two agents would not be done sooner."""
+LARGEST_PART = 32 * 1024
+"""Of a part that is lost so much is done again; an agent is given the next one when it answers."""
+MOST_PASSED_OVER = 16
+_UNUSABLE = ErrorObject(code=int(RpcCode.INTERNAL_ERROR), message="its vectors do not fit together")
+
+
+class EmbeddingDispatcher:
+    """Runs batches of inputs on the roster's agents."""
+
+    def __init__(
+        self,
+        *,
+        roster: Roster,
+        settings: Settings,
+        metrics: Metrics,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._roster = roster
+        self._settings = settings
+        self._metrics = metrics
+        self._now = now
+        self._shares = Shares()
+        self._room: WaitingRoom[Batch] = WaitingRoom(
+            max_waiting=settings.max_waiting,
+            max_of_tenant=settings.max_waiting_of_tenant,
+            max_bytes=settings.max_waiting_bytes,
+            shares=self._shares,
+            on_change=lambda waiting, _: metrics.embeddings_waiting.set(waiting),
+        )
+        self._admission = Admission(
+            roster=QueryFleet(roster), settings=settings, queues=self._room, now=now
+        )
+        self._batches: dict[Batch, None] = {}
+        self._arrivals = 0
+        self._parts = 0
+        self._retries = RetryBudget()
+        self._is_draining = False
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        roster.watch(self._start_waiting)
+
+    async def embed(
+        self,
+        request: EmbeddingRequest,
+        principal: Principal,
+        *,
+        request_id: str,
+        timeout_s: float | None = None,
+        body_bytes: int = 0,
+    ) -> Embedded:
+        """Embed all inputs; `body_bytes` counts against what may wait.
+
+        Raises `BalancerError`: the first input that cannot be embedded ends the request. Cancelling
+        is safe at any time: agents are told to stop.
+        """
+        self._admit(request.model)
+        self._arrivals += 1
+        now = self._now()
+        self._retries.note_request(now)
+        batch = Batch(
+            request,
+            ordinal=self._arrivals,
+            tenant=principal.tenant,
+            request_id=request_id,
+            body_bytes=body_bytes,
+            now_s=now,
+            deadline_s=None if timeout_s is None else now + timeout_s,
+        )
+        self._batches[batch] = None
+        self._is_idle.clear()
+        try:
+            self._start_or_wait(batch)
+            async with asyncio.timeout(timeout_s):
+                embedded = await batch.done
+        except TimeoutError as error:
+            retry_after_s = self._admission.retry_after_s(request.model)
+            raise timed_out(timeout_s, retry_after_s=retry_after_s) from error
+        finally:
+            self._forget(batch)
+        self._metrics.embedded(inputs=len(request.inputs), tokens=embedded.prompt_tokens)
+        return embedded
+
+    # --- for the management API and shutdown ---
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that wait or run."""
+        return len(self._batches)
+
+    @property
+    def waiting(self) -> int:
+        """Batches that wait for an agent with room."""
+        return len(self._room)
+
+    def requests(self) -> list[RequestSnapshot]:
+        """All that run, then all that wait, each in order."""
+        now = self._now()
+        rows = [batch.snapshot(now_s=now) for batch in self._batches if batch.parts]
+        positions: Counter[str] = Counter()
+        for batch in self._room.in_order(self._room.queues):
+            positions[batch.queue] += 1
+            position = positions[batch.queue]
+            rows.append(batch.snapshot(now_s=now, position=position))
+        return rows
+
+    def cancel(self, request_id: str) -> bool:
+        """End a request for an operator; False if it neither waits nor runs."""
+        found = [batch for batch in self._batches if batch.request_id == request_id]
+        for batch in found:
+            batch.fail(self._admission.cancelled())
+        return bool(found)
+
+    def begin_draining(self) -> None:
+        """Take nothing new; what waits or runs goes on."""
+        self._is_draining = True
+
+    async def drained(self) -> None:
+        """Wait until nothing waits or runs."""
+        await self._is_idle.wait()
+
+    def end_all(self) -> None:
+        """End what still waits or runs with 503 `draining`: the balancer stops now."""
+        for batch in self._batches:
+            batch.fail(self._admission.draining())
+
+    # --- what becomes of a part ---
+
+    def on_answer(self, part: Part, answer: Embeddings) -> None:
+        """The vectors, or why an input has none."""
+        batch = self._ended(part)
+        if batch.done.done():
+            return
+        if answer.errors:
+            self._on_failure(part, part.first_problem(answer))
+            return
+        if answer.pooling == "none":
+            batch.fail(without_pooling())
+            return
+        if not batch.take(part, answer):
+            self._on_failure(part, _UNUSABLE)
+            return
+        if not part.agent.health.is_well or part.agent.health.has_failed:
+            self._roster.note_success(part.agent)
+        model = part.agent.model
+        batch.finish_if_whole(
+            batch.request.model or (model.name if model else ""), now_s=self._now()
+        )
+        self._go_on(batch)
+
+    def on_refused(self, part: Part, error: ErrorObject) -> None:
+        """The agent has no room, or cannot do it."""
+        batch = self._ended(part)
+        if batch.done.done():
+            return
+        self._metrics.call_refused(error.code)
+        if consequence_of(error.code).blame == "capacity":
+            part.agent.note_query_refusal()
+            batch.put_back(part)
+            self._go_on(batch)
+            return
+        self._on_failure(part, error)
+
+    def on_link_lost(self, part: Part) -> None:
+        """The agent is gone."""
+        batch = self._ended(part)
+        if not batch.done.done():
+            self._broken(part, "link_lost", agent_lost(part.agent.name, completion_tokens=0))
+
+    def _on_stalled(self, part: Part) -> None:
+        """The agent said nothing for too long."""
+        part.agent.link.queries.cancel(part.call_id)
+        batch = self._ended(part)
+        if not batch.done.done():
+            error = self._admission.stalled(
+                part.agent.name, waited_s=self._settings.query_timeout_s
+            )
+            self._broken(part, "stalled", error)
+
+    def _on_failure(self, part: Part, error: ErrorObject) -> None:
+        retry_after_s = self._admission.retry_after_s(part.batch.queue)
+        shown = error_for(error, agent=part.agent.name, retry_after_s=retry_after_s)
+        if consequence_of(error.code).blame != "agent":
+            part.batch.fail(shown)
+            return
+        self._broken(part, "engine_died" if is_engines_death(error) else "failed", shown)
+
+    def _broken(self, part: Part, breakage: Breakage, error: BalancerError) -> None:
+        """Have the part done elsewhere, unless the request has had its share of that."""
+        batch, agent, now = part.batch, part.agent, self._now()
+        batch.put_back(part)
+        batch.trail.note(breakage, had_output=False)
+        if breakage in ("failed", "stalled"):
+            batch.avoided.add(agent)
+        if breakage != "link_lost":
+            self._roster.note_failure(agent, engine_died=breakage == "engine_died")
+        if breakage == "engine_died":
+            agent.note_query_refusal()  # until it says that it is back
+        is_charged = failover.is_charged(breakage)
+        verdict = failover.verdict(
+            breakage,
+            batch.trail,
+            has_budget=not is_charged or self._retries.has_room(now),
+            has_others=any(
+                other not in batch.avoided and not (other.is_draining or other.is_ejected)
+                for other in self._able(batch)
+            ),
+        )
+        if verdict != "elsewhere":
+            batch.fail(self._admission.given_up(error, verdict, batch.queue))
+            return
+        if is_charged:
+            self._retries.note_retry(now)
+        self._metrics.embedding_parts_moved.inc()
+        log.info(
+            "embeddings are done elsewhere",
+            request_id=batch.request_id,
+            agent=agent.name,
+            reason=breakage,
+            inputs=len(part.indexes),
+        )
+        self._go_on(batch)
+
+    def _ended(self, part: Part) -> Batch:
+        """The agent has nothing more to do with the part."""
+        batch = part.batch
+        batch.parts.pop(part.agent, None)
+        if part.timer is not None:
+            part.timer.cancel()
+        seconds = self._now() - part.started_s
+        self._shares.charge(batch.tenant, 1000 * seconds - part.charged_ms)
+        self._admission.on_released(part, batch.queue, held_s=seconds, prompt_s=seconds, tokens=0)
+        return batch
+
+    # --- who does what ---
+
+    def _admit(self, model: str) -> None:
+        if self._is_draining:
+            raise self._admission.draining()
+        refusal = self._admission.reason_to_refuse(model)
+        if refusal is not None:
+            raise refusal
+
+    def _start_or_wait(self, batch: Batch) -> None:
+        """Send what can be sent now; a batch of which nothing is on its way waits."""
+        head = self._room.first((batch.queue,))
+        if (head is None or batch.rank < head.rank) and self._start(batch):
+            return
+        if batch.started_s is None or self._settings.queue_timeout_s == 0:
+            error = self._admission.reason_not_to_wait(
+                batch.queue, batch.tenant, batch.body_bytes, left_s=batch.left_s(self._now())
+            )
+            if error is not None:
+                batch.fail(error)
+                return
+        left_s = batch.waits_since_s + self._settings.queue_timeout_s - self._now()
+        if left_s <= 0:
+            batch.fail(self._admission.queue_timeout(batch.queue))
+            return
+        self._room.enter(batch)
+        batch.expiry = asyncio.get_running_loop().call_later(left_s, self._expire, batch)
+
+    def _go_on(self, batch: Batch) -> None:
+        """A part is over: ask for what is pending."""
+        if batch.done.done() or not batch.pending or self._start(batch) or batch.parts:
+            return
+        batch.waits_again(self._now())
+        self._start_or_wait(batch)
+
+    def _start(self, batch: Batch) -> bool:
+        """Send parts to all that have room; whether the batch need not wait: one was sent, or it is
+        over."""
+        agents = self._able(batch)
+        if not agents and not batch.parts and self._candidates(batch):
+            batch.begin_again()  # with agents of another kind
+            agents = self._able(batch)
+        problem = self._problem(batch, agents)
+        if problem is not None:
+            batch.fail(problem)
+            return True
+        usable = [agent for agent in agents if agent not in batch.avoided] or agents
+        # those that work on it have a share in what is left: it is theirs when they are done
+        free = [agent.queries_free + (agent in batch.parts) for agent in usable]
+        cut = split(batch.costs(), free, smallest=SMALLEST_PART, largest=LARGEST_PART)
+        shares = [
+            (usable[part.agent], tuple(batch.pending[part.start : part.stop]))
+            for part in cut
+            if usable[part.agent] not in batch.parts
+        ]
+        for agent, indexes in shares:
+            if batch.done.done():
+                break
+            self._send(batch, agent, indexes)
+        return bool(shares)
+
+    def _send(self, batch: Batch, agent: Agent, indexes: tuple[int, ...]) -> None:
+        now = self._now()
+        self._parts += 1
+        part = Part(batch, agent, indexes, self, rank=(0, self._parts), started_s=now)
+        try:
+            part.call_id = agent.link.queries.embed(batch.question(indexes), part)
+        except FrameTooLarge as error:
+            batch.fail(RequestTooLarge(f"no agent can be sent an input: {error}; shorten it"))
+            return
+        except UnicodeEncodeError:
+            batch.fail(InvalidRequest("an input is not valid Unicode", param="input"))
+            return
+        batch.kind = _kind_of(agent)
+        batch.started_s = now if batch.started_s is None else batch.started_s
+        batch.sent(part)
+        usual_s = self._admission.on_claimed(part, QueryCrew(agent), batch.queue)
+        part.charged_ms = 1000 * usual_s
+        self._shares.starts(batch.tenant, part.charged_ms)
+        loop = asyncio.get_running_loop()
+        part.timer = loop.call_later(self._settings.query_timeout_s, self._on_stalled, part)
+
+    def _candidates(self, batch: Batch) -> Sequence[Agent]:
+        """Those that serve the model, full or not."""
+        model = self._admission.resolved(batch.queue)
+        return () if model is None else self._roster.candidates(model)
+
+    def _able(self, batch: Batch) -> list[Agent]:
+        """Those of them whose vectors go together: with what is done, or with the freest one's."""
+        agents = self._candidates(batch)
+        freest = max(agents, key=lambda agent: agent.queries_free, default=None)
+        kind = batch.kind or (_kind_of(freest) if freest is not None else "")
+        return [agent for agent in agents if _kind_of(agent) == kind]
+
+    def _problem(self, batch: Batch, agents: Sequence[Agent]) -> BalancerError | None:
+        """Why it can never be done."""
+        if batch.queue == ANY_MODEL and (refusal := self._admission.reason_to_refuse(ANY_MODEL)):
+            return refusal
+        model = next((agent.model for agent in agents if agent.model is not None), None)
+        return None if model is None else beyond_the_model(batch.request, model)
+
+    def _start_waiting(self, agent: Agent) -> None:
+        """Something about the agent changed: start those who wait for it, in their order."""
+        if not len(self._room):
+            return
+        passed_over = 0
+        for batch in self._room.in_order((*agent.names, ANY_MODEL)):
+            if not agent.queries_free or passed_over > MOST_PASSED_OVER:
+                return
+            if batch.done.done() or self._start(batch):
+                self._stop_waiting(batch)
+            else:
+                passed_over += 1
+
+    def _expire(self, batch: Batch) -> None:
+        self._stop_waiting(batch)
+        batch.fail(self._admission.queue_timeout(batch.queue))
+
+    def _stop_waiting(self, batch: Batch) -> None:
+        self._room.leave(batch)
+        if batch.expiry is not None:
+            batch.expiry.cancel()
+            batch.expiry = None
+
+    def _forget(self, batch: Batch) -> None:
+        """The request is over, however: nobody works on it any more."""
+        self._stop_waiting(batch)
+        for part in tuple(batch.parts.values()):
+            part.agent.link.queries.cancel(part.call_id)
+            self._ended(part)
+        del self._batches[batch]
+        if batch.done.done() and not batch.done.cancelled():
+            batch.done.exception()  # seen by whoever awaited, or by nobody: no complaint about it
+        if not self._batches:
+            self._is_idle.set()
+
+
+def _kind_of(agent: Agent) -> str:
+    """Equal where vectors go together."""
+    return agent.resume_key or agent.name

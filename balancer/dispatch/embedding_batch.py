@@ -1,0 +1,261 @@
+"""One batch of inputs to be embedded: what is done of it, what is on its way, what waits.
+
+Inputs are known by their place in the request, so answers are joined in order however they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from msgspec import Struct
+
+from balancer.dispatch.listing import RequestSnapshot
+from balancer.errors import BalancerError
+from balancer.fleet.agent import Agent
+from balancer.fleet.queries import Answer
+from balancer.policy.failover import Trail
+from protocol.embeddings import FLOAT_BYTES, EmbeddingInput, EmbeddingRequest, Embeddings
+from protocol.jsonrpc import ErrorObject
+from protocol.to_agent import Embed
+
+TOKEN_COST = 4
+"""A token id costs as much as so many characters."""
+
+
+class Embedded(Struct, frozen=True, kw_only=True):
+    """All vectors in the order of the inputs, each raw little-endian float32. `attempts` is 1 if
+    every part was done by the agent that was asked first."""
+
+    model: str
+    vectors: tuple[bytes, ...]
+    prompt_tokens: int
+    agents: tuple[str, ...]
+    """Those that answered, in the order of their first answers."""
+    attempts: int
+    queue_ms: float
+    total_ms: float
+
+
+class PartKeeper(Protocol):
+    """Who hears what becomes of a part."""
+
+    def on_answer(self, part: Part, answer: Embeddings) -> None: ...
+
+    def on_refused(self, part: Part, error: ErrorObject) -> None: ...
+
+    def on_link_lost(self, part: Part) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """Inputs that an agent was asked for. Satisfies the link's `AnswerHandler`."""
+
+    batch: Batch
+    agent: Agent
+    indexes: tuple[int, ...]
+    keeper: PartKeeper
+    rank: tuple[int, int]
+    """Its second number tells parts apart."""
+    started_s: float
+    charged_ms: float = 0.0
+    """What its tenant was charged for it."""
+    call_id: int = 0
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def queue(self) -> str:
+        """The model's name as the request has it."""
+        return self.batch.queue
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is."""
+        return self.batch.tenant
+
+    @property
+    def body_bytes(self) -> int:
+        """About its share of the request."""
+        return sum(_cost(self.batch.request.inputs[index]) for index in self.indexes)
+
+    @property
+    def length(self) -> int:
+        """It generates nothing."""
+        return 0
+
+    def first_problem(self, answer: Embeddings) -> ErrorObject:
+        """Of an answer with errors: what is wrong with the first input that has no vector, as if
+        the question had been refused for it."""
+        first = min(answer.errors, key=lambda error: error.index)
+        is_only = len(self.batch.request.inputs) == 1
+        param = "input" if is_only else f"input[{self.indexes[first.index]}]"
+        return ErrorObject(code=first.code, message=first.message, data={"param": param})
+
+    def on_answer(self, answer: Answer) -> None:
+        """The vectors."""
+        assert isinstance(answer, Embeddings)
+        self.keeper.on_answer(self, answer)
+
+    def on_refused(self, error: ErrorObject) -> None:
+        """Why there are none."""
+        self.keeper.on_refused(self, error)
+
+    def on_link_lost(self) -> None:
+        """The agent is gone."""
+        self.keeper.on_link_lost(self)
+
+
+class Batch:
+    """A request from its arrival to its end. `done` becomes its result or its error. Satisfies the
+    waiting room's `Waiter`."""
+
+    def __init__(
+        self,
+        request: EmbeddingRequest,
+        *,
+        ordinal: int,
+        tenant: str,
+        request_id: str,
+        body_bytes: int,
+        now_s: float,
+        deadline_s: float | None,
+    ) -> None:
+        self.request = request
+        self.tenant = tenant
+        self.request_id = request_id
+        self.body_bytes = body_bytes
+        self.arrived_s = self.waits_since_s = now_s
+        self.deadline_s = deadline_s
+        self.done: asyncio.Future[Embedded] = asyncio.get_running_loop().create_future()
+        self.pending = list(range(len(request.inputs)))
+        """Inputs that nobody was asked for, in order."""
+        self.parts: dict[Agent, Part] = {}
+        """On their way: one an agent at most."""
+        self.expiry: asyncio.TimerHandle | None = None
+        self.trail = Trail()
+        self.avoided: set[Agent] = set()
+        """Those that failed it: others are preferred."""
+        self.kind = ""
+        """Of the agents that it is on; vectors of different models do not go together."""
+        self.started_s: float | None = None
+        self.rank = (1, ordinal)
+        """Its place among those who wait; what has begun comes first, as it holds what is done."""
+        self._vectors: list[bytes | None] = [None] * len(request.inputs)
+        self._prompt_tokens = 0
+        self._agents: dict[str, None] = {}
+
+    @property
+    def queue(self) -> str:
+        """The model's name as the request has it."""
+        return self.request.model
+
+    @property
+    def length(self) -> int:
+        """It generates nothing."""
+        return 0
+
+    def left_s(self, now_s: float) -> float | None:
+        """Seconds until its own deadline; None: it has none."""
+        return None if self.deadline_s is None else self.deadline_s - now_s
+
+    def question(self, indexes: Iterable[int]) -> Embed:
+        """What an agent is asked for these inputs."""
+        request = self.request
+        return Embed(
+            model=request.model,
+            inputs=tuple(request.inputs[index] for index in indexes),
+            pooling=request.pooling,
+            normalize=request.normalize,
+            dimensions=request.dimensions,
+        )
+
+    def costs(self) -> list[int]:
+        """About what each pending input costs, in characters."""
+        return [_cost(self.request.inputs[index]) for index in self.pending]
+
+    def sent(self, part: Part) -> None:
+        """An agent was asked for them."""
+        self.parts[part.agent] = part
+        taken = set(part.indexes)
+        self.pending = [index for index in self.pending if index not in taken]
+
+    def waits_again(self, now_s: float) -> None:
+        """It had begun, and nobody works on it now."""
+        self.waits_since_s = now_s
+        self.rank = (0, self.rank[1])
+
+    def put_back(self, part: Part) -> None:
+        """The agent does not do them after all."""
+        self.pending = sorted([*self.pending, *part.indexes])
+
+    def take(self, part: Part, answer: Embeddings) -> bool:
+        """An agent's vectors; False: they are not one an input, or of another length."""
+        size_bytes = FLOAT_BYTES * answer.dimensions
+        wanted = self._dimensions_bytes()
+        if set(answer.rows) != {1} or wanted not in (None, size_bytes) or not size_bytes:
+            return False
+        for place, index in enumerate(part.indexes):
+            self._vectors[index] = answer.vectors[place * size_bytes : (place + 1) * size_bytes]
+        self._prompt_tokens += sum(answer.tokens)
+        self._agents[part.agent.name] = None
+        return True
+
+    def begin_again(self) -> None:
+        """Forget what is done: no agent is left that can go on with it."""
+        self.kind = ""
+        self._vectors = [None] * len(self._vectors)
+        self._prompt_tokens = 0
+        self._agents.clear()
+        self.pending = list(range(len(self._vectors)))
+
+    def fail(self, error: BalancerError) -> None:
+        """End it with an error, unless it is over."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def finish_if_whole(self, model: str, *, now_s: float) -> None:
+        """End it well if every input has its vector."""
+        vectors = tuple(vector for vector in self._vectors if vector is not None)
+        if len(vectors) < len(self._vectors) or self.done.done():
+            return
+        started_s = self.arrived_s if self.started_s is None else self.started_s
+        self.done.set_result(
+            Embedded(
+                model=model,
+                vectors=vectors,
+                prompt_tokens=self._prompt_tokens,
+                agents=tuple(self._agents),
+                attempts=1 + self.trail.moves,
+                queue_ms=1000 * (started_s - self.arrived_s),
+                total_ms=1000 * (now_s - self.arrived_s),
+            )
+        )
+
+    def snapshot(
+        self, *, now_s: float, position: int | None = None, estimated_start_s: int | None = None
+    ) -> RequestSnapshot:
+        """The request as operators see it."""
+        return RequestSnapshot(
+            id=self.request_id,
+            model=self.request.model,
+            tenant=self.tenant,
+            state="running" if self.parts else "waiting",
+            agent=next((agent.name for agent in self.parts), None),
+            attempts=1 + self.trail.moves if self.started_s is not None else 0,
+            age_ms=round(1000 * (now_s - self.arrived_s), 3),
+            completion_tokens=0,
+            position=position,
+            estimated_start_s=estimated_start_s,
+        )
+
+    def _dimensions_bytes(self) -> int | None:
+        """Of a vector, as it was asked for or as others are; None: not known yet."""
+        if self.request.dimensions is not None:
+            return FLOAT_BYTES * self.request.dimensions
+        return next((len(vector) for vector in self._vectors if vector is not None), None)
+
+
+def _cost(given: EmbeddingInput) -> int:
+    return max(1, len(given) if isinstance(given, str) else TOKEN_COST * len(given))

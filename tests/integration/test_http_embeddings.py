@@ -1,0 +1,211 @@
+"""Embeddings over HTTP, with real agents and a tiny model: one agent or two, also when one dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+from numpy.typing import NDArray
+
+from agent.engine.engine import Engine
+from agent.engine.frames import EngineOptions
+from agent.settings import BalancerAddress
+from balancer.fleet.agent import Agent
+from tests.support.fake_agent import FakeAgent
+from tests.support.running_agent import running_agent
+from tests.support.running_balancer import (
+    Answer,
+    RunningBalancer,
+    eventually,
+    running_balancer,
+)
+from tests.support.tiny_embedding_gguf import WIDTH, write_tiny_bert
+
+WORDS = ("the", "cat", "dog", "sat", "ran", "on", "mat", "port", "which", "is")
+CLOSE = 1e-4
+"""The same input in another micro-batch goes through other kernels: see docs/agent-link.md."""
+
+
+def sentences(count: int, words: int = 12) -> list[str]:
+    """Texts of which no two are alike."""
+    dice = np.random.default_rng(1)
+    return [
+        " ".join([*dice.choice(WORDS, words), *f"{index:05d}"]) for index in range(count)
+    ]  # fmt: skip
+
+
+class Site:
+    """A balancer, its agents' engines by name, and a client."""
+
+    def __init__(self, balancer: RunningBalancer, engines: dict[str, Engine]) -> None:
+        self.balancer = balancer
+        self.engines = engines
+
+    async def embed(self, given: Any, **more: Any) -> Answer:
+        return await self.balancer.post("/v1/embeddings", {"input": given, **more})
+
+    def agent(self, name: str) -> Agent:
+        agent = self.balancer.app.wiring.roster.agent(name)
+        assert agent is not None
+        return agent
+
+
+@asynccontextmanager
+async def site(model: Path, *names: str) -> AsyncIterator[Site]:
+    """Agents of these names that all serve the model."""
+    options = EngineOptions(
+        model_path=str(model), threads=1, cache_type="f32", flash_attention="off"
+    )
+    async with running_balancer() as balancer:
+        address = BalancerAddress("127.0.0.1", balancer.management_port)
+        found = Site(balancer, {name: Engine(options) for name in names})
+        async with asyncio.TaskGroup() as tasks:
+            is_over = asyncio.Event()
+
+            async def run(name: str) -> None:
+                engine = found.engines[name]
+                async with running_agent(address, engine, name=name, model_path=model):
+                    await is_over.wait()
+
+            for name in names:
+                tasks.create_task(run(name))
+            roster = balancer.app.wiring.roster
+            await eventually(
+                lambda: sum(agent.queries_free > 0 for agent in roster.agents()) == len(names),
+                "all agents serve",
+            )
+            try:
+                yield found
+            finally:
+                is_over.set()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bert(tmp_path_factory.mktemp("models") / "tiny.gguf")
+
+
+def vectors_of(answer: Answer) -> NDArray[np.float64]:
+    """All vectors of an answer [inputs, width], whose places must be right."""
+    body = answer.json()
+    assert answer.status == 200, body
+    assert [row["index"] for row in body["data"]] == list(range(len(body["data"])))
+    return np.array([row["embedding"] for row in body["data"]])
+
+
+async def test_one_text_a_list_and_token_ids_are_embedded_and_counted(model: Path) -> None:
+    async with site(model, "one") as target:
+        single = await target.embed("the cat sat")
+        several = await target.embed(["the cat sat", "on the mat"])
+        assert vectors_of(single).shape == (1, WIDTH)
+        assert np.allclose(np.linalg.norm(vectors_of(several), axis=1), 1.0)
+        assert np.abs(vectors_of(several)[0] - vectors_of(single)[0]).max() < CLOSE
+        body = several.json()
+        tokens = body["usage"]["prompt_tokens"]
+        assert tokens > single.json()["usage"]["prompt_tokens"] > 0
+        assert body["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+        assert body["model"] == "tiny"
+        assert several.headers["X-Paddler-Agent"] == "one"
+        ids = await target.embed([[2, 5, 6, 3], [2, 7, 3]])
+        assert ids.json()["usage"]["prompt_tokens"] == 7
+        assert np.array_equal(vectors_of(await target.embed([2, 5, 6, 3])).shape, (1, WIDTH))
+        row = (await target.balancer.get_json(f"{target.balancer.url}/v1/models"))["data"][0]
+        assert (row["status"], row["capabilities"]["embeddings"]) == ("healthy", True)
+        assert (await target.balancer.get_json(f"{target.balancer.url}/ready"))["status"] == "ready"
+
+
+async def test_openai_s_own_client_reads_numbers_and_base64_alike(model: Path) -> None:
+    async with site(model, "one") as target:
+        base_url = f"{target.balancer.url}/v1"
+        async with openai.AsyncOpenAI(base_url=base_url, api_key="none") as client:
+            packed = await client.embeddings.create(model="tiny", input=["the cat"])
+            plain = await client.embeddings.create(
+                model="tiny", input=["the cat"], encoding_format="float"
+            )
+            short = await client.embeddings.create(model="tiny", input="the cat", dimensions=4)
+        assert packed.data[0].embedding == plain.data[0].embedding
+        kept = np.array(plain.data[0].embedding[:4])
+        assert np.allclose(short.data[0].embedding, kept / np.linalg.norm(kept), atol=1e-6)
+
+
+async def test_what_the_model_cannot_do_is_a_400_that_names_it(model: Path) -> None:
+    async with site(model, "one") as target:
+        wide = await target.embed("a", dimensions=WIDTH + 1)
+        assert (wide.status, wide.error["param"]) == (400, "dimensions")
+        long = await target.embed(["a", "cat " * 500])
+        assert (long.status, long.error["code"]) == (400, "context_length_exceeded")
+        assert long.error["param"] == "input[1]"
+        ids = await target.embed([[1], [10**6]])
+        assert (ids.status, ids.error["param"]) == (400, "input[1]")
+        unknown = await target.embed("a", model="nobody")
+        assert (unknown.status, unknown.error["code"]) == (404, "model_not_found")
+        assert target.balancer.app.wiring.embedding.in_flight == 0
+
+
+async def test_a_model_that_makes_none_says_so() -> None:
+    async with running_balancer() as balancer, FakeAgent(balancer.management_port):
+        answer = await balancer.post("/embeddings", {"input": "a", "model": "demo"})
+        assert (answer.status, answer.error["param"]) == (400, "model")
+        assert "makes no embeddings" in answer.error["message"]
+
+
+async def test_a_batch_over_two_agents_is_the_one_of_a_single_agent(model: Path) -> None:
+    texts = sentences(300)
+    async with site(model, "one") as target:
+        alone = await target.embed(texts)
+    async with site(model, "one", "two") as target:
+        both = await target.embed(texts)
+    assert set(both.headers["X-Paddler-Agent"].split(", ")) == {"one", "two"}
+    assert np.abs(vectors_of(both) - vectors_of(alone)).max() < CLOSE
+    assert both.json()["usage"] == alone.json()["usage"]
+
+
+def kill_engine(target: Site, name: str) -> None:
+    pid = target.engines[name].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+def cut_link(target: Site, name: str) -> None:
+    target.agent(name).link.close("the test says so")
+
+
+@pytest.mark.parametrize("strike", [kill_engine, cut_link])
+async def test_an_agent_that_dies_in_the_middle_of_a_batch_is_not_noticed(
+    model: Path, strike: Callable[[Site, str], None]
+) -> None:
+    texts = sentences(600, words=20)
+    async with site(model, "one", "two") as target:
+        whole = await target.embed(texts)
+        task = asyncio.ensure_future(target.embed(texts))
+        links = [target.agent(name).link for name in ("one", "two")]
+        await eventually(lambda: all(len(link.queries) for link in links), "both work on it")
+        strike(target, "one")
+        again = await task
+        assert np.abs(vectors_of(again) - vectors_of(whole)).max() < CLOSE
+        assert again.json()["usage"] == whole.json()["usage"]
+        assert target.balancer.metric("paddler_embedding_parts_moved_total") >= 1
+
+
+async def test_a_client_that_leaves_ends_its_batch(model: Path) -> None:
+    async with site(model, "one") as target:
+        task = asyncio.ensure_future(target.embed(sentences(600, words=20)))
+        wiring = target.balancer.app.wiring
+        await eventually(lambda: len(target.agent("one").link.queries), "it runs")
+        rows = (await target.balancer.get_json(f"{target.balancer.management_url}/requests"))[
+            "data"
+        ]
+        assert [(row["state"], row["agent"]) for row in rows] == [("running", "one")]
+        task.cancel()
+        await eventually(
+            lambda: not (wiring.embedding.in_flight or len(target.agent("one").link.queries)),
+            "nothing is left",
+        )

@@ -1,0 +1,517 @@
+"""Batches of inputs over several agents: split, joined in order, done again where agents fail."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from balancer.dispatch.embedding import LARGEST_PART, SMALLEST_PART, EmbeddingDispatcher
+from balancer.dispatch.embedding_batch import Embedded
+from balancer.errors import (
+    BalancerError,
+    DrainingError,
+    GenerationTimeout,
+    InvalidRequest,
+    ModelNotFound,
+    QueueFull,
+    QueueTimeout,
+    RequestCancelled,
+    UpstreamFailed,
+)
+from balancer.fleet.roster import Roster
+from balancer.observability.metrics import Metrics
+from balancer.policy.identity.principal import Principal
+from balancer.settings import Settings
+from protocol.embeddings import EmbeddingInput, EmbeddingRequest, InputError
+from protocol.refusals import RefusalCode
+from tests.support.generations import ANYONE
+from tests.support.memory_agent import MemoryAgent, vector_of
+from tests.support.virtual_time import in_virtual_time, settle
+
+SIZE = 3
+
+
+def texts(count: int, chars: int = 512) -> tuple[str, ...]:
+    """Texts that all differ; a few of them are worth a part of their own."""
+    return tuple(f"{chr(97 + index % 26)}{index}".ljust(chars, ".") for index in range(count))
+
+
+class Fleet:
+    """A roster and the dispatcher of embeddings, on the running loop's clock."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.metrics = Metrics()
+        now = asyncio.get_running_loop().time
+        given = Settings(**settings)
+        self.roster = Roster(settings=given, metrics=self.metrics, now=now)
+        self.dispatcher = EmbeddingDispatcher(
+            roster=self.roster, settings=given, metrics=self.metrics, now=now
+        )
+        self._tasks: set[asyncio.Task[Embedded]] = set()
+
+    def agent(self, name: str = "one", *, queries: int = 4, **more: Any) -> MemoryAgent:
+        given = {"slots": 0, "dimensions": SIZE, "queries": queries, **more}
+        return MemoryAgent(self.roster, name, **given).register()
+
+    async def ask(
+        self,
+        inputs: tuple[EmbeddingInput, ...] = ("hi",),
+        *,
+        model: str = "demo",
+        dimensions: int | None = None,
+        timeout_s: float | None = None,
+        tenant: str = "",
+    ) -> asyncio.Task[Embedded]:
+        task = asyncio.ensure_future(
+            self.dispatcher.embed(
+                EmbeddingRequest(model=model, inputs=inputs, dimensions=dimensions),
+                Principal(tenant=tenant, role="user") if tenant else ANYONE,
+                request_id=f"req_{len(self._tasks)}",
+                timeout_s=timeout_s,
+                body_bytes=sum(map(len, inputs)),
+            )
+        )
+        self._tasks.add(task)
+        await settle()
+        return task
+
+    def sample(self, name: str) -> float:
+        return self.metrics.registry.get_sample_value(name, {}) or 0.0
+
+
+async def answer_all(*agents: MemoryAgent) -> None:
+    """Work until nothing is left to do."""
+    while any(agent.unanswered_questions for agent in agents):
+        for agent in agents:
+            for call in tuple(agent.unanswered_questions):
+                agent.embed(call)
+    await settle()
+
+
+def asked(agent: MemoryAgent) -> list[tuple[EmbeddingInput, ...]]:
+    return [question.inputs for question in agent.questions.values()]
+
+
+def error_of(task: asyncio.Task[Embedded]) -> BalancerError:
+    error = task.exception()
+    assert isinstance(error, BalancerError), error
+    return error
+
+
+def is_whole(task: asyncio.Task[Embedded], inputs: tuple[EmbeddingInput, ...]) -> bool:
+    """Whether every input has its own vector, in its place, and was counted once."""
+    embedded = task.result()
+    return (
+        embedded.vectors == tuple(vector_of(one, SIZE) for one in inputs)
+        and embedded.prompt_tokens == sum(map(len, inputs))
+    )  # fmt: skip
+
+
+# --- the good way ---
+
+
+@in_virtual_time
+async def test_a_small_request_is_one_question_to_one_agent() -> None:
+    fleet = Fleet()
+    one, two = fleet.agent("one", queries=2), fleet.agent("two", queries=8)
+    inputs: tuple[EmbeddingInput, ...] = ("a", (7, 8), "c")
+    task = await fleet.ask(inputs)
+    assert (asked(one), asked(two)) == ([], [inputs])
+    await asyncio.sleep(2.0)
+    await answer_all(two)
+    assert is_whole(task, inputs)
+    embedded = task.result()
+    assert (embedded.model, embedded.agents, embedded.attempts) == ("demo", ("two",), 1)
+    assert (embedded.queue_ms, embedded.total_ms) == (0.0, 2000.0)
+    assert fleet.sample("paddler_embedded_inputs_total") == 3
+    assert fleet.sample("paddler_embedded_tokens_total") == 4
+    assert fleet.dispatcher.in_flight == 0
+
+
+@in_virtual_time
+async def test_a_batch_is_split_by_free_capacity_and_joined_in_order() -> None:
+    fleet = Fleet()
+    small, large = fleet.agent("small", queries=2), fleet.agent("large", queries=6)
+    inputs = texts(32)
+    task = await fleet.ask(inputs)
+    assert asked(large) == [inputs[:24]]
+    assert asked(small) == [inputs[24:]]
+    await answer_all(small, large)
+    assert is_whole(task, inputs)
+    assert set(task.result().agents) == {"large", "small"}
+
+
+@in_virtual_time
+async def test_a_large_batch_goes_in_parts_one_an_agent_at_a_time() -> None:
+    fleet = Fleet()
+    agents = [fleet.agent(name) for name in ("one", "two")]
+    inputs = texts(40, LARGEST_PART // 4)
+    task = await fleet.ask(inputs)
+    assert [len(agent.unanswered_questions) for agent in agents] == [1, 1]
+    await answer_all(*agents)
+    assert is_whole(task, inputs)
+    parts = [part for agent in agents for part in asked(agent)]
+    assert all(sum(map(len, part)) <= LARGEST_PART for part in parts)
+    done = [sum(map(len, part)) for agent in agents for part in [sum(asked(agent), ())]]
+    assert max(done) - min(done) <= LARGEST_PART
+
+
+@in_virtual_time
+async def test_an_input_larger_than_a_part_goes_alone() -> None:
+    fleet = Fleet()
+    agent = fleet.agent()
+    inputs = (*texts(1, 3 * LARGEST_PART), "b")
+    task = await fleet.ask(inputs)
+    await answer_all(agent)
+    assert is_whole(task, inputs)
+
+
+@in_virtual_time
+async def test_fewer_dimensions_are_asked_of_the_agent() -> None:
+    fleet = Fleet()
+    agent = fleet.agent()
+    task = await fleet.ask(("ab",), dimensions=2)
+    assert [question.dimensions for question in agent.questions.values()] == [2]
+    await answer_all(agent)
+    assert task.result().vectors == (vector_of("ab", 2),)
+
+
+@in_virtual_time
+async def test_without_a_model_the_only_one_answers_under_its_name() -> None:
+    fleet = Fleet()
+    agent = fleet.agent(model="vectors")
+    task = await fleet.ask(model="")
+    await answer_all(agent)
+    assert task.result().model == "vectors"
+
+
+@in_virtual_time
+async def test_vectors_of_different_models_under_one_name_are_never_mixed() -> None:
+    fleet = Fleet()
+    one, two = fleet.agent("one"), fleet.agent("two", queries=6, resume_key="other")
+    inputs = texts(32)
+    task = await fleet.ask(inputs)
+    assert (asked(one), asked(two)) == ([], [inputs])
+    two.die()
+    await settle()
+    assert asked(one) == [inputs]
+    await answer_all(one)
+    assert is_whole(task, inputs)
+
+
+@in_virtual_time
+async def test_what_another_model_did_is_done_again_when_its_last_agent_left() -> None:
+    fleet = Fleet()
+    one = fleet.agent("one", queries=6)
+    inputs = texts(8, LARGEST_PART // 2)
+    task = await fleet.ask(inputs)
+    one.embed(one.unanswered_questions[0])
+    two = fleet.agent("two", resume_key="other")
+    one.die()
+    await answer_all(two)
+    assert is_whole(task, inputs)
+    assert task.result().agents == ("two",)
+
+
+# --- when agents fail ---
+
+
+@in_virtual_time
+async def test_a_part_whose_agent_dies_is_done_by_the_others() -> None:
+    fleet = Fleet()
+    one, two = fleet.agent("one"), fleet.agent("two")
+    inputs = texts(32)
+    task = await fleet.ask(inputs)
+    one.die()
+    await settle()
+    await answer_all(two)
+    assert is_whole(task, inputs)
+    assert (task.result().agents, task.result().attempts) == (("two",), 2)
+    assert fleet.sample("paddler_embedding_parts_moved_total") == 1
+
+
+@in_virtual_time
+async def test_an_agent_without_room_is_asked_again_when_it_says_that_it_has_some() -> None:
+    fleet = Fleet()
+    agent = fleet.agent()
+    task = await fleet.ask()
+    agent.refuse_question(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
+    await settle()
+    assert (fleet.dispatcher.waiting, agent.unanswered_questions) == (1, [])
+    agent.heartbeat()
+    await answer_all(agent)
+    assert is_whole(task, ("hi",))
+
+
+@in_virtual_time
+async def test_an_agent_that_fails_is_avoided() -> None:
+    fleet = Fleet()
+    one, two = fleet.agent("one", queries=6), fleet.agent("two")
+    task = await fleet.ask()
+    one.refuse_question(one.unanswered_questions[0], RefusalCode.ENGINE_FAILED)
+    await settle()
+    await answer_all(two)
+    assert task.result().attempts == 2
+
+
+@in_virtual_time
+async def test_the_only_agent_s_failure_is_told() -> None:
+    fleet = Fleet()
+    agent = fleet.agent()
+    task = await fleet.ask()
+    agent.refuse_question(agent.unanswered_questions[0], RefusalCode.ENGINE_FAILED, "no memory")
+    await settle()
+    assert isinstance(error_of(task), UpstreamFailed)
+    assert "no memory" in error_of(task).message
+
+
+@in_virtual_time
+async def test_an_engine_s_death_is_waited_out_and_the_second_is_the_end() -> None:
+    fleet = Fleet()
+    agent = fleet.agent()
+    task = await fleet.ask()
+    for _ in range(2):
+        assert not task.done()
+        (call,) = agent.unanswered_questions
+        agent.refuse_question(call, RefusalCode.ENGINE_FAILED, "died", signal="SIGKILL")
+        await settle()
+        assert not agent.unanswered_questions
+        agent.heartbeat()
+        await settle()
+    assert error_of(task).details["reason"] == "poison_request"
+
+
+@in_virtual_time
+async def test_an_agent_that_says_nothing_is_not_waited_for() -> None:
+    fleet = Fleet(query_timeout_s=10.0, heartbeat_interval_s=300.0)
+    one, two = fleet.agent("one", queries=6), fleet.agent("two")
+    task = await fleet.ask()
+    await asyncio.sleep(9.9)
+    assert not two.questions
+    await asyncio.sleep(0.2)
+    assert one.cancelled == list(one.questions)
+    await answer_all(two)
+    assert task.result().agents == ("two",)
+    one.embed(one.unanswered_questions[0])  # too late, and no harm
+
+
+@in_virtual_time
+async def test_agents_that_all_say_nothing_end_the_request() -> None:
+    fleet = Fleet(query_timeout_s=10.0)
+    agent = fleet.agent()
+    task = await fleet.ask()
+    for _ in range(60):
+        await asyncio.sleep(1.0)
+        for call in set(agent.unanswered_questions) & set(agent.cancelled):
+            agent.refuse_question(call, RefusalCode.CANCELLED)
+        fleet.roster.take_back_ejected()  # the liveness service does that
+    assert error_of(task).details["reason"] == "stalled"
+    assert len(agent.questions) == 4
+    assert fleet.dispatcher.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rows": (1, 2), "vectors": bytes(4 * SIZE * 3)},
+        {"dimensions": SIZE + 1, "vectors": bytes(4 * (SIZE + 1) * 2)},
+        {"dimensions": 0, "vectors": b""},
+    ],
+)
+@in_virtual_time
+async def test_vectors_that_do_not_fit_together_are_the_agent_s_failure(wrong: Any) -> None:
+    fleet = Fleet()
+    agent = fleet.agent()
+    task = await fleet.ask(("a", "b"), dimensions=SIZE)
+    agent.embed(agent.unanswered_questions[0], **wrong)
+    await settle()
+    assert isinstance(error_of(task), UpstreamFailed)
+
+
+@in_virtual_time
+async def test_an_agent_that_is_drained_gets_nothing_more() -> None:
+    fleet = Fleet()
+    one, two = fleet.agent("one", queries=6), fleet.agent("two")
+    fleet.roster.set_draining("one", draining=True)
+    task = await fleet.ask()
+    await answer_all(one, two)
+    assert task.result().agents == ("two",)
+
+
+# --- what is refused ---
+
+
+@in_virtual_time
+async def test_an_input_that_is_too_long_is_named_by_its_place_in_the_request() -> None:
+    fleet = Fleet()
+    one, two = fleet.agent("one"), fleet.agent("two")
+    inputs = texts(32)
+    task = await fleet.ask(inputs)
+    (call,) = two.unanswered_questions
+    count = len(two.questions[call].inputs)
+    two.embed(
+        call,
+        errors=(InputError(3, int(RefusalCode.CONTEXT_TOO_LONG), "too long"),),
+        rows=tuple(int(index != 3) for index in range(count)),
+        vectors=bytes(4 * SIZE * (count - 1)),
+    )
+    await settle()
+    place = inputs.index(str(two.questions[call].inputs[3]))
+    error = error_of(task)
+    assert (error.status, error.code) == (400, "context_length_exceeded")
+    assert error.param == f"input[{place}]"
+    assert one.cancelled == list(one.questions)
+
+
+@in_virtual_time
+async def test_what_a_model_cannot_do_is_refused_before_it_is_asked() -> None:
+    fleet = Fleet()
+    agent = fleet.agent()
+    blind = fleet.agent("blind", model="blind", dimensions=0)
+    wide = fleet.agent("wide", model="wide", dimensions=8192)
+    refused = [
+        await fleet.ask(dimensions=SIZE + 1),
+        await fleet.ask(model="blind"),
+        await fleet.ask(texts(1100, 4), model="wide"),
+        await fleet.ask(model=""),
+    ]
+    assert all(isinstance(error_of(task), InvalidRequest) for task in refused)
+    params = [error_of(task).param for task in refused]
+    assert params == ["dimensions", "model", "input", "model"]
+    assert isinstance(error_of(await fleet.ask(model="nobody")), ModelNotFound)
+    assert [agent.questions, blind.questions, wide.questions] == [{}, {}, {}]
+    assert fleet.dispatcher.in_flight == 0
+
+
+@in_virtual_time
+async def test_a_model_that_pools_nothing_is_refused() -> None:
+    fleet = Fleet()
+    agent = fleet.agent()
+    task = await fleet.ask(("ab",))
+    agent.embed(agent.unanswered_questions[0], pooling="none", rows=(2,), vectors=bytes(8 * SIZE))
+    await settle()
+    assert (error_of(task).status, error_of(task).param) == (400, "model")
+
+
+@in_virtual_time
+async def test_text_that_is_no_unicode_is_refused() -> None:
+    fleet = Fleet()
+    fleet.agent()
+    assert isinstance(error_of(await fleet.ask(("\ud800",))), InvalidRequest)
+
+
+# --- waiting and leaving ---
+
+
+@in_virtual_time
+async def test_who_finds_no_room_waits_and_is_served_in_order() -> None:
+    fleet = Fleet()
+    agent = fleet.agent(queries=1)
+    tasks = [await fleet.ask((text,)) for text in ("a", "b", "c")]
+    assert (len(agent.questions), fleet.dispatcher.waiting) == (1, 2)
+    assert fleet.sample("paddler_embeddings_waiting") == 2
+    rows = [(row.id, row.state, row.position) for row in fleet.dispatcher.requests()]
+    assert rows == [("req_0", "running", None), ("req_1", "waiting", 1), ("req_2", "waiting", 2)]
+    await answer_all(agent)
+    assert asked(agent) == [("a",), ("b",), ("c",)]
+    assert all(is_whole(task, (text,)) for task, text in zip(tasks, "abc", strict=True))
+
+
+@in_virtual_time
+async def test_a_tenant_with_many_requests_does_not_keep_another_from_its_turn() -> None:
+    fleet = Fleet()
+    agent = fleet.agent(queries=1)
+    for number in range(12):
+        await fleet.ask((str(number),), tenant="many")
+    await fleet.ask(("x",), tenant="one")
+    while agent.unanswered_questions:
+        await asyncio.sleep(1.0)
+        agent.embed(agent.unanswered_questions[0])
+        await settle()
+    assert [question[0] for question in asked(agent)].index("x") < 8
+
+
+@in_virtual_time
+async def test_an_agent_that_comes_later_serves_those_who_wait() -> None:
+    fleet = Fleet()
+    task = await fleet.ask()
+    await asyncio.sleep(5.0)
+    agent = fleet.agent()
+    await answer_all(agent)
+    assert task.result().queue_ms == 5000.0
+
+
+@in_virtual_time
+async def test_waiting_is_bounded_in_number_and_time() -> None:
+    fleet = Fleet(max_waiting=1, queue_timeout_s=20.0)
+    fleet.agent(queries=1)
+    await fleet.ask(("a",))
+    waiting = await fleet.ask(("b",))
+    assert isinstance(error_of(await fleet.ask(("c",))), QueueFull)
+    await asyncio.sleep(21.0)
+    assert isinstance(error_of(waiting), QueueTimeout)
+    assert fleet.dispatcher.waiting == 0
+
+
+@in_virtual_time
+async def test_a_batch_in_the_middle_waits_ahead_of_those_that_have_not_begun() -> None:
+    fleet = Fleet()
+    agent = fleet.agent(queries=1)
+    inputs = texts(3, LARGEST_PART)
+    task = await fleet.ask(inputs)
+    agent.embed(agent.unanswered_questions[0])
+    agent.refuse_question(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
+    await fleet.ask(("later",))
+    assert fleet.dispatcher.waiting == 2
+    agent.heartbeat()
+    await answer_all(agent)
+    assert asked(agent)[-1] == ("later",)
+    assert is_whole(task, inputs)
+
+
+@in_virtual_time
+async def test_the_request_s_own_deadline_ends_it_and_what_runs() -> None:
+    fleet = Fleet()
+    agent = fleet.agent()
+    task = await fleet.ask(timeout_s=3.0)
+    await asyncio.sleep(3.1)
+    assert isinstance(error_of(task), GenerationTimeout)
+    assert agent.cancelled == list(agent.questions)
+
+
+@in_virtual_time
+async def test_a_client_that_leaves_stops_every_agent() -> None:
+    fleet = Fleet()
+    agents = [fleet.agent(name) for name in ("one", "two")]
+    task = await fleet.ask(texts(32))
+    task.cancel()
+    await settle()
+    assert all(agent.cancelled == list(agent.questions) for agent in agents)
+    assert fleet.dispatcher.in_flight == 0
+
+
+@in_virtual_time
+async def test_operators_and_shutdown_end_requests() -> None:
+    fleet = Fleet()
+    fleet.agent(queries=1)
+    first, second = await fleet.ask(("a",)), await fleet.ask(("b",))
+    assert fleet.dispatcher.cancel("req_1")
+    assert not fleet.dispatcher.cancel("req_9")
+    fleet.dispatcher.begin_draining()
+    third = await fleet.ask(("c",))
+    fleet.dispatcher.end_all()
+    await settle()
+    assert isinstance(error_of(second), RequestCancelled)
+    assert [type(error_of(one)) for one in (first, third)] == [DrainingError, DrainingError]
+    async with asyncio.timeout(1):
+        await fleet.dispatcher.drained()
+
+
+@in_virtual_time
+async def test_smaller_parts_than_a_micro_batch_are_not_made() -> None:
+    fleet = Fleet()
+    agents = [fleet.agent(str(index)) for index in range(4)]
+    await fleet.ask(texts(4, SMALLEST_PART // 2))
+    assert sorted(len(agent.questions) for agent in agents) == [0, 0, 1, 1]
