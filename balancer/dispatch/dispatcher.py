@@ -231,6 +231,8 @@ class Dispatcher:
         now, is_charged = self._now(), failover.is_charged(breakage)
         if breakage in ("failed", "stalled", "engine_died"):
             self._roster.note_failure(agent, engine_died=breakage == "engine_died")
+        if breakage == "link_lost" and not agent.is_draining:
+            self._roster.note_lost(agent)
         if breakage == "engine_died":
             self._roster.note_refusal(agent)  # until it says that it has slots again
         has_budget = not is_charged or self._retries.has_room(now)

@@ -56,6 +56,8 @@ class Agent:
         self.is_draining = False
         self.is_leaving = False
         """It said goodbye, or an operator removed it: the end of its link is no loss."""
+        self.was_lost = False
+        """Whether its link ended with calls on it."""
         self.drains = 0
         """How often it was drained; tells an old deadline from a new one."""
         self.issues: dict[str, Issue] = {issue.code: issue for issue in register.status.issues}

@@ -151,6 +151,16 @@ class Roster:
         if failed(now):
             self._on_ejected(agent)
 
+    def note_lost(self, agent: Agent) -> None:
+        """A call ended with the agent's link. All calls of a link are one failure, which the next
+        link of that name takes over: dying of every call is failing, too."""
+        if agent.was_lost:
+            return
+        agent.was_lost = True
+        if agent.health.failed(self._now()):
+            self._on_ejected(agent)
+        self._unwell.note(agent.name, agent.health)
+
     def note_success(self, agent: Agent) -> None:
         """A call got its first token there."""
         was_well = agent.health.is_well
@@ -355,7 +365,7 @@ class Roster:
             return
         del self._agents[agent.name]
         agent.cached.leave()
-        if not agent.health.is_well:
+        if not agent.health.is_well or agent.health.has_failed:
             self._unwell.note(agent.name, agent.health)
         self._metrics.agents_connected.set(len(self._agents))
         if not agent.is_leaving:

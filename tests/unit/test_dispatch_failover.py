@@ -281,6 +281,24 @@ async def test_an_agent_that_fails_everything_at_once_soon_gets_nothing() -> Non
 
 
 @in_virtual_time
+async def test_an_agent_that_dies_of_every_call_and_is_back_at_once_soon_gets_nothing() -> None:
+    balancer = Balancer()
+    good = balancer.agent("good", slots=8)
+    hole, given, generations = balancer.agent("hole", slots=8), 0, []
+    for _ in range(20):
+        for _ in range(2):
+            generations.append(await balancer.ask())
+        given += len(hole.calls)
+        hole.answer()
+        hole.die()
+        hole = balancer.agent("hole", slots=8)
+        await finish_all(good)
+        await asyncio.sleep(0.6)
+    assert all(one.outcome.agent == "good" for one in generations)
+    assert 3 <= given <= 5
+
+
+@in_virtual_time
 async def test_an_ejected_agent_gets_one_call_later_and_more_when_that_goes_well() -> None:
     balancer = Balancer()
     agent, other = balancer.agent("agent", slots=8), balancer.agent("other", slots=0)
