@@ -59,7 +59,7 @@ bench: setup ## the long measurements, bounded to minutes
 soak: setup ## ten minutes of random churn on the engine (SECONDS_TO_RUN=600)
 	@$(BIN)/python -m tests.soak --seconds $(or $(SECONDS_TO_RUN),600)
 
-chaos: setup ## streams while agents are killed, frozen and robbed of their engines (SECONDS_TO_RUN=60 each)
+chaos: setup ## streams and requests while agents are killed, frozen, robbed, drained, or bad (SECONDS_TO_RUN=60)
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS_TO_RUN),60)
 
 format: setup-check ## let ruff mend what it can

@@ -1,6 +1,8 @@
-"""`make chaos`: a minute of faults, one every two seconds, under 32 streams (`--seconds`).
+"""`make chaos`: a minute of faults, one every two seconds, under 32 streams (`--seconds`), then an
+agent that is drained, black holes, an engine that stands still, and all agents gone at once.
 
-Ends with an error if a stream failed, or said anything else than on a quiet day.
+Ends with an error if a stream failed, or said anything else than on a quiet day, or if more than
+one in a hundred requests failed beside a black hole. `--only` runs one part.
 """
 
 from __future__ import annotations
@@ -9,44 +11,96 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
+from tests.chaos.all_gone import all_gone, all_gone_words
+from tests.chaos.black_hole import FORMS, black_hole, black_hole_words
 from tests.chaos.drain import Drained, drain
+from tests.chaos.gray import equal_and_failed, gray, gray_words
 from tests.chaos.storm import KINDS, Tally, storm
 
+Result = TypeVar("Result")
 GROUPS = (("counting",), ("dice",), ("reasoning", "tools", "schema", "stops", "logprobs"))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=PARTS, help="instead of all parts")
     parser.add_argument("--seconds", type=float, default=60, help="of each group of requests")
     parser.add_argument("--streams", type=int, default=32)
     parser.add_argument("--every", type=float, default=2.0, help="seconds between two faults")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kinds", nargs="*", choices=tuple(KINDS), help="one group of these")
+    parser.add_argument("--requests", type=int, default=2000, help="beside each black hole")
+    parser.add_argument("--policy", default="prefix_aware", help="beside the black holes")
     arguments = parser.parse_args()
-    groups = (tuple(arguments.kinds),) if arguments.kinds else GROUPS
+    parts = ("storm",) if arguments.kinds else (arguments.only,) if arguments.only else tuple(PARTS)
+    results = [PARTS[part](arguments) for part in parts]  # all of them, whatever went wrong
+    return int(any(results))
+
+
+def _in_a_folder(play: Callable[[Path], Coroutine[Any, Any, Result]]) -> Result:
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(play(Path(folder)))
+
+
+def _storm(arguments: argparse.Namespace) -> bool:
     is_bad = False
-    for kinds in groups:
-        with tempfile.TemporaryDirectory() as folder:
-            tally = asyncio.run(
-                storm(
-                    Path(folder),
-                    seconds=arguments.seconds,
-                    streams=arguments.streams,
-                    every_s=arguments.every,
-                    kinds=kinds,
-                    seed=arguments.seed,
-                )
+    for kinds in (tuple(arguments.kinds),) if arguments.kinds else GROUPS:
+        tally = _in_a_folder(
+            partial(
+                storm,
+                seconds=arguments.seconds,
+                streams=arguments.streams,
+                every_s=arguments.every,
+                kinds=kinds,
+                seed=arguments.seed,
             )
+        )
         print(f"{', '.join(kinds)}: {words(tally)}", flush=True)
         is_bad = is_bad or bool(tally.failed or tally.different)
-    if not arguments.kinds:
-        with tempfile.TemporaryDirectory() as folder:
-            drained = asyncio.run(drain(Path(folder), seed=arguments.seed))
-        print(f"drain: {drained_words(drained)}", flush=True)
-        is_bad = is_bad or any(one.error for one in drained.said)
-    return int(is_bad)
+    return is_bad
+
+
+def _drain(arguments: argparse.Namespace) -> bool:
+    drained = _in_a_folder(partial(drain, seed=arguments.seed))
+    print(f"drain: {drained_words(drained)}", flush=True)
+    return any(one.error for one in drained.said)
+
+
+def _black_hole(arguments: argparse.Namespace) -> bool:
+    is_bad = False
+    for form in FORMS:
+        run = partial(black_hole, form=form, requests=arguments.requests, policy=arguments.policy)
+        outcome = _in_a_folder(run)
+        print(black_hole_words(outcome), flush=True)
+        is_bad = is_bad or len(outcome.failures) > arguments.requests // 100
+    return is_bad
+
+
+def _gray(arguments: argparse.Namespace) -> bool:
+    outcome = _in_a_folder(partial(gray, seed=arguments.seed))
+    print(gray_words(outcome), flush=True)
+    return equal_and_failed(outcome.said, outcome.expected) != (len(outcome.said), 0)
+
+
+def _all_gone(arguments: argparse.Namespace) -> bool:
+    outcome = _in_a_folder(partial(all_gone, seed=arguments.seed))
+    print(all_gone_words(outcome), flush=True)
+    return equal_and_failed(outcome.said, outcome.expected) != (len(outcome.said), 0)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], bool]] = {
+    "storm": _storm,
+    "drain": _drain,
+    "black_hole": _black_hole,
+    "gray": _gray,
+    "all_gone": _all_gone,
+}
+"""Each says whether something went wrong."""
 
 
 def drained_words(drained: Drained) -> str:
