@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tests.benchmarks import bench_engine_step, bench_gateway, bench_recovery, bench_waiting
+from tests.benchmarks import (
+    bench_crowd,
+    bench_engine_step,
+    bench_gateway,
+    bench_recovery,
+    bench_routing,
+    bench_waiting,
+)
 from tests.benchmarks.peers import __main__ as peers
 from tests.benchmarks.simulate import __main__ as simulate
 
@@ -13,9 +20,11 @@ COMPARED = ("decode", "shared_prefix", "long_prompt")
 
 def main() -> None:
     """Run them all; each prints its own table."""
-    for benchmark in (bench_engine_step, bench_gateway, bench_recovery):
+    for benchmark in (bench_engine_step, bench_gateway, bench_recovery, bench_crowd):
         print(f"\n== {(benchmark.__doc__ or '').splitlines()[0]}", flush=True)
         benchmark.main()
+    print("\n== What a routing policy saves, in short", flush=True)
+    bench_routing.main(["--quick", "--cells", "1", "--label", "short"])
     print("\n== Waiting on real processes, in short", flush=True)
     bench_waiting.main(["--seconds", "10", "--waiting", "20"])
     print("\n== The balancer under a virtual clock (docs/simulator.md)", flush=True)
