@@ -154,7 +154,7 @@ class Roster:
     def note_lost(self, agent: Agent) -> None:
         """A call ended with the agent's link. All calls of a link are one failure, which the next
         link of that name takes over: dying of every call is failing, too."""
-        if agent.was_lost:
+        if agent.was_lost or agent.is_leaving:
             return
         agent.was_lost = True
         if agent.health.failed(self._now()):
