@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from agent.errors import ConfigError
 from protocol.models import MODEL_NAME_PATTERN
+from protocol.to_balancer import AGENT_NAME_PATTERN, RESERVED_AGENT_NAMES
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "console"]
@@ -33,7 +34,6 @@ MAX_FILES = 64
 MAX_WARM_FILE_BYTES = 1024 * 1024
 _INT32_MAX = 2**31 - 1
 _HOST = r"[A-Za-z0-9._:%-]{1,253}"
-_AGENT_NAME = r"^[A-Za-z0-9._:-]{1,128}$"
 
 
 class BalancerAddress(Struct, frozen=True):
@@ -260,6 +260,13 @@ def _matching(pattern: str) -> Callable[[str], str]:
     return read
 
 
+def _agent_name(raw: str) -> str:
+    name = _matching(AGENT_NAME_PATTERN)(raw)
+    if name in RESERVED_AGENT_NAMES:
+        raise ValueError
+    return name
+
+
 def _items(raw: str | Sequence[str]) -> list[str]:
     return [item.strip() for item in (raw.split(",") if isinstance(raw, str) else raw)]
 
@@ -319,10 +326,12 @@ def _one_of(choices: Any) -> tuple[Callable[[str], str], str]:
     return read, ", ".join(allowed)
 
 
+_AGENT_NAMES = "1 to 128 of A-Z a-z 0-9 . _ : -, but not " + ", ".join(sorted(RESERVED_AGENT_NAMES))
+
 _RULES: dict[str, _Rule] = {
     "balancer": _Rule("balancer", _address, "HOST:PORT, the balancer's management port"),
     "model": _Rule("model_path", _model_file, "the path of a GGUF file, or demo"),
-    "name": _Rule("name", _matching(_AGENT_NAME), "1 to 128 of A-Z a-z 0-9 . _ : -"),
+    "name": _Rule("name", _agent_name, _AGENT_NAMES),
     "alias": _Rule("aliases", _aliases, "at most 33 names of 1 to 200 of A-Z a-z 0-9 . _ : / @ -"),
     "label": _Rule("labels", _labels, "at most 64 of KEY=VALUE, 128 characters each side"),
     "slots": _Rule("slots", _int(1, MAX_SLOTS), f"1 to {MAX_SLOTS}"),

@@ -239,7 +239,7 @@ class SettingError(Exception):
     """A setting is wrong: one line with what, where it came from and what is allowed."""
 
 
-RefusedReason = Literal["name_taken", "protocol_version", "removed"]
+RefusedReason = Literal["name_reserved", "name_taken", "protocol_version", "removed"]
 
 
 class LinkRefused(Exception):

@@ -23,12 +23,16 @@ from protocol.transfer_messages import AbortTransfer, Credit
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 1
 
-AgentName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+AGENT_NAME_PATTERN = r"^[A-Za-z0-9._:-]{1,128}$"
+RESERVED_AGENT_NAMES = frozenset({"connect", ".", ".."})
+"""The path `/agents/NAME` means something else for these, so no agent may have them."""
+AgentName = Annotated[str, Meta(pattern=AGENT_NAME_PATTERN)]
 Label = Annotated[str, Meta(max_length=128)]
 
 
 class Register(Struct, frozen=True, kw_only=True):
-    """The first message of a link. `epoch` is drawn when the agent's process starts.
+    """The first message of a link. `epoch` is drawn when the agent's process starts. A reserved
+    `name` is refused.
 
     Agents with equal `resume_key` can take over each other's generations, those with equal `kv_key`
     (if they have one) each other's KV cache, too; the balancer only compares. `status.slots_total`

@@ -27,6 +27,7 @@ from protocol.models import ServedModel
 from protocol.to_balancer import (
     OLDEST_PROTOCOL_VERSION,
     PROTOCOL_VERSION,
+    RESERVED_AGENT_NAMES,
     CacheChanged,
     Heartbeat,
     Register,
@@ -251,6 +252,12 @@ class Roster:
     def on_register(self, link: AgentLink, register: Register) -> Welcome:
         """Take the agent in. Raises `LinkRefused` with the remedy."""
         version = _common_version(register)
+        if register.name in RESERVED_AGENT_NAMES:
+            raise LinkRefused(
+                f"no agent may be called {register.name!r}, as /agents/{register.name} is no "
+                "agent's path; start this one with --name and another name",
+                reason="name_reserved",
+            )
         if register.name in self._removed:
             raise LinkRefused(
                 f"the agent {register.name!r} was removed by an operator; "

@@ -85,6 +85,7 @@ def test_the_template_s_text_is_read_at_the_start(model: Path, tmp_path: Path) -
         ({"model": "~nobody-has-this-name/m.gguf"}, ["--model", "GGUF"]),
         ({"balancer": "host:99999"}, ["--balancer", "'host:99999'"]),
         ({"name": "a b"}, ["--name", "'a b'"]),
+        ({"name": "connect"}, ["--name", "'connect'", "not ., .., connect"]),
         ({"alias": ("a b",)}, ["--alias", "'a b'"]),
         ({"label": ("room",)}, ["--label", "KEY=VALUE"]),
         ({"cache_type": "q4_0"}, ["--cache-type", "f16, f32, q8_0"]),

@@ -17,7 +17,13 @@ from protocol.agent_status import Issue
 from protocol.generation import SamplerState, StepDelta, TokenLogprob
 from protocol.jsonrpc import ErrorObject
 from protocol.to_agent import Committed, GenerateTokens
-from protocol.to_balancer import Finished, Heartbeat, IssueCleared, IssueRaised
+from protocol.to_balancer import (
+    RESERVED_AGENT_NAMES,
+    Finished,
+    Heartbeat,
+    IssueCleared,
+    IssueRaised,
+)
 from tests.support.memory_agent import MemoryAgent
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time
 
@@ -48,6 +54,8 @@ class Deaf:
     def on_prefill(self, done: int) -> None: ...
 
     def on_sampler_state(self, state: SamplerState) -> None: ...
+
+    def on_garbled(self) -> None: ...
 
     def on_refused(self, error: ErrorObject) -> None: ...
 
@@ -104,6 +112,16 @@ def test_a_second_agent_of_the_name_is_refused_with_the_remedy_and_the_first_is_
     assert second.closed_reason
     assert first.closed_reason is None
     assert only(roster).epoch == "e1"
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_AGENT_NAMES))
+def test_a_name_that_no_path_leads_to_is_refused_with_the_remedy(roster: Roster, name: str) -> None:
+    agent = MemoryAgent(roster, name).register()
+    assert agent.refusal
+    assert f"{name!r}" in agent.refusal.message
+    assert "--name" in agent.refusal.message
+    assert agent.refusal.data == {"reason": "name_reserved"}
+    assert not roster.has_agents
 
 
 def test_an_agent_that_missed_a_heartbeat_loses_its_name_to_another(

@@ -9,6 +9,7 @@ from balancer.http.exchange import Port
 from balancer.http.router import Router
 from balancer.http.routes import ROUTES
 from balancer.http.traffic import Traffic
+from protocol.to_balancer import RESERVED_AGENT_NAMES
 
 PORTS: tuple[Port, ...] = ("inference", "management")
 
@@ -39,6 +40,11 @@ def test_plain_paths_come_before_those_with_places() -> None:
         router.match("GET", "/agents/one")[0],
         {"id": "{id}"},
     )
+
+
+def test_no_agent_may_have_the_name_of_another_route() -> None:
+    paths = [route.path for route in ROUTES if route.path.startswith("/agents/")]
+    assert {path.split("/")[2] for path in paths} - {"{id}"} <= RESERVED_AGENT_NAMES
 
 
 def test_management_never_answers_v1_models_and_inference_no_agents() -> None:
