@@ -15,9 +15,10 @@ however it is spaced. An image or a sound counts by the hash of its file. A segm
 blocks every 512 bytes and where it ends; the rest of an open one is no block yet.
 
 A block's hash is blake2b-128 over the hash before it and the block's bytes; before the first stands
-the root, blake2b-128 over the cache scope, personalised by the kind of text. So equal hashes mean
-equal beginnings in the same scope, and a conversation that goes on goes on with its chain. The
-chain steers routing; nothing's correctness may depend on it.
+the root, blake2b-128 over the cache scope and the adapters in force (0xFF, then name and scale of
+each as JSON, if there are any), personalised by the kind of text. So equal hashes mean equal
+beginnings in the same scope under the same adapters, and a conversation that goes on goes on with
+its chain. The chain steers routing; nothing's correctness may depend on it.
 """
 
 from __future__ import annotations
@@ -59,34 +60,34 @@ class PrefixChain:
     """A canonical text's blocks. `blocks` are hashes; block i ends `ends[i]` bytes into the text,
     which has `size_bytes` in all, those past the last block included."""
 
-    def __init__(self, kind: Kind, *, cache_scope: str, known: bytes = b"") -> None:
-        """`known` are hashes of this very text, packed: taken as they are, not computed again."""
+    def __init__(self, kind: Kind, *, root: bytes, known: bytes = b"") -> None:
+        """`root` is what must be equal beside the text. `known` are hashes of this very text,
+        packed: taken as they are, not computed again."""
         self.kind: Kind = kind
         self.blocks: list[bytes] = []
         self.ends: list[int] = []
         self._closed_bytes = 0
         self._rest = b""
         self._known = known[: len(known) - len(known) % HASH_BYTES]
-        self._last = blake2b(
-            cache_scope.encode(), digest_size=HASH_BYTES, person=_PERSONS[kind]
-        ).digest()
+        self._last = blake2b(root, digest_size=HASH_BYTES, person=_PERSONS[kind]).digest()
 
     @classmethod
     def of(cls, request: GenerationRequest, *, cache_scope: str, known: bytes = b"") -> PrefixChain:
         """The chain of a request. Raises `UnicodeEncodeError` for text that is none."""
+        root = _root(request, cache_scope)
         if request.messages is not None:
-            chain = cls("chat", cache_scope=cache_scope, known=known)
+            chain = cls("chat", root=root, known=known)
             chain._close(_preamble(request))
             for message in request.messages:
                 chain._close(_canonical(message))
         elif isinstance(request.prompt, tuple):
-            chain = cls("ids", cache_scope=cache_scope, known=known)
+            chain = cls("ids", root=root, known=known)
             chain._go_on(struct.pack(f"<{len(request.prompt)}I", *request.prompt))
         elif request.suffix is not None:
-            chain = cls("infill", cache_scope=cache_scope, known=known)
+            chain = cls("infill", root=root, known=known)
             chain._go_on((request.prompt or "").encode() + _BETWEEN + request.suffix.encode())
         else:
-            chain = cls("text", cache_scope=cache_scope, known=known)
+            chain = cls("text", root=root, known=known)
             chain._go_on((request.prompt or "").encode())
         return chain
 
@@ -144,6 +145,14 @@ def prefix_chain(request: GenerationRequest, *, cache_scope: str) -> bytes:
 def unpacked(blocks: bytes) -> Iterable[bytes]:
     """The hashes of packed blocks."""
     return (blocks[at : at + HASH_BYTES] for at in range(0, len(blocks), HASH_BYTES))
+
+
+def _root(request: GenerationRequest, cache_scope: str) -> bytes:
+    """Adapters count in whatever order they are named; at scale 0 one does nothing."""
+    in_force = sorted((name, float(scale)) for name, scale in request.adapters if scale)
+    if not in_force:
+        return cache_scope.encode()
+    return cache_scope.encode() + _BETWEEN + msgspec.json.encode(in_force)
 
 
 def _preamble(request: GenerationRequest) -> bytes:

@@ -115,6 +115,32 @@ def test_a_chat_is_hashed_as_the_definition_says() -> None:
     )
 
 
+def test_adapters_are_part_of_the_root() -> None:
+    last = blake2b(
+        b's\xff[["poet",0.5],["tutor",1.0]]', digest_size=16, person=b"paddler text 1"
+    ).digest()
+    expected = blake2b(last + b"x" * 512, digest_size=16).digest()
+    request = GenerationRequest(prompt="x" * 512, adapters=(("poet", 0.5), ("tutor", 1)))
+    assert blocks(request, "s") == [expected]
+
+
+ADAPTERS = st.dictionaries(
+    st.sampled_from(["poet", "tutor", "clerk"]), st.sampled_from([-1.0, 0.0, 0.5, 1.0])
+)
+
+
+@given(one=ADAPTERS, other=ADAPTERS)
+def test_only_requests_of_the_same_adapters_begin_alike(
+    one: dict[str, float], other: dict[str, float]
+) -> None:
+    def begun(adapters: dict[str, float]) -> list[bytes]:
+        return blocks(chat(said("the same"), adapters=tuple(adapters.items())))
+
+    in_force = [{name: scale for name, scale in each.items() if scale} for each in (one, other)]
+    assert (begun(one) == begun(other)) == (in_force[0] == in_force[1])
+    assert set(begun(one)).isdisjoint(begun(other)) == (in_force[0] != in_force[1])
+
+
 def test_a_prompt_is_hashed_in_whole_blocks_only() -> None:
     data = ("é" * 600).encode()
     assert blocks(GenerationRequest(prompt="é" * 600)) == _by_hand(
