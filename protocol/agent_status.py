@@ -35,6 +35,9 @@ class AgentStatus(Struct, frozen=True, kw_only=True):
     """A status: versions order it, counts are exact.
 
     `seq` grows by one a status message of a link, so older ones are recognised.
+    `running` hold a slot; of those `paused` are given no tokens as their clients do not read, and
+    `waiting` while they stand still for others: these have their KV cells, or compute what both
+    begin with. `waiting` are those, too, that are about to take a slot.
     `capacity_version` grows only when the agent could accept more than before.
     `cache_seq` is that of the last `cache_changed` sent.
     `queries_total` is how many calls for embeddings, scores or ids are taken at once, beside the

@@ -48,6 +48,9 @@ class Calls:
         self._by_number: dict[int, Call] = {}
         self._abandoned: set[int] = set()
         self._media: dict[int, DecodedMedia] = {}
+        self.standing: tuple[int, ...] = ()
+        """By number: those that the engine lets stand still for others. Told with the next status;
+        a wait that is over by then is no news."""
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -122,6 +125,7 @@ class Calls:
     def engine_gone(self) -> None:
         """Nothing is abandoned any more, or opened: the engine that had it is gone."""
         self._abandoned.clear()
+        self.standing = ()
         for number in tuple(self._media):
             self.answered(number)
 
@@ -133,8 +137,12 @@ class Calls:
 
     @property
     def waiting(self) -> tuple[CallId, ...]:
-        """Who is about to take one."""
-        return tuple(call.id for call in self._by_id.values() if call.state != "committed")
+        """Who is about to take one, or holds one and stands still for others."""
+        return tuple(
+            call.id
+            for call in self._by_id.values()
+            if call.state != "committed" or call.number in self.standing
+        )
 
     @property
     def paused(self) -> tuple[CallId, ...]:

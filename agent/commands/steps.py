@@ -27,6 +27,7 @@ from protocol.to_balancer import Failed, Finished, PrefillProgress, Tokens
 
 def relay_step(desk: Desk, step: Step) -> None:
     """Answer calls that were accepted or refused, pass tokens on, end what ended."""
+    desk.calls.standing = step.waiting
     for accepted in step.accepted:
         desk.calls.answered(accepted.call)
         _accepted(desk, accepted)

@@ -331,6 +331,8 @@ class Step(Struct, frozen=True, kw_only=True, tag="step", array_like=True):
     kv_cells_used: int = 0
     failed: tuple[CallFailed, ...] = ()
     cache: tuple[CacheNews, ...] = ()
+    waiting: tuple[int, ...] = ()
+    """Accepted calls that stand still for others now: they gave way, or wait for a prefix."""
 
 
 Event = LoadProgress | Loaded | Ready | LoadFailed | Step | QueryAnswer

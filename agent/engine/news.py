@@ -36,6 +36,7 @@ class News:
         has_work: bool,
         kv_cells_used: int,
         cache: tuple[CacheNews, ...],
+        waiting: tuple[int, ...],
     ) -> Step:
         """Everything in one frame, with how things stand."""
         return Step(
@@ -51,4 +52,5 @@ class News:
             kv_cells_used=kv_cells_used,
             failed=tuple(self.failed),
             cache=cache,
+            waiting=waiting,
         )

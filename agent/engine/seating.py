@@ -63,6 +63,11 @@ class Seating:
         taken = len(self.calls) + promised
         return taken >= self._slots or any(not call.paused for call in self._suspended)
 
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """The calls that stand still for others: they gave way, or others compute their prefix."""
+        return tuple(call.number for call in (*self._suspended, *self._waiting))
+
     def adapters_of(self, group: int) -> AdapterSet:
         """What a plan's group decodes with."""
         return next(adapters for adapters, number in self._groups.items() if number == group)

@@ -435,4 +435,5 @@ class Serving:
             has_work=self.has_work,
             kv_cells_used=self._scheduler.cells_used,
             cache=self.store.take_news(),
+            waiting=self.seating.waiting,
         )

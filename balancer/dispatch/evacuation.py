@@ -36,14 +36,24 @@ class Evacuation:
         self._progress_timeout_s = progress_timeout_s
 
     def move_stalled(self) -> None:
-        """Take generations away from agents that give them nothing; asked now and then."""
+        """Take generations away from agents that give them nothing; asked now and then.
+
+        Calls that stand still for others' sake are left alone while one of these goes on: where
+        all stand still, the agent hangs, whatever it says.
+        """
         longest_s = self._progress_timeout_s
+        at_work: set[Agent | None] = set()
+        giving_way: list[Relay] = []
         for relay in self._relays():
-            agent = relay.agent
-            # alone, an agent that is in trouble is its own watchdog's business
-            is_stalled = agent is not None and relay.is_stalled(longest_s=longest_s)
-            if agent is not None and is_stalled and self._choice.others(relay, but=agent):
-                relay.take_away("stalled", self._admission.stalled(agent.name))
+            if relay.gives_way:
+                giving_way.append(relay)
+            elif relay.is_stalled(longest_s=longest_s, is_excused=relay.rests):
+                self._take_away(relay)
+            elif relay.is_at_work:
+                at_work.add(relay.agent)
+        for relay in giving_way:
+            if relay.is_stalled(longest_s=longest_s, is_excused=relay.agent in at_work):
+                self._take_away(relay)
 
     def drain(self, name: str, *, deadline_s: float | None) -> bool:
         """Give an agent nothing new, and past the deadline move what still runs there; False if
@@ -62,6 +72,12 @@ class Evacuation:
         """Use an agent again, or let one in that was removed; False if there is no such agent."""
         was_removed = self._roster.let_in(name)
         return self._roster.set_draining(name, draining=False) or was_removed
+
+    def _take_away(self, relay: Relay) -> None:
+        """Alone, an agent that is in trouble is its own watchdog's business."""
+        agent = relay.agent
+        if agent is not None and self._choice.others(relay, but=agent):
+            relay.take_away("stalled", self._admission.stalled(agent.name))
 
     def _move_off(self, agent: Agent, drain: int) -> None:
         """What runs on a drained agent goes on elsewhere, with its KV state where that fits."""

@@ -145,11 +145,11 @@ class Relay:
         key = self.so_far.resume_key
         return key is None or (key != "" and key == agent.resume_key)
 
-    def is_stalled(self, *, longest_s: float) -> bool:
-        """Whether a running call has made no progress for so long, and should have; asked now and
-        then."""
+    @property
+    def rests(self) -> bool:
+        """Whether nobody expects progress: no call runs, or its client does not read."""
         agent = self._agent
-        is_excused = (
+        return (
             agent is None
             or self._is_paused
             or self.times.has_left
@@ -161,6 +161,21 @@ class Relay:
     @property
     def agent(self) -> Agent | None:
         """Who works on it now."""
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether an agent took it and should go on with it."""
+        return self._is_committed and not self.rests
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether its agent says that it stands still for other calls, else it would be at work."""
+        agent = self._agent
+        return self.is_at_work and agent is not None and self._call_id in agent.status.waiting
+
+    def is_stalled(self, *, longest_s: float, is_excused: bool) -> bool:
+        """Whether a running call has made no progress for so long; asked now and then, and told
+        whether there is a reason."""
         return self._agent
 
     def snapshot(

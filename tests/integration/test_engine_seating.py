@@ -69,15 +69,39 @@ def test_a_call_can_be_cancelled_while_it_waits_for_a_prefix(new_bench: NewBench
     assert bench.heard[2].token_ids == []
 
 
-def crowd(bench: EngineBench) -> None:
+def crowd(bench: EngineBench, *, first: int = 1) -> None:
     """Two calls that cannot both have the cells they need, the second less important."""
-    start(bench, 1, PROMPTS[1][:100], max_tokens=250, priority=1)
-    start(bench, 2, PROMPTS[2][:100], max_tokens=250)
+    start(bench, first, PROMPTS[1][:100], max_tokens=250, priority=1)
+    start(bench, first + 1, PROMPTS[2][:100], max_tokens=250)
 
 
 def until_suspended(bench: EngineBench) -> None:
     while len(list(bench.serving.seating.scheduler)) == 2:
         bench.turn()
+
+
+def test_who_stands_still_for_others_is_told_with_each_step(new_bench: NewBench) -> None:
+    bench = new_bench(unified_kv="on", context_tokens=512, micro_batch_tokens=32)
+    start(bench, 1, (*SYSTEM, 1), max_tokens=1)
+    bench.turn()
+    start(bench, 2, (*SYSTEM, 2), max_tokens=1)
+    assert waiting(bench) == (2,)
+    bench.finish()
+    crowd(bench, first=3)
+    until_suspended(bench)
+    assert waiting(bench) == (4,)
+    bench.finish()
+    bench.submit(Submit(call=5, prompt=(1, 2), max_tokens=2))
+    assert waiting(bench) == ()
+    bench.finish()
+
+
+def waiting(bench: EngineBench) -> tuple[int, ...]:
+    """What the next step says."""
+    step = bench.serving.turn()
+    assert step is not None
+    bench.heard.take(step)
+    return step.waiting
 
 
 def test_a_call_can_be_cancelled_while_others_have_its_cells(new_bench: NewBench) -> None:

@@ -35,7 +35,7 @@ from protocol.agent_status import AgentStatus
 from protocol.chat import Message
 from protocol.codec import BALANCER_RECEIVES
 from protocol.generation import Timings, Usage
-from protocol.jsonrpc import ErrorResponse, Notification, Request, Response, RpcCode
+from protocol.jsonrpc import CallId, ErrorResponse, Notification, Request, Response, RpcCode
 from protocol.refusals import RefusalCode
 from protocol.to_agent import Continue, GenerateTokens, Pause
 from protocol.to_balancer import Failed, Finished, PrefillProgress, Tokens
@@ -102,6 +102,26 @@ def test_a_call_that_fails_in_the_engine_is_failed_and_its_slot_is_free(table: T
     assert message.params.error.code == RefusalCode.ENGINE_FAILED
     assert table.freed[-1] is True
     assert len(table.calls) == 0
+
+
+def test_calls_that_stand_still_for_others_are_reported_as_waiting_as_long_as_they_do(
+    table: Table,
+) -> None:
+    works, waits = table.open("works"), table.open("waits")
+    new = table.open("new", committed=False)
+    table.step(waiting=(waits.number, 404))
+    assert names(table) == (["works", "waits"], ["waits", "new"])
+    table.step(ended=(ended(works),))
+    assert names(table) == (["waits"], ["new"])
+    table.step(waiting=(waits.number,))
+    table.calls.engine_gone()
+    table.calls.end(new)
+    assert names(table) == (["waits"], [])
+
+
+def names(table: Table) -> tuple[list[CallId], list[CallId]]:
+    """Who runs, and who waits."""
+    return list(table.calls.running), list(table.calls.waiting)
 
 
 def test_a_call_that_fails_before_it_was_accepted_is_refused(table: Table) -> None:

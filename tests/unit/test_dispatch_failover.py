@@ -405,6 +405,60 @@ async def test_a_call_that_has_a_reason_to_stand_is_left_alone(excuse: str) -> N
     assert agent.cancelled == []
 
 
+@pytest.mark.parametrize("others_go_on", [True, False])
+@in_virtual_time
+async def test_a_call_that_stands_still_for_others_is_left_alone_while_these_go_on(
+    others_go_on: bool,
+) -> None:
+    balancer = Balancer(settings=Settings(progress_timeout_s=30.0))
+    agent = balancer.agent(slots=3)
+    for _ in range(3):
+        await balancer.ask()
+    works, waits, waits_too = agent.answer()
+    agent.heartbeat(agent.status(waiting=(waits, waits_too)))
+    other = balancer.agent("other", slots=3)
+    for _ in range(100):
+        if others_go_on:
+            agent.tokens(works, [1], "x")
+        await asyncio.sleep(1.0)
+        balancer.dispatcher.evacuation.move_stalled()
+    assert set(agent.cancelled) == (set() if others_go_on else {works, waits, waits_too})
+    assert len(other.calls) == len(agent.cancelled)
+
+
+@in_virtual_time
+async def test_a_paused_call_is_no_proof_that_an_agent_works_for_others() -> None:
+    balancer = Balancer(settings=Settings(progress_timeout_s=30.0))
+    agent = balancer.agent(slots=2)
+    paused = await balancer.ask()
+    await balancer.ask()
+    _, waits = agent.answer()
+    paused.flow.pause()
+    agent.heartbeat(agent.status(waiting=(waits,)))
+    balancer.agent("other")
+    for _ in range(35):
+        await asyncio.sleep(1.0)
+        balancer.dispatcher.evacuation.move_stalled()
+    assert agent.cancelled == [waits]
+
+
+@in_virtual_time
+async def test_a_call_that_was_not_taken_yet_is_not_excused_by_waiting() -> None:
+    balancer = Balancer(settings=Settings(progress_timeout_s=30.0))
+    agent = balancer.agent(slots=2)
+    await balancer.ask()
+    (works,) = agent.answer()
+    await balancer.ask()
+    (unanswered,) = agent.unanswered
+    agent.heartbeat(agent.status(waiting=(unanswered,)))
+    balancer.agent("other")
+    for _ in range(35):
+        agent.tokens(works, [1], "x")
+        await asyncio.sleep(1.0)
+        balancer.dispatcher.evacuation.move_stalled()
+    assert agent.cancelled == [unanswered]
+
+
 @in_virtual_time
 async def test_a_client_that_does_not_read_is_paused_on_the_next_agent_too() -> None:
     balancer = Balancer()

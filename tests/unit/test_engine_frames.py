@@ -69,6 +69,7 @@ STEP = Step(
     has_work=True,
     kv_cells_used=12,
     failed=(CallFailed(5, -32006, "why"),),
+    waiting=(3,),
 )
 
 
