@@ -59,6 +59,13 @@ class _Envelope(Struct, frozen=True):
     error: ErrorObject | UnsetType = UNSET
 
 
+class _Calls(Struct, frozen=True):
+    """What is read of the parameters of a message that cannot be used."""
+
+    calls: tuple[CallId, ...] | None = None
+
+
+_calls_decoder = msgspec.json.Decoder(_Calls)
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
 _batch_decoder = msgspec.json.Decoder(list[Raw])
 
@@ -108,14 +115,16 @@ class Codec:
     def _call(self, method: str, params: Raw, call_id: CallId | None) -> Message:
         decoder = self._decoders.get(method)
         if decoder is None:
-            raise UnknownMethod(f"unknown method {method[:64]!r}", call_id=call_id)
+            raise UnknownMethod(f"unknown method {method[:64]!r}", call_id=call_id, method=method)
         try:
             decoded = _decode(decoder, bytes(params) or b"{}")
         except MalformedFrame as error:
-            raise InvalidParams(f"{method}: {error}", call_id=call_id) from error
+            raise InvalidParams(
+                f"{method}: {error}", call_id=call_id, method=method, calls=_calls_in(params)
+            ) from error
         if (method in self._requests) != (call_id is not None):
             wanted = "needs" if method in self._requests else "takes no"
-            raise MalformedFrame(f"`{method}` {wanted} `id`", call_id=call_id)
+            raise MalformedFrame(f"`{method}` {wanted} `id`", call_id=call_id, method=method)
         if call_id is None:
             return Notification(method=method, params=decoded)
         return Request(id=call_id, method=method, params=decoded)
@@ -207,6 +216,13 @@ def _decode(decoder: msgspec.json.Decoder[_D], data: bytes) -> _D:
         return decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedFrame(str(error)) from error
+
+
+def _calls_in(params: Raw) -> tuple[CallId, ...] | None:
+    try:
+        return _decode(_calls_decoder, bytes(params)).calls
+    except MalformedFrame:
+        return None
 
 
 def _checked_id(call_id: CallId | None) -> CallId | None:

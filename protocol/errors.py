@@ -15,13 +15,26 @@ from protocol.jsonrpc import CallId, ErrorObject, RpcCode
 
 
 class ProtocolError(Exception):
-    """A message that cannot be used. `call_id` is set where the sender awaits an answer."""
+    """A message that cannot be used. `call_id` is set where the sender awaits an answer.
+
+    `method` and the `calls` that it is about are what can be read of it all the same: "" and None
+    where that cannot be read either.
+    """
 
     code: RpcCode = RpcCode.INVALID_REQUEST
 
-    def __init__(self, message: str, *, call_id: CallId | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        call_id: CallId | None = None,
+        method: str = "",
+        calls: tuple[CallId, ...] | None = None,
+    ) -> None:
         super().__init__(message)
         self.call_id = call_id
+        self.method = method
+        self.calls = calls
 
     def to_error_object(self) -> ErrorObject:
         """The error as the peer is told."""

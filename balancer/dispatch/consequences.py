@@ -69,6 +69,15 @@ def agent_lost(agent: str, *, completion_tokens: int) -> BalancerError:
     )
 
 
+def garbled(agent: str) -> BalancerError:
+    """What an agent says of it cannot be read, again and again."""
+    return UpstreamFailed(
+        f"messages of the agent {agent!r} cannot be read; send the request again, and look whether "
+        "agent and balancer are of the same version",
+        details={"agent": agent, "reason": "garbled"},
+    )
+
+
 def incomplete(agent: str, lost: int) -> BalancerError:
     """A message was dropped on the way: an answer with a hole in it must not look whole."""
     return UpstreamFailed(

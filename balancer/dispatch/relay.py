@@ -22,7 +22,13 @@ from msgspec import structs
 
 from balancer.dispatch.chain import Chain
 from balancer.dispatch.conductor import Conductor
-from balancer.dispatch.consequences import agent_lost, error_for, incomplete, is_engines_death
+from balancer.dispatch.consequences import (
+    agent_lost,
+    error_for,
+    garbled,
+    incomplete,
+    is_engines_death,
+)
 from balancer.dispatch.hand_over import HandOver
 from balancer.dispatch.journal import Route
 from balancer.dispatch.listing import RequestSnapshot, RequestState
@@ -155,12 +161,6 @@ class Relay:
             or self.times.has_left
             or self._call_id in agent.status.paused
         )
-        progress = (self._attempts, len(self.so_far.token_ids), self._prefilled)
-        return self._stall.lasts(progress, self._now(), is_excused=is_excused) > longest_s
-
-    @property
-    def agent(self) -> Agent | None:
-        """Who works on it now."""
 
     @property
     def is_at_work(self) -> bool:
@@ -176,6 +176,12 @@ class Relay:
     def is_stalled(self, *, longest_s: float, is_excused: bool) -> bool:
         """Whether a running call has made no progress for so long; asked now and then, and told
         whether there is a reason."""
+        progress = (self._attempts, len(self.so_far.token_ids), self._prefilled)
+        return self._stall.lasts(progress, self._now(), is_excused=is_excused) > longest_s
+
+    @property
+    def agent(self) -> Agent | None:
+        """Who works on it now."""
         return self._agent
 
     def snapshot(
@@ -379,6 +385,11 @@ class Relay:
         """For whoever goes on after the tokens that come next."""
         self.so_far.sampler_state = state
 
+    def on_garbled(self) -> None:
+        """Tokens may be missing: go on elsewhere, or here anew, from those that came."""
+        if self._agent is not None:
+            self.take_away("garbled", garbled(self._agent.name))
+
     def on_refused(self, error: ErrorObject) -> None:
         """The agent did not take the request."""
         agent = self._release()
@@ -457,7 +468,7 @@ class Relay:
     def _broken(self, agent: Agent, breakage: Breakage, error: BalancerError) -> None:
         self._note(breakage)
         self.trail.note(breakage, had_output=not self.so_far.has_none_here)
-        if breakage in ("failed", "stalled"):
+        if breakage in ("failed", "stalled", "garbled"):
             self.avoided.add(agent)
         self.times.broke()
         self._conductor.on_broken(self, agent, breakage, error)

@@ -62,6 +62,7 @@ __all__ = ["AgentLink", "CallHandler", "LinkOwner"]
 
 log = structlog.get_logger(__name__)
 
+TOKENS = "tokens"
 _ANSWERS = Codec({}, frozenset())
 """What an agent sends in pieces is a big answer. Of anything else nothing is decoded: 32 MiB of
 `tokens` would hold the event loop for seconds."""
@@ -187,6 +188,7 @@ class AgentLink:
             messages = BALANCER_RECEIVES.decode(frame)
         except ProtocolError as error:
             self._count_garbage("bad_frame", str(error))
+            self._calls.garbled(None)
             return
         for message in messages:
             self._take(message)
@@ -356,6 +358,8 @@ class AgentLink:
         if error.call_id is not None:
             self._send(encode_error(error.call_id, error.to_error_object()))
         self._count_garbage("bad_message", str(error))
+        if error.method in (TOKENS, ""):
+            self._calls.garbled(error.calls)
 
     def _count_garbage(self, kind: GarbageKind, what: str) -> None:
         if self._garbage.count(kind, what, agent=self.agent_name):

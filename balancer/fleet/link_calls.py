@@ -11,7 +11,7 @@ its place, and its slot, until the agent confirms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 
 import structlog
@@ -145,6 +145,18 @@ class LinkCalls:
                     step.deltas[index],
                     logprobs[index] if logprobs else (),
                 )
+            except Exception:
+                log.exception("call handler failed", agent=self.agent_name, call=call_id)
+                self.drop(call_id)
+
+    def garbled(self, calls: Iterable[CallId] | None) -> None:
+        """A message that may have held tokens of these calls, or of any (None), cannot be read."""
+        for call_id in tuple(self._handlers) if calls is None else calls:
+            handler = self._handlers.get(call_id)
+            if handler is None:
+                continue
+            try:
+                handler.on_garbled()
             except Exception:
                 log.exception("call handler failed", agent=self.agent_name, call=call_id)
                 self.drop(call_id)

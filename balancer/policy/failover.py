@@ -14,13 +14,17 @@ from typing import Literal
 
 from msgspec import Struct
 
-Breakage = Literal["link_lost", "engine_died", "stalled", "drained", "failed"]
+Breakage = Literal["link_lost", "engine_died", "stalled", "drained", "garbled", "failed"]
 """`failed`: a living agent refused or failed the call, and says that it is not the client's fault.
-`stalled`: it made no progress, and was taken away from its agent."""
+`stalled`: it made no progress, and was taken away from its agent. `garbled`: a message of its
+agent, maybe with tokens of it, could not be read."""
 Verdict = Literal["elsewhere", "poison", "nowhere", "moves_spent", "budget_spent", "stalls_spent"]
 
 MOST_FAILURES = 5
 """Moves of one request after failures that living agents reported."""
+MOST_GARBLED = 5
+"""Messages about one request that may be unreadable. One of them can be about many requests, so
+the budget of all does not pay."""
 MOST_STALLS = 3
 """Agents that may stand still over one request."""
 POISON_DEATHS = 2
@@ -37,6 +41,7 @@ class Trail(Struct, kw_only=True):
     failures: int = 0
     deaths_before_output: int = 0
     stalls: int = 0
+    garbled: int = 0
     moves: int = 0
     """All of them, whoever paid."""
 
@@ -47,6 +52,8 @@ class Trail(Struct, kw_only=True):
             self.failures += 1
         if breakage == "stalled":
             self.stalls += 1
+        if breakage == "garbled":
+            self.garbled += 1
         if breakage == "engine_died" and not had_output:
             self.deaths_before_output += 1
 
@@ -66,6 +73,8 @@ def verdict(breakage: Breakage, trail: Trail, *, has_budget: bool, has_others: b
         return "poison"
     if trail.stalls > MOST_STALLS:
         return "stalls_spent"
+    if trail.garbled > MOST_GARBLED:
+        return "moves_spent"
     if not is_charged(breakage):
         return "elsewhere"
     if not has_others:

@@ -79,6 +79,8 @@ class HeardCall:
 
     def on_sampler_state(self, state: SamplerState) -> None: ...
 
+    def on_garbled(self) -> None: ...
+
     def on_refused(self, error: ErrorObject) -> None:
         self.error = error
 

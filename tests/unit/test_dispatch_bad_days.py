@@ -216,7 +216,6 @@ async def test_an_answer_with_lost_tokens_is_an_error_never_a_short_success() ->
     one = await balancer.ask()
     (call,) = agent.answer()
     agent.tokens(call, [1], "x")
-    agent.link.receive(b'{"jsonrpc":"2.0","method":"tokens","params":{"calls":[%d]}}' % call)
     agent.tokens_sent[call] += 2
     agent.finish(call)
     await settle()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from balancer.errors import (
     DeadlineUnreachable,
@@ -12,6 +13,7 @@ from balancer.errors import (
     QueueTimeout,
     UpstreamFailed,
 )
+from balancer.policy.failover import MOST_GARBLED
 from balancer.settings import Settings
 from protocol import codec
 from protocol.generation import ReasoningDelta
@@ -457,6 +459,75 @@ async def test_a_call_that_was_not_taken_yet_is_not_excused_by_waiting() -> None
         await asyncio.sleep(1.0)
         balancer.dispatcher.evacuation.move_stalled()
     assert agent.cancelled == [unanswered]
+
+
+# --- what cannot be read ---
+
+UNREADABLE = (
+    b'{"jsonrpc":"2.0","method":"tokens","params":{"calls":[%d],"token_ids":[["?"]],"deltas":[""]}}',
+    b'{"jsonrpc":"2.0","method":"tokens","params":{"calls":[%d],"token_ids":[[1]],"delt',
+    b'[{"jsonrpc":"2.0","method":"tok\xffens","params":{"calls":[%d]}}]',
+)
+
+
+@pytest.mark.parametrize("frame", UNREADABLE)
+@in_virtual_time
+async def test_a_stream_with_a_step_that_cannot_be_read_goes_on_elsewhere_without_a_hole(
+    frame: bytes,
+) -> None:
+    balancer = Balancer()
+    garbling, other = balancer.agent("garbling", slots=1), balancer.agent("other", slots=1)
+    one = await begun(balancer, garbling)
+    (call,) = garbling.running
+    with capture_logs():
+        garbling.link.receive(frame % call)
+    garbling.tokens(call, [100], "d")
+    await ended(other)
+    assert one.sink.text == "abcd"
+    assert one.outcome.agent == "other"
+    assert garbling.cancelled == [call]
+    assert balancer.sample("paddler_generation_moves_total", reason="garbled") == 1
+
+
+@pytest.mark.parametrize("frame", UNREADABLE)
+@in_virtual_time
+async def test_where_there_is_no_other_agent_it_goes_on_with_the_same(frame: bytes) -> None:
+    balancer = Balancer()
+    agent = balancer.agent(slots=1)
+    one = await begun(balancer, agent)
+    (call,) = agent.running
+    with capture_logs():
+        agent.link.receive(frame % call)
+    agent.confirm_cancels()
+    await ended(agent)
+    assert one.sink.text == "abcd"
+
+
+@in_virtual_time
+async def test_who_is_never_said_a_clear_word_is_told_so_in_the_end() -> None:
+    balancer = Balancer()
+    agent = balancer.agent(slots=1)
+    one = await balancer.ask()
+    with capture_logs():
+        while not one.task.done():
+            (call,) = agent.answer()
+            agent.link.receive(UNREADABLE[0] % call)
+            agent.confirm_cancels()
+            await settle()
+    assert isinstance(one.error, UpstreamFailed)
+    assert one.error.details["reason"] == "garbled"
+    assert len(agent.calls) == MOST_GARBLED + 1
+
+
+@in_virtual_time
+async def test_what_cannot_be_read_hurts_no_client_that_left() -> None:
+    balancer = Balancer()
+    agent, other = balancer.agent(slots=1), balancer.agent("other")
+    one = await begun(balancer, agent)
+    await one.leave()
+    with capture_logs():
+        agent.link.receive(b"?")
+    assert other.unanswered == []
 
 
 @in_virtual_time

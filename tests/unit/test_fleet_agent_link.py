@@ -58,6 +58,9 @@ class Recorder:
 
     def on_sampler_state(self, state: SamplerState) -> None: ...
 
+    def on_garbled(self) -> None:
+        self._hear("garbled")
+
     def on_refused(self, error: ErrorObject) -> None:
         self._hear("refused", error.code)
 
@@ -208,6 +211,18 @@ def test_late_tokens_of_a_closed_link_are_ignored(agent: MemoryAgent) -> None:
     assert handler.words == ["committed", "lost"]
 
 
+def test_a_handler_that_raises_over_an_unreadable_message_costs_its_own_call_only(
+    agent: MemoryAgent,
+) -> None:
+    broken, well = Recorder(raise_on="garbled"), Recorder()
+    number = call(agent, broken)
+    call(agent, well)
+    with capture_logs():
+        agent.link.receive(b"?")
+    assert (broken.words, well.words) == (["garbled", "failed"], ["garbled"])
+    assert agent.cancelled == [number]
+
+
 @pytest.mark.parametrize("moment", ["committed", "tokens", "finished"])
 def test_a_handler_that_raises_costs_its_own_call_only(agent: MemoryAgent, moment: str) -> None:
     broken, well = Recorder(raise_on=moment), Recorder()
@@ -249,20 +264,25 @@ def test_a_result_that_is_none_drops_the_call_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("frame", "kind"),
+    ("frame", "kind", "may_be_tokens"),
     [
-        (b"\x00\xff", "bad_message"),
-        (b"[" * 100, "bad_frame"),
-        (b" " * (codec.MAX_FRAME_BYTES + 1), "bad_frame"),
-        (b'{"jsonrpc":"2.0","method":"dance"}', "bad_message"),
-        (b'{"jsonrpc":"2.0","id":99,"result":{}}', "unknown_call"),
-        (b'{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"what?"}}', "rejected"),
+        (b"\x00\xff", "bad_message", True),
+        (b"[" * 100, "bad_frame", True),
+        (b" " * (codec.MAX_FRAME_BYTES + 1), "bad_frame", True),
+        (b'{"jsonrpc":"2.0","method":"dance"}', "bad_message", False),
+        (b'{"jsonrpc":"2.0","method":"finished","params":{}}', "bad_message", False),
+        (b'{"jsonrpc":"2.0","method":"tokens","params":{"calls":[9]}}', "bad_message", False),
+        (b'{"jsonrpc":"2.0","method":"tokens","params":{"calls":[1,"?]}}', "bad_message", True),
+        (b'{"jsonrpc":"2.0","method":"tokens","params":{"calls":[1.5]}}', "bad_message", True),
+        (b'{"jsonrpc":"2.0","id":99,"result":{}}', "unknown_call", False),
+        (b'{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"what?"}}', "rejected",
+         False),
         (codec.encode_notification(Tokens(calls=(9,), token_ids=((1,),), deltas=("x",))),
-         "unknown_call"),
+         "unknown_call", False),
     ],
 )  # fmt: skip
-def test_nonsense_is_logged_once_and_counted(
-    agent: MemoryAgent, metrics: Metrics, frame: bytes, kind: str
+def test_nonsense_is_logged_once_and_counted_and_told_to_whose_tokens_it_may_be(
+    agent: MemoryAgent, metrics: Metrics, frame: bytes, kind: str, may_be_tokens: bool
 ) -> None:
     handler = Recorder()
     call(agent, handler)
@@ -271,7 +291,19 @@ def test_nonsense_is_logged_once_and_counted(
             agent.link.receive(frame)
     assert [entry["event"] for entry in logs] == ["message dropped"]
     assert garbage(metrics, kind) == 3
-    assert (handler.words, agent.closed_reason) == ([], None)
+    assert handler.words == ["garbled"] * 3 * may_be_tokens
+    assert agent.closed_reason is None
+
+
+def test_an_unreadable_step_is_told_to_the_calls_that_it_names(agent: MemoryAgent) -> None:
+    handlers = [Recorder() for _ in range(3)]
+    first, second, _ = (call(agent, handler) for handler in handlers)
+    agent.answer()
+    agent.link.receive(
+        b'{"jsonrpc":"2.0","method":"tokens","params":{"calls":[%d,%d],"token_ids":"?"}}'
+        % (first, second)
+    )
+    assert [handler.words[1:] for handler in handlers] == [["garbled"], ["garbled"], []]
 
 
 def test_ten_useless_messages_in_a_minute_close_the_link(agent: MemoryAgent) -> None:

@@ -18,6 +18,7 @@ from balancer.policy.failover import (
     BUDGET_SHARE,
     BUDGET_WINDOW_S,
     MOST_FAILURES,
+    MOST_GARBLED,
     MOST_STALLS,
     Breakage,
     RetryBudget,
@@ -67,6 +68,15 @@ def test_a_request_over_which_agents_stand_still_is_not_given_to_all_of_them() -
         trail = after(*[stalled] * stalls)
         expected = "elsewhere" if stalls <= MOST_STALLS else "stalls_spent"
         assert verdict(stalled, trail, has_budget=True, has_others=True) == expected
+
+
+def test_a_request_that_nobody_speaks_of_clearly_is_given_up_in_the_end() -> None:
+    garbled: Breakage = "garbled"
+    for messages in (1, MOST_GARBLED):
+        trail = after(*[garbled] * messages)
+        assert verdict(garbled, trail, has_budget=False, has_others=False) == "elsewhere"
+    trail = after(*[garbled] * (MOST_GARBLED + 1))
+    assert verdict(garbled, trail, has_budget=True, has_others=True) == "moves_spent"
 
 
 def test_two_engines_that_die_before_they_gave_a_token_make_a_request_poison() -> None:
