@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Hashable
 from math import ceil
 
 import structlog
@@ -43,7 +42,9 @@ __all__ = ["Dispatcher", "Flow", "Outcome", "Sink"]
 log = structlog.get_logger(__name__)
 
 MOST_PASSED_OVER = 16
-"""Waiting ones that cannot use a free slot (their last agent failed them) before one that can."""
+"""Kinds of waiting ones that are tried in vain for one free slot. Others that avoid its agent are
+then left out: they wait for agents that have not failed them. Who avoids nobody is never left out.
+"""
 
 
 def _draw_bits() -> int:
@@ -340,7 +341,7 @@ class Dispatcher:
     def _is_behind(self, relay: Relay) -> bool:
         """Whether others wait for the same agents, and come before it. Those that avoid an agent
         hold nobody up."""
-        for waiting in islice(self._room.in_order((relay.queue,)), MOST_PASSED_OVER):
+        for waiting in self._room.in_order((relay.queue,)):
             if relay.rank[0] < waiting.rank[0]:
                 return False
             if not waiting.avoided:
@@ -353,14 +354,17 @@ class Dispatcher:
             return
         self._refuse_ambiguous()
         queues = (resume_queue(agent.resume_key), *agent.names, ANY_MODEL)
-        passed_over = 0
+        in_vain: set[Hashable] = set()
         for relay in self._room.in_order(queues):
-            if not agent.slots_free or agent.is_draining or passed_over > MOST_PASSED_OVER:
+            if not agent.slots_free or agent.is_draining:
                 return
+            kind = relay.model, relay.queue, frozenset(relay.avoided)
+            if kind in in_vain or (agent in relay.avoided and len(in_vain) >= MOST_PASSED_OVER):
+                continue  # slots only get fewer here: what was in vain for one is for all its kind
             if relay.is_over or self._start(relay):
                 self._stop_waiting(relay)
             else:
-                passed_over += 1
+                in_vain.add(kind)
 
     def _refuse_ambiguous(self) -> None:
         """Who waits without a model's name cannot be served once there are several."""

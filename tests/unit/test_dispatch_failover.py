@@ -461,6 +461,32 @@ async def test_a_call_that_was_not_taken_yet_is_not_excused_by_waiting() -> None
     assert agent.cancelled == [unanswered]
 
 
+# --- waiting for others than the agent that failed ---
+
+
+@pytest.mark.parametrize("avoiding", [1, 17, 40])
+@in_virtual_time
+async def test_who_waits_behind_those_that_avoid_an_agent_gets_its_slot(avoiding: int) -> None:
+    balancer = Balancer()
+    failing = balancer.agent("failing", slots=avoiding)
+    busy = balancer.agent("busy", slots=1)
+    ones = [await balancer.ask(prompt=str(n)) for n in range(avoiding + 1)]
+    failing.answer()
+    busy.answer()
+    behind = await balancer.ask()
+    calls = ",".join(map(str, failing.running)).encode()
+    with capture_logs():
+        failing.link.receive(
+            b'{"jsonrpc":"2.0","method":"tokens","params":{"calls":[%s],"token_ids":"?"}}' % calls
+        )
+    failing.confirm_cancels()
+    assert [failing.calls[call].prompt for call in failing.unanswered] == ["hi"]
+    await finish_all(failing)
+    assert behind.outcome.agent == "failing"
+    await finish_all(busy)
+    assert [one.outcome.agent for one in ones] == ["busy"] * (avoiding + 1)
+
+
 # --- what cannot be read ---
 
 UNREADABLE = (
