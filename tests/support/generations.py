@@ -134,6 +134,7 @@ class Balancer:
         timeout_s: float | None = None,
         body_bytes: int = 100,
         sink: RecordingSink | None = None,
+        request_id: str = "req_1",
     ) -> Generation:
         """Start a generation and let it come as far as it can."""
         sink = sink or RecordingSink()
@@ -141,7 +142,7 @@ class Balancer:
             GenerationRequest(model=model, prompt=prompt),
             ANYONE,
             sink,
-            request_id="req_1",
+            request_id=request_id,
             timeout_s=timeout_s,
             body_bytes=body_bytes,
         )

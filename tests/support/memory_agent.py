@@ -208,11 +208,22 @@ class MemoryAgent:
             )
         )
 
+    def garble(self, call: int) -> None:
+        """A token of the call in a message that cannot be read."""
+        self.tokens_sent[call] += 1
+        self.link.receive(
+            b'{"jsonrpc":"2.0","method":"tokens","params":{"calls":[%d],"token_ids":"?"}}' % call
+        )
+
     def finish(self, call: int, reason: FinishReason = "stop") -> None:
         """End a running call; its slot is free."""
         self.running.remove(call)
         self.capacity_version += 1
         self.say(_finished(call, reason, self.tokens_sent[call]))
+
+    def finish_again(self, call: int) -> None:
+        """Tell the end of a call a second time."""
+        self.say(_finished(call, "stop", self.tokens_sent[call]))
 
     def fail(
         self,

@@ -20,8 +20,14 @@ class _JumpingSelector(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 1000.0
+        self.settling: list[asyncio.Future[None]] = []
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self.settling and timeout != 0:
+            for waiter in self.settling:
+                waiter.set_result(None)
+            self.settling.clear()
+            return super().select(0)
         if timeout is None:
             raise AssertionError("every task waits and no timer is set: the test would hang")
         self.now_s += max(0.0, timeout)
@@ -37,6 +43,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.now_s
+
+    async def settled(self) -> None:
+        """Wait until every other task waits."""
+        waiter = self.create_future()
+        self._jumping.settling.append(waiter)
+        await waiter
 
     def stand_still(self, seconds: float) -> None:
         """The clock goes on, as if the process had been stopped, and no timer is served."""
@@ -55,6 +67,10 @@ def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P,
 
 
 async def settle() -> None:
-    """Let every task run until all of them wait; no time passes."""
+    """Let every task run until all of them wait; no time passes, where time is virtual."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, VirtualTimeLoop):
+        await loop.settled()
+        return
     for _ in range(20):
         await asyncio.sleep(0)

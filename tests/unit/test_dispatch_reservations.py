@@ -1,266 +1,58 @@
 """Whatever happens, in whatever order: claims equal the agents' truth and nobody is lost.
 
-Arrivals, refusals, cancels, deaths, new agents and changing slots are drawn at random; after each
-of them the books of both sides are compared.
+What the state machine is worth is shown beside it: it finds each of a list of defects.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+import sys
 
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from structlog.testing import capture_logs
 
-from balancer.dispatch.relay import Relay
-from balancer.errors import AgentLost, QueueTimeout, UpstreamFailed
-from balancer.settings import Settings
-from protocol.refusals import RefusalCode
-from tests.support.generations import Balancer, Generation
-from tests.support.memory_agent import MemoryAgent
-from tests.support.virtual_time import VirtualTimeLoop, settle
+from tests.support.broken_books import DEFECTS, Defect
+from tests.support.reservations import Reservations
 
-PICK = st.integers(0, 2**16)
-LETTERS = "abcdefghijklmnopqrstuvwxyz" * 10
-
-
-class Reservations(RuleBasedStateMachine):
-    """One balancer, a few agents that come and go, clients that come and leave."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
-        self.agents: list[MemoryAgent] = []
-        self.ever_agents: list[MemoryAgent] = []
-        self.generations: list[Generation] = []
-        self.left: set[int] = set()
-
-    @initialize()
-    def start(self) -> None:
-        self.balancer = self.runner.run(self._make_balancer())
-        self.join(slots=2)
-
-    async def _make_balancer(self) -> Balancer:
-        return Balancer(settings=Settings(queue_timeout_s=60.0))
-
-    def act(self, what: Callable[..., object], *given: object, **named: object) -> None:
-        """Do it within the loop, and let everybody come to rest."""
-
-        async def within() -> None:
-            what(*given, **named)
-            await settle()
-
-        self.runner.run(within())
-
-    # --- what can happen ---
-
-    @rule(slots=st.integers(0, 4))
-    def join(self, slots: int) -> None:
-        if len(self.agents) < 4:
-            name = f"agent-{len(self.ever_agents)}"
-
-            def connect() -> None:
-                agent = self.balancer.agent(name, slots=slots)
-                self.agents.append(agent)
-                self.ever_agents.append(agent)
-
-            self.act(connect)
-
-    @rule()
-    def arrive(self) -> None:
-        ordinal = len(self.generations)
-        self.generations.append(self.runner.run(self.balancer.ask(prompt=str(ordinal))))
-
-    @precondition(lambda self: self._live())
-    @rule(pick=PICK)
-    def leave(self, pick: int) -> None:
-        live = self._live()
-        number = live[pick % len(live)]
-        self.left.add(number)
-        self.runner.run(self.generations[number].leave())
-
-    @precondition(lambda self: self.agents)
-    @rule(pick=PICK, will_refuse=st.booleans())
-    def answer_one(self, pick: int, will_refuse: bool) -> None:
-        agent = self._agent(pick)
-        if agent.unanswered:
-            call = agent.unanswered[pick % len(agent.unanswered)]
-            if will_refuse or len(agent.running) >= agent.slots:
-                self.act(agent.refuse, call, RefusalCode.NO_FREE_SLOT)
-            else:
-                self.act(agent.commit, call)
-
-    @precondition(lambda self: self.agents)
-    @rule(pick=PICK, end=st.sampled_from(["finish", "finish", "fail", "engine dies"]))
-    def end_one(self, pick: int, end: str) -> None:
-        agent = self._agent(pick)
-        if agent.running:
-            call = agent.running[pick % len(agent.running)]
-            self._say(agent, call)
-            if end == "fail":
-                self.act(agent.fail, call)
-            elif end == "engine dies":
-                self.act(agent.engine_dies)
-            else:
-                self.act(agent.finish, call)
-
-    @precondition(lambda self: self.agents)
-    @rule(pick=PICK)
-    def say_something(self, pick: int) -> None:
-        agent = self._agent(pick)
-        if agent.running:
-            self._say(agent, agent.running[pick % len(agent.running)])
-
-    @precondition(lambda self: self.agents)
-    @rule(pick=PICK)
-    def drain(self, pick: int) -> None:
-        agent = self._agent(pick)
-        self.act(self.balancer.dispatcher.evacuation.drain, agent.name, deadline_s=float(pick % 30))
-
-    @precondition(lambda self: self.agents)
-    @rule(pick=PICK)
-    def undrain(self, pick: int) -> None:
-        self.act(self.balancer.dispatcher.evacuation.undrain, self._agent(pick).name)
-
-    @precondition(lambda self: self.agents)
-    @rule(pick=PICK)
-    def confirm_cancels(self, pick: int) -> None:
-        self.act(self._agent(pick).confirm_cancels)
-
-    @precondition(lambda self: self.agents)
-    @rule(pick=PICK, slots=st.integers(0, 4))
-    def change_slots(self, pick: int, slots: int) -> None:
-        agent = self._agent(pick)
-        if slots > agent.slots:
-            agent.capacity_version += 1
-        agent.slots = slots
-        self.act(agent.heartbeat)
-
-    @precondition(lambda self: self.agents)
-    @rule(pick=PICK)
-    def report_more_room(self, pick: int) -> None:
-        agent = self._agent(pick)
-        agent.capacity_version += 1
-        self.act(agent.heartbeat)
-
-    @precondition(lambda self: self.agents)
-    @rule(pick=PICK)
-    def die(self, pick: int) -> None:
-        agent = self._agent(pick)
-        self.agents.remove(agent)
-        self.act(agent.die)
-
-    @rule(seconds=st.floats(0.1, 25.0))
-    def time_passes(self, seconds: float) -> None:
-        self.runner.run(asyncio.sleep(seconds))
-        self.act(self.balancer.roster.take_back_ejected)
-        self.act(self.balancer.dispatcher.evacuation.move_stalled)
-
-    # --- what must hold ---
-
-    @invariant()
-    def claims_equal_the_agents_truth(self) -> None:
-        for agent in self.agents:
-            assert agent.link.claimed_slots == len(agent.running) + len(agent.unanswered)
-            assert agent.overbooked == 0
-
-    @invariant()
-    def nobody_is_lost_and_nobody_is_counted_twice(self) -> None:
-        if not self.generations:
-            return
-        live = len(self._live())
-        claimed = sum(
-            call not in agent.cancelled
-            for agent in self.agents
-            for call in (*agent.running, *agent.unanswered)
-        )
-        dispatcher = self.balancer.dispatcher
-        assert dispatcher.in_flight == live
-        assert dispatcher.waiting + claimed == live
-
-    @invariant()
-    def nobody_waits_while_there_is_room(self) -> None:
-        for number in self._live():
-            relay = self.generations[number].flow
-            assert isinstance(relay, Relay)
-            if relay.agent is not None:
-                continue
-            usable = [
-                agent
-                for agent in self.balancer.roster.agents()
-                if relay.can_use(agent) and agent not in relay.avoided
-            ]
-            assert not any(agent.slots_free and not agent.is_draining for agent in usable)
-
-    @invariant()
-    def what_clients_saw_is_whole(self) -> None:
-        """Tokens are numbered by their place: none is lost, none comes twice."""
-        for generation in self.generations:
-            assert generation.sink.text == LETTERS[: len(generation.sink.text)]
-
-    @invariant()
-    def first_starts_are_in_the_order_of_arrival(self) -> None:
-        calls = sorted(
-            (call, int(str(params.prompt)))
-            for agent in self.ever_agents
-            for call, params in agent.calls.items()
-        )
-        firsts: list[int] = []
-        for _, ordinal in calls:
-            if ordinal not in firsts:
-                firsts.append(ordinal)
-        assert firsts == sorted(firsts)
-
-    def teardown(self) -> None:
-        try:
-            self.runner.run(self._serve_everyone())
-        finally:
-            self.runner.close()
-
-    async def _serve_everyone(self) -> None:
-        """With room for all, everyone who still waits is answered, once."""
-        if not self.generations:
-            return
-        rescue = self.balancer.agent("rescue", slots=500)
-        for agent in (*self.agents, rescue):
-            agent.slots = 500
-            agent.confirm_cancels()
-            agent.answer()
-            for call in tuple(agent.running):
-                agent.finish(call)
-        await settle()
-        assert self.balancer.dispatcher.in_flight == 0
-        for number, generation in enumerate(self.generations):
-            assert generation.task.done()
-            if number not in self.left and generation.task.exception() is not None:
-                assert isinstance(generation.error, AgentLost | UpstreamFailed | QueueTimeout)
-
-    # --- inside ---
-
-    def _say(self, agent: MemoryAgent, call: int) -> None:
-        """The next letter of the call's text, wherever it began."""
-        resume = agent.calls[call].resume
-        at = agent.tokens_sent[call] + (len(resume.token_ids) if resume else 0)
-        self.act(agent.tokens, call, [at + 1], LETTERS[at])
-
-    def _agent(self, pick: int) -> MemoryAgent:
-        return self.agents[pick % len(self.agents)]
-
-    def _live(self) -> list[int]:
-        return [n for n, one in enumerate(self.generations) if not one.task.done()]
-
-
-Reservations.TestCase.settings = settings(
-    max_examples=500,
-    stateful_step_count=40,
+STEPS = 20_000
+STEPS_OF_AN_EXAMPLE = 40
+IN_ANY_ORDER = settings(
+    max_examples=650,
+    stateful_step_count=STEPS_OF_AN_EXAMPLE,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-TestReservations = Reservations.TestCase
+IN_THIS_ORDER = settings(
+    IN_ANY_ORDER,
+    max_examples=200,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    report_multiple_bugs=False,
+)
+"""The same examples each time, and the first that fails ends the search."""
+
+
+def test_claims_equal_the_agents_truth_and_nobody_is_lost(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = Reservations.steps
+    with capture_logs():
+        run_state_machine_as_test(Reservations, settings=IN_ANY_ORDER)
+    steps = Reservations.steps - before
+    with capsys.disabled():
+        sys.stdout.write(f" {steps} steps ")
+    assert steps >= STEPS
+
+
+def test_examples_that_find_defects_find_none_where_there_is_none() -> None:
+    with capture_logs():
+        run_state_machine_as_test(Reservations, settings=IN_THIS_ORDER)
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
+def test_the_machine_finds_that(defect: Defect, monkeypatch: pytest.MonkeyPatch) -> None:
+    defect(monkeypatch)
+    with capture_logs(), pytest.raises(AssertionError):
+        run_state_machine_as_test(Reservations, settings=IN_THIS_ORDER)
