@@ -143,14 +143,17 @@ def _largest_context(
     most = min(shape.trained_tokens, MAX_CONTEXT_TOKENS // plan.slots)
     if _fits(shape, replace(plan, context_tokens=plan.slots * most), machine):
         return replace(plan, context_tokens=plan.slots * most)
-    low, high = 0, -(-most // PADDING)  # in paddings: low fits, high does not
-    while high - low > 1:
-        middle = (low + high) // 2
-        tried = replace(plan, context_tokens=plan.slots * middle * PADDING)
-        low, high = (middle, high) if _fits(shape, tried, machine) else (low, middle)
-    if low * PADDING < least:
+
+    def padded(paddings: int) -> Wanted:
+        return replace(plan, context_tokens=plan.slots * paddings * PADDING)
+
+    low, high = -(-least // PADDING), -(-most // PADDING)
+    if low >= high or not _fits(shape, padded(low), machine):
         return None
-    return replace(plan, context_tokens=plan.slots * low * PADDING)
+    while high - low > 1:  # low fits, high does not
+        middle = (low + high) // 2
+        low, high = (middle, high) if _fits(shape, padded(middle), machine) else (low, middle)
+    return padded(low)
 
 
 def _fits(shape: ModelShape, plan: Wanted, machine: Machine) -> bool:
