@@ -34,6 +34,7 @@ def _nothing(*_given: Any, **_named: Any) -> None:
 
 def a_claim_is_not_debited(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Agent, "slots_used", property(lambda _agent: 0))
+    patch.setattr(Agent, "slots_free", property(lambda agent: agent.slots_total))
 
 
 def an_older_status_overwrites_a_newer(patch: pytest.MonkeyPatch) -> None:
