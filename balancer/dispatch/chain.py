@@ -9,6 +9,12 @@ from protocol.prefix_chain import prefix_chain
 class Chain:
     """Computed at its first use, and once: whoever wants several choices sends one prompt."""
 
+    __slots__ = (
+        "_cache_scope",
+        "_packed",
+        "_request",
+    )
+
     def __init__(self, request: GenerationRequest, *, cache_scope: str) -> None:
         self._request = request
         self._cache_scope = cache_scope

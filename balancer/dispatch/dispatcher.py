@@ -19,6 +19,7 @@ from balancer.dispatch.admission import ANY_MODEL, Admission
 from balancer.dispatch.chain import Chain
 from balancer.dispatch.choice import Choice
 from balancer.dispatch.evacuation import Evacuation
+from balancer.dispatch.holding import Hold, Holding
 from balancer.dispatch.journal import Journal, Record, Route
 from balancer.dispatch.listing import RequestSnapshot
 from balancer.dispatch.relay import Relay, resume_queue
@@ -32,6 +33,7 @@ from balancer.policy import failover
 from balancer.policy.eta import Outlook
 from balancer.policy.failover import Breakage, RetryBudget
 from balancer.policy.fairness import Shares
+from balancer.policy.holding import HOLDING
 from balancer.policy.identity.principal import Principal
 from balancer.settings import Settings
 from protocol.generation import GenerationRequest
@@ -86,6 +88,7 @@ class Dispatcher:
             now=now,
             random_bits=random_bits,
         )
+        self._holding = Holding(self._hold_no_longer)
         self._relays: set[Relay] = set()
         self.evacuation = Evacuation(
             roster=roster,
@@ -313,6 +316,7 @@ class Dispatcher:
 
     def _start_or_wait(self, relay: Relay) -> None:
         """Start the relay unless others wait before it; else let it wait where its age puts it."""
+        relay.may_hold = self._may_hold(relay)
         if not self._is_behind(relay) and self._start(relay):
             return
         if relay.attempts == 0 or self._settings.queue_timeout_s == 0:
@@ -331,20 +335,44 @@ class Dispatcher:
         relay.expiry = asyncio.get_running_loop().call_later(left_s, self._expire, relay)
 
     def _start(self, relay: Relay) -> bool:
-        """Choose and claim, with no `await` between; False where nobody has room."""
-        choice = self._choice.for_relay(relay)
+        """Choose and claim, with no `await` between; False where nobody has room, or where it had
+        better wait for an agent in particular."""
+        may_hold = relay.may_hold and (self._holding.agent_of(relay) or not self._holding.is_full)
+        choice = self._choice.for_relay(
+            relay, waiting_for=self._holding.waiting_for if may_hold else None
+        )
         if choice is None:
+            return False
+        if isinstance(choice, Hold):
+            self._holding.hold(relay, choice)
             return False
         relay.start(*choice)
         return True
 
+    def _hold_no_longer(self, relay: Relay) -> None:
+        """It has waited long enough for the agent that has its beginning."""
+        relay.may_hold = False
+        if not relay.is_over and self._start(relay):
+            self._stop_waiting(relay)
+
+    def _may_hold(self, relay: Relay) -> bool:
+        """Whether it may wait though somebody has room."""
+        return (
+            self._settings.policy in HOLDING
+            and self._settings.queue_timeout_s > 0
+            and relay.attempts == 0
+            and relay.left_s is None
+            and self._room.has_room(relay.body_bytes)
+            and self._room.has_room_for(relay.tenant)
+        )
+
     def _is_behind(self, relay: Relay) -> bool:
-        """Whether others wait for the same agents, and come before it. Those that avoid an agent
-        hold nobody up."""
+        """Whether others wait for the same agents, and come before it. Those that avoid an agent,
+        or wait for one in particular, hold nobody up."""
         for waiting in self._room.in_order((relay.queue,)):
             if relay.rank[0] < waiting.rank[0]:
                 return False
-            if not waiting.avoided:
+            if not waiting.avoided and self._holding.agent_of(waiting) is None:
                 return True
         return False
 
@@ -358,6 +386,8 @@ class Dispatcher:
         for relay in self._room.in_order(queues):
             if not agent.slots_free or agent.is_draining:
                 return
+            if self._holding.agent_of(relay) not in (None, agent.name):
+                continue
             kind = relay.model, relay.queue, frozenset(relay.avoided)
             if kind in in_vain or (agent in relay.avoided and len(in_vain) >= MOST_PASSED_OVER):
                 continue  # slots only get fewer here: what was in vain for one is for all its kind
@@ -381,6 +411,7 @@ class Dispatcher:
 
     def _stop_waiting(self, relay: Relay) -> None:
         self._room.leave(relay)
+        self._holding.release(relay)
         if relay.expiry is not None:
             relay.expiry.cancel()
             relay.expiry = None

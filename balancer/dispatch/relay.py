@@ -74,6 +74,45 @@ def resume_queue(resume_key: str) -> str:
 class Relay:
     """One generation from its arrival to its end. `done` becomes its outcome or its error."""
 
+    __slots__ = (
+        "_agent",
+        "_attempts",
+        "_call_id",
+        "_chain",
+        "_charged_ms",
+        "_conductor",
+        "_created",
+        "_deadline_s",
+        "_is_committed",
+        "_is_paused",
+        "_metrics",
+        "_model_here",
+        "_move",
+        "_now",
+        "_prefilled",
+        "_sink",
+        "_stall",
+        "_was_announced",
+        "avoided",
+        "body_bytes",
+        "choice",
+        "done",
+        "expiry",
+        "length",
+        "may_hold",
+        "model",
+        "ordinal",
+        "prefers",
+        "request",
+        "request_id",
+        "route",
+        "so_far",
+        "tenant",
+        "times",
+        "trail",
+    )
+    """A thousand may wait, and a dictionary for each would be as large as the rest."""
+
     def __init__(
         self,
         request: GenerationRequest,
@@ -127,6 +166,8 @@ class Relay:
         self._move: HandOver | None = None
         self.prefers = ""
         """The agent that has its state."""
+        self.may_hold = False
+        """Whether it may wait for a full agent that has its beginning cached."""
 
     # --- for the dispatcher ---
 

@@ -8,6 +8,14 @@ from protocol.generation import Resume, SamplerState, StepDelta, emitted_chars
 class SoFar:
     """Tokens and characters, whoever produced them. `here` counts from the latest start on."""
 
+    __slots__ = (
+        "_emitted_chars",
+        "_resume_key",
+        "_tokens_before",
+        "sampler_state",
+        "token_ids",
+    )
+
     def __init__(self) -> None:
         self.token_ids: list[int] = []
         self.sampler_state: SamplerState = ()

@@ -10,6 +10,19 @@ from balancer.observability.metrics import Metrics
 class Times:
     """Seconds of the dispatcher's clock; `…_ms` are durations."""
 
+    __slots__ = (
+        "_broke_s",
+        "_claimed_s",
+        "_first_here_s",
+        "_first_token_s",
+        "_left_s",
+        "_metrics",
+        "_now",
+        "_started_s",
+        "arrived_s",
+        "waits_since_s",
+    )
+
     def __init__(self, now: Callable[[], float], metrics: Metrics) -> None:
         self._now = now
         self._metrics = metrics

@@ -8,6 +8,11 @@ from collections.abc import Hashable
 class Stall:
     """Looked at now and then; standing still is allowed to whoever has a reason."""
 
+    __slots__ = (
+        "_progress",
+        "_since",
+    )
+
     def __init__(self, now: float) -> None:
         self._progress: Hashable = None
         self._since = now

@@ -136,7 +136,7 @@ async def test_choices_of_a_long_prompt_stay_together_while_there_are_slots() ->
     agents = [balancer.agent(name, slots=4) for name in ("one", "two")]
     await asked(balancer, 4, prompt=10 * LONG)
     assert sorted(len(agent.calls) for agent in agents) == [0, 4]
-    await asked(balancer, 4, prompt=10 * LONG)
+    await asked(balancer, 4, prompt="another " + 10 * LONG)
     assert [len(agent.calls) for agent in agents] == [4, 4]
 
 
