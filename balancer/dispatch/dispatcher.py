@@ -22,6 +22,7 @@ from balancer.dispatch.evacuation import Evacuation
 from balancer.dispatch.holding import Hold, Holding
 from balancer.dispatch.journal import Journal, Record, Route
 from balancer.dispatch.listing import RequestSnapshot
+from balancer.dispatch.places import Places
 from balancer.dispatch.relay import Relay, resume_queue
 from balancer.dispatch.sink import Flow, Outcome, Sink
 from balancer.dispatch.waiting_room import WaitingRoom
@@ -97,6 +98,7 @@ class Dispatcher:
             relays=lambda: tuple(self._relays),
             progress_timeout_s=settings.progress_timeout_s,
         )
+        self.places = Places(self.requests, now)
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._arrivals = 0

@@ -28,6 +28,7 @@ from balancer.settings import KIB, Settings
 
 DONE = b"data: [DONE]\n\n"
 COMMENT = b":\n\n"
+QUEUE_UPDATE_S = 2.0
 FLUSH_AT_BYTES = 32 * KIB
 """Events of one tick are joined until they are this many bytes."""
 
@@ -58,7 +59,8 @@ class StreamWritten(StreamResponse):
 class EventStream:
     """One stream of events. At most `max_unsent_bytes` and one step are held for its client:
     at half of that the generation pauses, past it, or after too long a pause, the client is
-    dropped. `head` is asked for further headers when the status line goes out."""
+    dropped. `head` is asked for further headers when the status line goes out. With `queued`, that
+    is at once, and what it says goes out whenever that changes, until it says nothing."""
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class EventStream:
         settings: Settings,
         metrics: Metrics,
         head: Callable[[], dict[str, str]],
+        queued: Callable[[], bytes] | None = None,
     ) -> None:
         request = exchange.request
         self._exchange = exchange
@@ -87,6 +90,11 @@ class EventStream:
         self._last_write_s = self._loop.time()
         self._timer = self._loop.call_later(settings.first_token_header_delay_s, self._on_silence)
         self._connection.watcher = self
+        self._queued = queued
+        self._told = b""
+        self._queue_timer: asyncio.Handle | None = None
+        if queued is not None:  # when the request had its chance to start
+            self._queue_timer = self._loop.call_soon(self._tell_queue)
 
     def attach(self, flow: Flow) -> None:
         """The generation that fills this stream; it is paused while the client does not read."""
@@ -126,6 +134,8 @@ class EventStream:
         """Let go of everything; call it however the generation ended."""
         self._is_over = True
         self._timer.cancel()
+        if self._queue_timer is not None:
+            self._queue_timer.cancel()
         self._pending.clear()
         self._flow = None
         if self._flush_handle is not None:
@@ -184,6 +194,17 @@ class EventStream:
         if not self._connection.writing_paused:
             self.send(COMMENT)
         self._timer = self._loop.call_later(interval_s, self._on_silence)
+
+    def _tell_queue(self) -> None:
+        """Where the request stands, while it waits."""
+        words = b"" if self._queued is None or self._is_over else self._queued()
+        if not words:
+            return
+        self.open()
+        if words != self._told and not self._connection.writing_paused:
+            self.send(words)
+            self._told = words
+        self._queue_timer = self._loop.call_later(QUEUE_UPDATE_S, self._tell_queue)
 
     def _status_and_headers(self) -> bytes:
         headers = {**_HEADERS, **self._exchange.headers(), **self._head()}

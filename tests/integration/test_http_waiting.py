@@ -96,6 +96,34 @@ async def test_a_silent_stream_carries_comments() -> None:
         writer.close()
 
 
+async def test_a_stream_that_asks_for_it_is_told_where_it_stands_while_it_waits() -> None:
+    async with (
+        running_balancer() as balancer,
+        FakeAgent(balancer.management_port, slots=1, script=HELD) as agent,
+        asyncio.TaskGroup() as tasks,
+    ):
+        first, second = (tasks.create_task(balancer.chat(str(number))) for number in range(2))
+        await eventually(lambda: balancer.app.wiring.dispatcher.waiting == 1, "one waits")
+        body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+        asked = balancer.session.post(
+            f"{balancer.url}/v1/chat/completions",
+            json=body,
+            headers={"X-Paddler-Queue-Updates": "1"},
+        )
+        async with asked as answer:
+            assert answer.status == 200
+            assert (await answer.content.readuntil(b"\n\n")).startswith(b": queue position=2 ")
+            call = await agent.call()
+            await agent.finish(call)
+            assert (await answer.content.readuntil(b"\n\n")).startswith(b": queue position=1 ")
+            for _ in range(2):
+                await agent.finish(await agent.call())
+            rest = await answer.content.read()
+        assert b": queue" not in rest
+        assert rest.endswith(b"data: [DONE]\n\n")
+        assert {(await task).status for task in (first, second)} == {200}
+
+
 async def test_health_and_readiness_follow_the_fleet() -> None:
     async with running_balancer() as balancer:
         assert (await balancer.get_json(f"{balancer.url}/health"))["status"] == "unhealthy"

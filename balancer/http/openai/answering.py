@@ -24,7 +24,7 @@ from balancer.http.openai.sinks import (
     gathered_body,
 )
 from balancer.http.replay import Replay
-from balancer.http.sse import EventStream
+from balancer.http.sse import COMMENT, EventStream
 from balancer.settings import MIB
 
 __all__ = ["Generation", "answer", "read_replay"]
@@ -63,9 +63,7 @@ async def _answer_stream(
     if exchange.request.headers.get("X-Paddler-Resumable") == "1":
         return await _answer_resumable(exchange, wiring, generation)
     course = Course(exchange, wiring, generation)
-    stream = EventStream(
-        exchange, settings=wiring.settings, metrics=wiring.metrics, head=course.headers
-    )
+    stream = _event_stream(exchange, wiring, course)
     sinks = [StreamingSink(course, stream, index) for index in range(generation.choices)]
     try:
         return stream.finish(await _stream(exchange, wiring, course, sinks))
@@ -75,6 +73,27 @@ async def _answer_stream(
         return stream.finish(_error_event(exchange, error))
     finally:
         stream.close()
+
+
+def _event_stream(exchange: Exchange, wiring: Wiring, course: Course) -> EventStream:
+    """Its client may want to know where the request stands while it waits."""
+
+    def place() -> bytes:
+        row = wiring.dispatcher.places.of(exchange.id)
+        if row is None:  # it runs, or it came after the others were looked up
+            return b"" if course.flows.attempts else COMMENT
+        return b": queue position=%d estimated_start_s=%d\n\n" % (
+            row.position or 0,
+            row.estimated_start_s or 0,
+        )
+
+    return EventStream(
+        exchange,
+        settings=wiring.settings,
+        metrics=wiring.metrics,
+        head=course.headers,
+        queued=place if exchange.request.headers.get("X-Paddler-Queue-Updates") == "1" else None,
+    )
 
 
 async def _stream(
@@ -98,9 +117,7 @@ async def _answer_resumable(
 ) -> StreamResponse:
     """As a stream, but the generations belong to its replay, and outlive the connection."""
     course = Course(exchange, wiring, generation)
-    stream = EventStream(
-        exchange, settings=wiring.settings, metrics=wiring.metrics, head=course.headers
-    )
+    stream = _event_stream(exchange, wiring, course)
     replay = wiring.replays.open(exchange.id, exchange.principal.tenant)
     replay.headers = course.headers
     sinks = [StreamingSink(course, replay, index) for index in range(generation.choices)]
