@@ -18,7 +18,7 @@ from tests.support.reservations import Reservations
 STEPS = 20_000
 STEPS_OF_AN_EXAMPLE = 40
 IN_ANY_ORDER = settings(
-    max_examples=650,
+    max_examples=750,
     stateful_step_count=STEPS_OF_AN_EXAMPLE,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
