@@ -100,6 +100,11 @@ class Choice:
                 here, best = blocks, Hold(name, ms / 1000)
         return best
 
+    def is_vain(self, name: str, relay: Relay) -> bool:
+        """Whether it would wait for this agent in vain."""
+        agent = self._roster.agent(name)
+        return agent is None or not self._comes_back(agent, relay)
+
     def _comes_back(self, agent: Agent, relay: Relay) -> bool:
         """Whether a full agent will have room for it."""
         is_usable = not (agent.is_draining or agent.is_ejected) and agent.slots_total > 0

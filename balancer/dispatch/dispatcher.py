@@ -89,7 +89,7 @@ class Dispatcher:
             now=now,
             random_bits=random_bits,
         )
-        self._holding = Holding(self._hold_no_longer)
+        self._holding = Holding(self._hold_no_longer, is_vain=self._choice.is_vain)
         self._relays: set[Relay] = set()
         self.evacuation = Evacuation(
             roster=roster,
@@ -126,11 +126,13 @@ class Dispatcher:
         agent, whose slot stays claimed until the agent confirms.
         """
         self._admit(request.model)
+        model = self._admission.resolved(request.model) or ANY_MODEL
         self._arrivals += 1
         self._retries.note_request(self._now())
         relay = Relay(
             request,
             sink,
+            model=model,
             ordinal=self._arrivals,
             tenant=principal.tenant,
             request_id=request_id,
@@ -176,7 +178,8 @@ class Dispatcher:
         rows = [relay.snapshot() for relay in running]
         outlooks: dict[str, Outlook] = {}
         for queue in self._room.queues:
-            hold_s = self._admission.hold_s(queue)
+            first = self._room.first((queue,))
+            hold_s = self._admission.hold_s(queue if first is None else first.model)
             for relay, ahead in self._room.expected_order(queue, hold_s):
                 if relay.model not in outlooks:
                     outlooks[relay.model] = self._admission.outlook(relay.model)
@@ -371,12 +374,21 @@ class Dispatcher:
     def _is_behind(self, relay: Relay) -> bool:
         """Whether others wait for the same agents, and come before it. Those that avoid an agent,
         or wait for one in particular, hold nobody up."""
+        first = self._room.first((relay.queue,))
+        if first is None:
+            return False
+        if self._holds_up(first):  # mostly: then the others need not be looked at
+            return relay.rank[0] >= first.rank[0]
         for waiting in self._room.in_order((relay.queue,)):
             if relay.rank[0] < waiting.rank[0]:
                 return False
-            if not waiting.avoided and self._holding.agent_of(waiting) is None:
+            if self._holds_up(waiting):
                 return True
         return False
+
+    def _holds_up(self, waiting: Relay) -> bool:
+        """Whether those behind it have to wait until it starts."""
+        return not waiting.avoided and self._holding.agent_of(waiting) is None
 
     def _start_waiting(self, agent: Agent) -> None:
         """The agent has room: start those who waited longest for one of its names."""
@@ -395,7 +407,7 @@ class Dispatcher:
                 continue  # slots only get fewer here: what was in vain for one is for all its kind
             if relay.is_over or self._start(relay):
                 self._stop_waiting(relay)
-            else:
+            elif self._holding.agent_of(relay) is None:  # else it would rather wait, not so others
                 in_vain.add(kind)
 
     def _refuse_ambiguous(self) -> None:

@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from balancer.dispatch.relay import Relay
 
+LOOK_EVERY_S = 0.5
+"""At whether the agent is still there."""
 MOST_HELD = 64
 """Each is looked at whenever any agent has room."""
 
@@ -22,10 +24,14 @@ class Hold(Struct, frozen=True):
 
 
 class Holding:
-    """`on_end(relay)` is called when one has waited for long enough; never after `release`."""
+    """`on_end(relay)` is called when one has waited for long enough, or soon after it began to wait
+    in vain, which `is_vain(agent, relay)` tells; never after `release`."""
 
-    def __init__(self, on_end: Callable[[Relay], None]) -> None:
+    def __init__(
+        self, on_end: Callable[[Relay], None], *, is_vain: Callable[[str, Relay], bool]
+    ) -> None:
         self._on_end = on_end
+        self._is_vain = is_vain
         self._held: dict[Relay, tuple[str, asyncio.TimerHandle]] = {}
         self._waiting_for: Counter[str] = Counter()
 
@@ -47,9 +53,7 @@ class Holding:
         """From now on; who is held already waits on as before."""
         if relay in self._held:
             return
-        left_s = max(hold.until_age_s - relay.times.age_ms / 1000, 0.0)
-        timer = asyncio.get_running_loop().call_later(left_s, self._end, relay)
-        self._held[relay] = hold.agent, timer
+        self._held[relay] = hold.agent, self._look_later(relay, hold)
         self._waiting_for[hold.agent] += 1
 
     def release(self, relay: Relay) -> None:
@@ -61,6 +65,15 @@ class Holding:
             if not self._waiting_for[agent]:
                 del self._waiting_for[agent]
 
-    def _end(self, relay: Relay) -> None:
-        self.release(relay)
-        self._on_end(relay)
+    def _look_later(self, relay: Relay, hold: Hold) -> asyncio.TimerHandle:
+        left_s = max(hold.until_age_s - relay.times.age_ms / 1000, 0.0)
+        loop = asyncio.get_running_loop()
+        return loop.call_later(min(left_s, LOOK_EVERY_S), self._look, relay, hold)
+
+    def _look(self, relay: Relay, hold: Hold) -> None:
+        is_over = relay.times.age_ms >= 1000 * hold.until_age_s
+        if is_over or self._is_vain(hold.agent, relay):
+            self.release(relay)
+            self._on_end(relay)
+        else:
+            self._held[relay] = hold.agent, self._look_later(relay, hold)

@@ -118,6 +118,7 @@ class Relay:
         request: GenerationRequest,
         sink: Sink,
         *,
+        model: str,
         ordinal: int,
         tenant: str,
         request_id: str,
@@ -133,7 +134,7 @@ class Relay:
     ) -> None:
         self.request = request
         self.ordinal = ordinal
-        self.model = self._model_here = request.model
+        self.model = self._model_here = model
         self.tenant = tenant
         self.body_bytes = body_bytes
         self.length = length_class(request.max_tokens)

@@ -116,14 +116,23 @@ class Running:
         if not count:
             return Outlook(slots=slots, first_s=0.0)
         hold_s = sum(calls.holds_s for calls in crews) / count
-        left_s = sum(calls.left_s(now_s) for calls in crews) / count
+        left_s = sum(_left(calls, now_s) for calls in crews) / count
         usual_s = sum(calls.count * _usual(calls, hold_s) for calls in crews) / count
-        odd_s = max(-hold_s, min(hold_s, left_s - usual_s))
+        is_learned = all(calls.usually_left_s is not None for calls in crews if calls.count)
+        most_s = hold_s if is_learned else LONGEST_RETRY_S
+        odd_s = max(-hold_s, min(most_s, left_s - usual_s))
         return Outlook(slots=slots, first_s=hold_s / (slots + 1) + odd_s)
 
     def _forget_idle(self) -> None:
         if len(self._agents) >= MOST_AGENTS:
             self._agents = {name: calls for name, calls in self._agents.items() if calls.count}
+
+
+def _left(calls: _Calls, now_s: float) -> float:
+    """What they have left. Who took longer than was guessed, before any end was seen, is expected
+    to take as much longer once more: nothing else is known of it."""
+    left_s = calls.left_s(now_s)
+    return abs(left_s) if calls.usually_left_s is None else left_s
 
 
 def _usual(calls: _Calls, hold_s: float) -> float:

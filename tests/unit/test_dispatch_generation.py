@@ -320,11 +320,31 @@ async def test_no_name_and_several_models_is_400_that_names_them() -> None:
 
 
 @in_virtual_time
+async def test_a_request_without_a_name_is_for_the_model_that_is_served_when_it_comes() -> None:
+    balancer = Balancer()
+    small = balancer.agent("one", model="small", slots=1)
+    await balancer.ask("")
+    await balancer.ask("", request_id="req_2")
+    await balancer.ask("small", request_id="req_3")
+    rows = balancer.dispatcher.requests()
+    assert [(row.model, row.position) for row in rows] == [
+        ("small", None),
+        ("small", 1),
+        ("small", 2),
+    ]
+    large = balancer.agent("two", model="large")
+    await finish_all(small)
+    await settle()
+    await finish_all(small)
+    assert (len(small.calls), len(large.calls)) == (3, 0)
+
+
+@in_virtual_time
 async def test_who_waits_without_a_name_is_told_when_a_second_model_comes() -> None:
     balancer = Balancer()
-    balancer.agent("one", model="small", slots=1)
     await balancer.ask("")
     waiting = await balancer.ask("")
+    balancer.agent("one", model="small", slots=1)
     balancer.agent("two", model="large")
     await settle()
     assert isinstance(waiting.error, InvalidRequest)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from balancer.dispatch.holding import MOST_HELD
+from balancer.dispatch.holding import LOOK_EVERY_S, MOST_HELD
 from balancer.settings import Settings
 from protocol.generation import GenerationRequest
 from protocol.prefix_chain import HASH_BYTES, prefix_chain
@@ -88,6 +88,23 @@ async def test_others_pass_by_who_waits_for_an_agent_in_particular() -> None:
 
 
 @in_virtual_time
+async def test_who_would_rather_wait_leaves_a_free_slot_to_whoever_comes_next() -> None:
+    balancer = Balancer()
+    warm, cold = balancer.agent("warm", slots=1), balancer.agent("cold", slots=1)
+    await balancer.ask(prompt=LONG)
+    first, second = (warm, cold) if warm.unanswered else (cold, warm)
+    first.answer()
+    caches(first, LONG)
+    await balancer.ask(prompt="hi", request_id="req_2")
+    second.answer()
+    await balancer.ask(prompt=LONG, request_id="req_3")
+    await balancer.ask(prompt="there", request_id="req_4")
+    second.finish(second.running[0])
+    await settle()
+    assert [second.calls[call].prompt for call in second.unanswered] == ["there"]
+
+
+@in_virtual_time
 async def test_a_short_beginning_is_computed_rather_than_waited_for() -> None:
     balancer = Balancer()
     warm = balancer.agent("warm", slots=1)
@@ -155,9 +172,10 @@ async def test_who_leaves_while_it_waits_for_an_agent_is_forgotten() -> None:
 async def test_who_waited_for_an_agent_that_dies_goes_elsewhere() -> None:
     balancer = Balancer()
     warm, cold, _, _ = await one_waits(balancer)
+    other = balancer.agent("other", slots=1)
     warm.die()
-    await asyncio.sleep(SAVED_S)
-    assert len(cold.unanswered) + len(cold.running) == 1
+    await asyncio.sleep(2 * LOOK_EVERY_S)
+    assert (len(cold.unanswered), len(other.unanswered)) == (1, 1)
     cold.answer()
     cold.finish(cold.running[0])
     await settle()

@@ -65,5 +65,6 @@ def test_examples_that_find_defects_find_none_where_there_is_none() -> None:
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
 def test_the_machine_finds_that(defect: Defect, monkeypatch: pytest.MonkeyPatch) -> None:
     defect(monkeypatch)
-    with capture_logs(), pytest.raises(AssertionError):
+    # some books are so broken that the balancer itself stumbles before anything is compared
+    with capture_logs(), pytest.raises((AssertionError, TypeError)):
         search(IN_THIS_ORDER)

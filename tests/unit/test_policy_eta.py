@@ -53,6 +53,12 @@ def test_what_calls_usually_have_left_is_learned() -> None:
     assert running.outlook(slots=2, agents=["one"], now_s=31.0).start_s(100.0) > 50.0
 
 
+def test_calls_of_which_nothing_is_known_are_expected_to_take_as_long_again() -> None:
+    running = begun(2, hold_s=5.0)
+    outlook = running.outlook(slots=2, agents=["one"], now_s=25.0)
+    assert outlook.start_s(0.0) == pytest.approx(20.0, rel=0.1)
+
+
 def test_with_slots_and_no_calls_only_the_work_ahead_counts() -> None:
     outlook = Running().outlook(slots=2, agents=["one"], now_s=0.0)
     assert (outlook.start_s(0.0), outlook.start_s(6.0)) == (0.0, 3.0)
