@@ -18,10 +18,14 @@ MOST_BYTES = 1 << 30
 
 
 class RouteFile:
-    """Appends, up to 1 GiB; then it says so once and writes no more."""
+    """Appends, up to 1 GiB; then it says so once and writes no more.
+
+    A line goes to the operating system as soon as it is written, so that a killed balancer loses
+    none; only the machine's own crash may.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab", buffering=64 * 1024)
+        self._file = path.open("ab", buffering=0)
         self._size = path.stat().st_size
         self._is_full = False
 
@@ -34,11 +38,12 @@ class RouteFile:
         try:
             if self._size > MOST_BYTES:
                 raise OSError(f"it has {MOST_BYTES} bytes")
-            self._file.write(line)
+            if self._file.write(line) != len(line):
+                raise OSError("the disk is full")
         except OSError as error:
             self._is_full = True
             log.warning("routes are no longer recorded", file=self._file.name, reason=str(error))
 
     def close(self) -> None:
-        """Write what is held."""
+        """Nothing is written after it."""
         self._file.close()
