@@ -9,16 +9,29 @@ import pytest
 
 from balancer.policy.routing.table import POLICIES
 from balancer.settings import PolicyName
+from tests.benchmarks.simulate.__main__ import main
 from tests.benchmarks.simulate.clock import Clock
 from tests.benchmarks.simulate.engine import Call, SimulatedAgent
 from tests.benchmarks.simulate.estimate import starts
 from tests.benchmarks.simulate.figures import Services
-from tests.benchmarks.simulate.loads import LOADS, Crowd, blocks, failures, replayed
+from tests.benchmarks.simulate.loads import (
+    LOADS,
+    Crowd,
+    Recorded,
+    UnusableRecord,
+    blocks,
+    failures,
+    recorded,
+    replayed,
+)
 from tests.benchmarks.simulate.policies import Scene, agents_needed
 from tests.benchmarks.simulate.site import Job, Site, Size
 from tests.benchmarks.simulate.speed import Speed, load, save
 
 SPEED = Speed(block_ms=100.0, token_ms=10.0, slot_ms=5.0, prefill_share=0.5)
+
+
+ROUTE = '{"tenant": "a", "arrived_s": 1.0, "completion_tokens": 3, "chain": "00ff"}'
 
 
 def ended_s(*asked: tuple[float, int, int]) -> list[float]:
@@ -104,10 +117,45 @@ def test_what_a_balancer_recorded_is_played_again_on_another_policy(tmp_path: Pa
     ]
     record.write_text("".join(json.dumps(route) + "\n" for route in routes))
     site = Site(Size(), SPEED, policy="round_robin")
-    replayed(site, record)
+    replayed(site, recorded(record))
     figures = site.run()
     assert figures.ttft_s == pytest.approx([0.2, 0.2, 0.2])
     assert figures.virtual_s == pytest.approx(2.3)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "is empty"),
+        (ROUTE + "\n" + ROUTE[:30], "line 2: "),
+        ("garbage\n", "line 1: "),
+        (ROUTE.replace("00ff", "0x"), "line 1: "),
+        ("{}\n", "line 1: "),
+    ],
+)
+def test_what_is_no_record_is_refused_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+    record = tmp_path / "routes.jsonl"
+    record.write_text(text)
+    with pytest.raises(UnusableRecord, match=told):
+        recorded(record)
+
+
+def test_a_record_that_is_not_there_ends_the_command_with_2_and_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["policies", "--replay", str(tmp_path / "nothing")])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert "nothing cannot be read: No such file" in told
+    assert told.count("\n") == 1
+
+
+def test_the_first_of_a_record_is_who_arrived_first_not_who_ended_first() -> None:
+    routes = [Recorded("a", when_s, 1, blocks(str(when_s), 1).hex()) for when_s in (5.0, 2.0)]
+    site = Site(Size(), SPEED, policy="round_robin")
+    replayed(site, routes)
+    assert site.run().virtual_s == pytest.approx(3.1)
 
 
 def test_as_few_agents_are_found_as_are_enough() -> None:

@@ -20,7 +20,7 @@ from tests.benchmarks.simulate.calibrate import measured
 from tests.benchmarks.simulate.estimate import starts
 from tests.benchmarks.simulate.fairness import short_waits, two_crowds
 from tests.benchmarks.simulate.figures import Figures, quantile, table
-from tests.benchmarks.simulate.loads import LOADS, Crowd, most_a_second
+from tests.benchmarks.simulate.loads import LOADS, Crowd, UnusableRecord, most_a_second, recorded
 from tests.benchmarks.simulate.policies import (
     Scene,
     agents_needed,
@@ -28,7 +28,7 @@ from tests.benchmarks.simulate.policies import (
     compared_on_record,
 )
 from tests.benchmarks.simulate.site import Size
-from tests.benchmarks.simulate.speed import CALIBRATION, load, save
+from tests.benchmarks.simulate.speed import CALIBRATION, Speed, load, save
 from tests.support.cluster import PROJECT
 
 OUT = PROJECT / "out" / "benchmarks"
@@ -37,12 +37,15 @@ OUT = PROJECT / "out" / "benchmarks"
 def policies(arguments: argparse.Namespace) -> None:
     """Every policy over the same load: a table and a picture for each load."""
     if arguments.replay:
-        found = compared_on_record(arguments.policies, _scene(arguments, 0.0), arguments.replay)
+        scene, routes = _scene(arguments, 0.0), recorded(arguments.replay)
+        print(f"\n{arguments.replay}: {len(routes)} requests, {_site_text(scene)}")
+        found = compared_on_record(arguments.policies, scene, routes)
         _show("replay", list(found))
         return
     for name in arguments.loads:
         scene = _scene(arguments, _rate(arguments, name))
-        print(f"\n{name}: {scene.crowd.requests} requests, {scene.crowd.rate:.1f} a second")
+        crowd = f"{scene.crowd.requests} requests, {scene.crowd.rate:.1f} a second"
+        print(f"\n{name}: {crowd}, {_site_text(scene)}")
         _show(name, list(compared(arguments.policies, scene, name)))
 
 
@@ -130,6 +133,13 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
 }
 
 
+def _site_text(scene: Scene) -> str:
+    """What the requests meet; the figures hold for nothing else."""
+    speed = scene.speed.source
+    calibrated = "not calibrated" if speed == Speed.source else "calibrated"
+    return f"{scene.size.agents} agents of {scene.size.slots} slots, {calibrated} ({speed})"
+
+
 def _scene(arguments: argparse.Namespace, rate: float) -> Scene:
     size = Size(arguments.agents, arguments.slots, arguments.cache_blocks)
     crowd = Crowd(arguments.requests, arguments.tenants, rate, arguments.seed)
@@ -189,9 +199,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(given: list[str]) -> None:
-    """Run a command."""
+    """Run a command. Exits with 2 where a record cannot be used."""
     arguments = _parser().parse_args(given)
-    COMMANDS[arguments.command](arguments)
+    try:
+        COMMANDS[arguments.command](arguments)
+    except UnusableRecord as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
+
+import msgspec
+from msgspec import Struct
 
 from protocol.prefix_chain import HASH_BYTES
 from tests.benchmarks.simulate.site import Job, Site
@@ -123,15 +125,48 @@ def failures(site: Site, *, every_s: float, seed: int = 2) -> None:
     clock.in_background(dice.expovariate(1 / every_s), strike)
 
 
-def replayed(site: Site, path: Path) -> None:
-    """The requests of a file of `--record-routes`, in their order and at their times."""
-    first_s: float | None = None
-    for ordinal, line in enumerate(path.read_text().splitlines()):
-        route = json.loads(line)
-        first_s = route["arrived_s"] if first_s is None else first_s
-        tokens = max(route["completion_tokens"], 1)
-        arrived_s = route["arrived_s"] - first_s
-        job = Job(ordinal, route["tenant"], bytes.fromhex(route["chain"]), tokens, arrived_s)
+class Recorded(Struct, frozen=True):
+    """What is read of a line of `--record-routes`."""
+
+    tenant: str
+    arrived_s: float
+    completion_tokens: int
+    chain: str
+
+
+class UnusableRecord(Exception):
+    """A file is no record of requests; the text says where and why."""
+
+
+def recorded(path: Path) -> list[Recorded]:
+    """The requests of a file of `--record-routes`. Raises `UnusableRecord`."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UnusableRecord(f"{path} cannot be read: {error.strerror}") from error
+    if not lines:
+        raise UnusableRecord(f"{path} is empty; `balancer --record-routes` writes such a file")
+    return [_route(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+
+
+def _route(line: bytes, where: str) -> Recorded:
+    try:
+        route = msgspec.json.decode(line, type=Recorded)
+        bytes.fromhex(route.chain)
+    except ValueError as error:
+        raise UnusableRecord(
+            f"{where}: no line of `balancer --record-routes` ({error}); remove it"
+        ) from error
+    return route
+
+
+def replayed(site: Site, routes: Sequence[Recorded]) -> None:
+    """Recorded requests, in their order and at their times."""
+    first_s = min(route.arrived_s for route in routes)
+    for ordinal, route in enumerate(routes):
+        arrived_s = route.arrived_s - first_s
+        tokens = max(route.completion_tokens, 1)
+        job = Job(ordinal, route.tenant, bytes.fromhex(route.chain), tokens, arrived_s)
         site.clock.at(arrived_s, site.arrive, job)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from balancer.settings import PolicyName
 from tests.benchmarks.simulate.figures import Figures, quantile
-from tests.benchmarks.simulate.loads import LOADS, Crowd, failures, replayed
+from tests.benchmarks.simulate.loads import LOADS, Crowd, Recorded, failures, replayed
 from tests.benchmarks.simulate.site import Site, Size
 from tests.benchmarks.simulate.speed import Speed
 
@@ -39,12 +38,12 @@ def compared(
 
 
 def compared_on_record(
-    policies: Iterable[PolicyName], scene: Scene, record: Path
+    policies: Iterable[PolicyName], scene: Scene, routes: Sequence[Recorded]
 ) -> Iterator[tuple[str, Figures]]:
     """Each policy's figures over what was recorded."""
     for policy in policies:
         site = Site(scene.size, scene.speed, policy=policy, seed=scene.crowd.seed)
-        replayed(site, record)
+        replayed(site, routes)
         yield policy, site.run()
 
 
