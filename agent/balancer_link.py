@@ -15,7 +15,7 @@ from typing import NoReturn, Protocol
 import structlog
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.frames import CloseCode
 
 from agent.errors import RegistrationRefused
@@ -225,6 +225,8 @@ class BalancerLink:
                 proxy=None,
             ) as connection:
                 return await self._serve(connection)
+        except InvalidStatus as error:
+            return _End(reason=f"{error}{_hint(error.response.status_code)}")
         except (OSError, TimeoutError, UnicodeError, WebSocketException) as error:
             # a name that no resolver takes, as `a..b`, is a UnicodeError
             return _End(reason=str(error) or type(error).__name__)
@@ -370,6 +372,11 @@ class BalancerLink:
         self._complaints += 1
         if self._complaints <= MAX_COMPLAINTS:
             log.warning("message of the balancer dropped", reason=what[:500])
+
+
+def _hint(status: int) -> str:
+    """What the operator may have got wrong, of a status that refused the link."""
+    return "; this is not a management port (8081 unless changed)" if status == 404 else ""
 
 
 def longest_delay_s(failures: int) -> float:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from agent import balancer_link
 from agent.balancer_link import BalancerLink, longest_delay_s
@@ -38,6 +39,7 @@ from tests.support.cluster import eventually
 from tests.support.fake_balancer import FakeBalancer, fake_balancer
 from tests.support.fake_engine import FakeEngine, words
 from tests.support.running_agent import running_agent
+from tests.support.running_balancer import running_balancer
 
 ASK = GenerationRequest(prompt="Hello there")
 NAME_TAKEN = ErrorObject(
@@ -347,6 +349,19 @@ def issues_told(balancer: FakeBalancer) -> tuple[Issue, ...]:
     return tuple(
         issue for beat in balancer.notifications(Heartbeat)[-1:] for issue in beat.status.issues
     )
+
+
+async def test_an_agent_at_a_port_that_knows_no_agents_is_told_which_port_to_dial() -> None:
+    async with running_balancer() as balancer:
+        link = BalancerLink(BalancerAddress("127.0.0.1", balancer.inference_port), SilentListener())
+        with structlog.testing.capture_logs() as lines:
+            running = asyncio.ensure_future(link.run())
+            await eventually(
+                lambda: any("reason" in line for line in lines), what="the refusal is logged"
+            )
+            running.cancel()
+    [reason, *_] = [line["reason"] for line in lines if "reason" in line]
+    assert "HTTP 404; this is not a management port (8081" in reason
 
 
 async def test_a_balancer_s_name_that_no_resolver_takes_is_no_crash() -> None:
