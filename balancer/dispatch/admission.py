@@ -196,14 +196,26 @@ class Admission:
             retry_after_s=self.retry_after_s(model),
         )
 
-    def generation_timeout(self, model: str, timeout_s: float | None) -> BalancerError:
-        """The whole generation took longer than the request's own `timeout`."""
+    def generation_timeout(
+        self, model: str, timeout_s: float | None, *, has_begun: bool
+    ) -> BalancerError:
+        """The whole generation took longer than the request's own `timeout`, or never began."""
+        limit = f"its `timeout` of {timeout_s or 0:g} s"
         return GenerationTimeout(
-            f"the generation was not over after its `timeout` of {timeout_s} s; allow it more time "
-            "or ask for fewer tokens",
+            f"the generation was not over after {limit}; allow it more time or ask for fewer tokens"
+            if has_begun
+            else f"the request waited for {limit} and {self._why_it_waited(model)}; allow it more "
+            "time, try again later, or add agents",
             param="timeout",
             retry_after_s=self.retry_after_s(model),
         )
+
+    def _why_it_waited(self, model: str) -> str:
+        resolved = self.resolved(model)
+        name = "any model" if resolved is None else f"the model {resolved!r}"
+        if self._slots_of(model) == 0:
+            return f"no agent could take requests for {name}"
+        return f"no slot for {name} became free"
 
     def stalled(self, agent: str, *, waited_s: float | None = None) -> BalancerError:
         """A call made no progress for so long; without it, for as long as a generation may."""

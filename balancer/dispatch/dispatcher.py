@@ -153,7 +153,9 @@ class Dispatcher:
             async with asyncio.timeout(timeout_s):
                 return await relay.done
         except TimeoutError as error:
-            raise self._admission.generation_timeout(request.model, timeout_s) from error
+            raise self._admission.generation_timeout(
+                relay.model, timeout_s, has_begun=relay.attempts > 0
+            ) from error
         finally:
             self._forget(relay)
 

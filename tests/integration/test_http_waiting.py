@@ -80,6 +80,31 @@ async def test_a_generation_over_its_own_timeout_ends_and_frees_its_slot() -> No
         await eventually(lambda: balancer.is_at_rest, "the slot is free")
 
 
+async def test_a_request_that_never_began_is_told_that_it_waited_and_for_which_model() -> None:
+    async with (
+        running_balancer() as balancer,
+        FakeAgent(balancer.management_port, slots=1, script=HELD) as agent,
+        asyncio.TaskGroup() as tasks,
+    ):
+        first = tasks.create_task(balancer.chat())
+        call = await agent.call()
+        answer = await balancer.chat(timeout=0.05)
+        assert answer.error["code"] == "generation_timeout"
+        assert (
+            "waited for its `timeout` of 0.05 s and no slot for the model"
+            in answer.error["message"]
+        )
+        await agent.finish(call)
+        await first
+
+
+async def test_a_request_that_no_agent_could_take_is_told_so() -> None:
+    async with running_balancer() as balancer:
+        answer = await balancer.chat(timeout=0.05)
+        assert answer.error["code"] == "generation_timeout"
+        assert "no agent could take requests for" in answer.error["message"]
+
+
 async def test_a_silent_stream_carries_comments() -> None:
     async with (
         running_balancer(comment_interval_s=0.1) as balancer,
