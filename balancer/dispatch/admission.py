@@ -177,9 +177,8 @@ class Admission:
         if expected_s <= left_s:
             return None
         return DeadlineUnreachable(
-            f"{ahead.requests} requests come before this one, so it would begin in "
-            f"{expected_s:.1f} s, past its `timeout` of {left_s:g} s; allow more time, or try "
-            "again later",
+            late_text(ahead.requests, expected_s=expected_s, left_s=left_s),
+            param="timeout",
             details={"estimated_start_s": round(expected_s, 3)},
         )
 
@@ -289,6 +288,15 @@ class Admission:
     def _served_names(self) -> list[str]:
         served = self._roster.served_models()
         return [name for model in served for name in (model.name, *model.aliases)]
+
+
+def late_text(requests: int, *, expected_s: float, left_s: float) -> str:
+    """Why a request with so many others before it would begin too late, and what to do."""
+    limit = f"past its `timeout` of {round(left_s, 2):g} s; allow more time, or try again later"
+    if requests == 0:
+        return f"no slot should be free before {expected_s:.1f} s from now, {limit}"
+    before = "1 request comes" if requests == 1 else f"{requests} requests come"
+    return f"{before} before this one, so it would begin in {expected_s:.1f} s, {limit}"
 
 
 def ambiguous_model(names: list[str]) -> BalancerError:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from balancer.dispatch.admission import late_text
 from balancer.errors import (
     DeadlineUnreachable,
     GenerationTimeout,
@@ -735,8 +736,25 @@ async def test_a_request_that_would_not_begin_in_time_is_refused_at_once() -> No
     late = await balancer.ask(timeout_s=5.0)
     assert isinstance(late.error, DeadlineUnreachable)
     assert late.error.retry_after_s
+    assert late.error.param == "timeout"
     patient = await balancer.ask(timeout_s=500.0)
     assert not patient.task.done()
+
+
+@pytest.mark.parametrize(
+    ("requests", "begins"),
+    [
+        (0, "no slot should be free before 12.3 s from now, past"),
+        (1, "1 request comes before this one, so it would begin in 12.3 s, past"),
+        (7, "7 requests come before this one, so it would begin in 12.3 s, past"),
+    ],
+)
+def test_why_a_request_would_begin_too_late_is_said_in_plain_words(
+    requests: int, begins: str
+) -> None:
+    text = late_text(requests, expected_s=12.34, left_s=2.99988)
+    assert text.startswith(begins)
+    assert "its `timeout` of 3 s;" in text
 
 
 @in_virtual_time
