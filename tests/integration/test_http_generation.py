@@ -286,6 +286,29 @@ async def test_a_stream_goes_on_in_the_middle_and_its_client_sees_one_answer(
     writer.close()
 
 
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"json_schema": {"type": "nothing"}}, "json_schema"),
+        ({"json_schema": {}, "response_format": {"type": "text"}}, "json_schema"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"grammar": "root ::= nothing"}, "grammar"),
+        ({"grammar": "root ::= nothing", "response_format": {"type": "text"}}, "grammar"),
+    ],
+)
+async def test_a_grammar_that_no_agent_can_use_is_named_as_its_client_named_it(
+    balancer: RunningBalancer, agent: FakeAgent, given: dict[str, Any], param: str
+) -> None:
+    agent.script = Script(refuse_with=RefusalCode.INVALID_GRAMMAR)
+    for path, asked in (
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}),
+        ("/v1/completions", {"prompt": "hi"}),
+    ):
+        answer = await balancer.post(path, {**asked, **given})
+        assert answer.status == 400
+        assert answer.error["param"] == param
+
+
 # --- streams that are taken up again ---
 
 RESUMABLE = {"X-Paddler-Resumable": "1"}

@@ -12,7 +12,7 @@ from aiohttp.web import StreamResponse
 
 from balancer.dispatch.choices import Answers, generate_choices
 from balancer.dispatch.sink import Outcome
-from balancer.errors import RequestTooLarge
+from balancer.errors import InvalidRequest, RequestTooLarge
 from balancer.http.answers import error_object, json_answer, shown_error
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.openai.sinks import (
@@ -160,16 +160,21 @@ async def _generate(
     on_end: Callable[[int, Outcome], None],
 ) -> Answers:
     generation = course.generation
-    answers = await generate_choices(
-        wiring.dispatcher,
-        generation.request,
-        exchange.principal,
-        sinks,
-        on_end=on_end,
-        request_id=exchange.id,
-        timeout_s=generation.timeout_s,
-        body_bytes=generation.body_bytes,
-    )
+    try:
+        answers = await generate_choices(
+            wiring.dispatcher,
+            generation.request,
+            exchange.principal,
+            sinks,
+            on_end=on_end,
+            request_id=exchange.id,
+            timeout_s=generation.timeout_s,
+            body_bytes=generation.body_bytes,
+        )
+    except InvalidRequest as error:
+        if error.param == "grammar":  # an agent knows nothing of the client's names
+            error.param = generation.grammar_param
+        raise
     whole = answers.whole
     exchange.facts.update(
         agent=whole.agent,

@@ -12,6 +12,7 @@ from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.openai.answering import Generation, answer
 from balancer.http.openai.chat_answer import ChatAnswer, ChatChunks
+from balancer.http.openai.grammars import grammar_param
 from balancer.http.openai.schema import EXPECTED, ChatCompletionRequest
 from balancer.http.openai.translate import chat_request
 
@@ -38,5 +39,6 @@ async def chat_completions(exchange: Exchange, wiring: Wiring) -> StreamResponse
             is_stream=bool(body.stream),
             chunks=partial(ChatChunks, include_usage=include_usage),
             gathered=partial(ChatAnswer, with_logprobs=bool(body.logprobs)),
+            grammar_param=grammar_param(body.response_format, body.grammar, body.json_schema),
         ),
     )

@@ -12,6 +12,7 @@ from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.openai.answering import Generation, answer
 from balancer.http.openai.completion_answer import CompletionAnswer, CompletionChunks
+from balancer.http.openai.grammars import grammar_param
 from balancer.http.openai.schema import EXPECTED, CompletionRequest
 from balancer.http.openai.translate import completion_request
 
@@ -38,5 +39,6 @@ async def completions(exchange: Exchange, wiring: Wiring) -> StreamResponse:
             is_stream=bool(body.stream),
             chunks=partial(CompletionChunks, include_usage=include_usage),
             gathered=partial(CompletionAnswer, with_logprobs=body.logprobs is not None),
+            grammar_param=grammar_param(body.response_format, body.grammar, body.json_schema),
         ),
     )

@@ -33,6 +33,15 @@ def grammar_of(
     return made[0][1] if made else None
 
 
+def grammar_param(
+    response_format: dict[str, Any] | None, gbnf: str | None, schema: dict[str, Any] | None
+) -> str:
+    """Where the client put the grammar that `grammar_of` makes of the same."""
+    if schema is not None:
+        return "json_schema"
+    return "response_format" if response_format is not None and not gbnf else "grammar"
+
+
 def _of_format(given: dict[str, Any] | None) -> Grammar | None:
     if given is None:
         return None

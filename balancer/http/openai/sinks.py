@@ -57,6 +57,8 @@ class Generation(Struct, frozen=True, kw_only=True):
     is_stream: bool
     chunks: Callable[[AnswerHead, int], Chunks]
     gathered: Callable[[], Gathered]
+    grammar_param: str = "grammar"
+    """The parameter to name where an agent can make nothing of the grammar."""
 
 
 class Course:
