@@ -333,6 +333,20 @@ async def _begun(balancer: RunningBalancer, agent: FakeAgent) -> tuple[str, byte
     return request_id, body
 
 
+@pytest.mark.parametrize(
+    ("value", "is_resumable"), [("true", True), ("yes", True), ("0", False), ("False", False)]
+)
+@pytest.mark.usefixtures("agent")
+async def test_a_stream_is_resumable_unless_its_header_says_no(
+    balancer: RunningBalancer, value: str, is_resumable: bool
+) -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+    headers = {"X-Paddler-Resumable": value}
+    answer = await balancer.post("/v1/chat/completions", body, headers)
+    assert answer.status == 200
+    assert bool(_ids(answer.body)) == is_resumable
+
+
 async def test_a_stream_whose_client_left_is_taken_up_where_it_stood_each_event_once(
     balancer: RunningBalancer, agent: FakeAgent
 ) -> None:

@@ -60,7 +60,7 @@ def _check_size(generation: Generation) -> None:
 async def _answer_stream(
     exchange: Exchange, wiring: Wiring, generation: Generation
 ) -> StreamResponse:
-    if exchange.request.headers.get("X-Paddler-Resumable") == "1":
+    if _is_wished(exchange, "X-Paddler-Resumable"):
         return await _answer_resumable(exchange, wiring, generation)
     course = Course(exchange, wiring, generation)
     stream = _event_stream(exchange, wiring, course)
@@ -73,6 +73,11 @@ async def _answer_stream(
         return stream.finish(_error_event(exchange, error))
     finally:
         stream.close()
+
+
+def _is_wished(exchange: Exchange, header: str) -> bool:
+    """Whether a header that switches something on is there, and does not say no."""
+    return exchange.request.headers.get(header, "").strip().lower() not in ("", "0", "false")
 
 
 def _event_stream(exchange: Exchange, wiring: Wiring, course: Course) -> EventStream:
@@ -92,7 +97,7 @@ def _event_stream(exchange: Exchange, wiring: Wiring, course: Course) -> EventSt
         settings=wiring.settings,
         metrics=wiring.metrics,
         head=course.headers,
-        queued=place if exchange.request.headers.get("X-Paddler-Queue-Updates") == "1" else None,
+        queued=place if _is_wished(exchange, "X-Paddler-Queue-Updates") else None,
     )
 
 
