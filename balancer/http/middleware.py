@@ -89,6 +89,7 @@ class Pipeline:
                 f"{route.path} needs the role {route.min_role}; without credentials only "
                 "callers on the balancer's own host have it"
             )
+        _check_query(request, route)
         return route
 
     def _check_headers(self, request: BaseRequest) -> None:
@@ -145,6 +146,21 @@ def _is_proxied(request: BaseRequest) -> bool:
         name in _PROXY_HEADERS or name.startswith("x-forwarded-")
         for name in map(str.lower, request.headers)
     )
+
+
+def _check_query(request: BaseRequest, route: Route) -> None:
+    """What an operator misspelt must not be silently left out."""
+    if route.limit_class != "management":
+        return
+    for name in request.query:
+        if name not in route.query:
+            known = " and ".join(f"`{known}`" for known in route.query) or "none"
+            raise InvalidRequest(
+                f"`{name[:200]}` is no query parameter here; {route.path} takes {known}",
+                code="unsupported_parameter",
+                param=name[:200],
+                details={"allowed": list(route.query)},
+            )
 
 
 def _check_directness(request: BaseRequest, *, insecure: bool) -> None:

@@ -37,6 +37,8 @@ class Route(Struct, frozen=True, kw_only=True):
     has_head: bool = True
     """Whether HEAD is answered where GET is."""
     is_quiet: bool = False
+    query: tuple[str, ...] = ()
+    """The query parameters it takes; any other is refused where operators call."""
 
 
 class Router:

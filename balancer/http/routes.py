@@ -129,6 +129,7 @@ ROUTES: tuple[Route, ...] = (
         method="POST",
         path="/agents/{id}/drain",
         handler=drain_agent,
+        query=("deadline_s",),
         min_role="admin",
         limit_class="management",
         aliases=("/v1/agents/{id}/drain",),

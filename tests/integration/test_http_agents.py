@@ -187,6 +187,8 @@ async def test_a_removed_agent_stays_out_until_it_is_let_in(balancer: RunningBal
         ("POST", "/agents/one/drain?deadline_s=soon", 400),
         ("POST", "/agents/one/drain?deadline_s=-1", 400),
         ("POST", "/agents/one/drain?deadline_s=nan", 400),
+        ("POST", "/agents/one/drain?deadline=5", 400),
+        ("GET", "/agents?model=x", 400),
         ("DELETE", "/agents/one/drain", 405),
         ("GET", "/requests/req_nobody/route", 404),
         ("DELETE", "/requests/req_nobody", 404),
@@ -199,6 +201,18 @@ async def test_management_by_name_answers_what_it_found(
         url = balancer.management_url + path
         async with balancer.session.request(method, url) as answer:
             assert answer.status == status
+
+
+async def test_a_misspelt_deadline_drains_nothing_and_is_told_the_right_name(
+    balancer: RunningBalancer,
+) -> None:
+    async with FakeAgent(balancer.management_port):
+        url = f"{balancer.management_url}/agents/one"
+        async with balancer.session.post(f"{url}/drain?deadline=5") as answer:
+            error = (await answer.json())["error"]
+        assert error["param"] == "deadline"
+        assert error["details"]["allowed"] == ["deadline_s"]
+        assert (await balancer.get_json(url))["state"] != "draining"
 
 
 async def test_requests_are_listed_cancelled_and_explained(balancer: RunningBalancer) -> None:
