@@ -215,6 +215,13 @@ async def test_a_misspelt_deadline_drains_nothing_and_is_told_the_right_name(
         assert (await balancer.get_json(url))["state"] != "draining"
 
 
+async def test_who_asks_for_the_route_of_an_embedding_is_told_that_it_has_none(
+    balancer: RunningBalancer,
+) -> None:
+    async with balancer.session.get(f"{balancer.management_url}/requests/req_1/route") as answer:
+        assert "embeddings have none" in (await answer.json())["error"]["message"]
+
+
 async def test_requests_are_listed_cancelled_and_explained(balancer: RunningBalancer) -> None:
     async with FakeAgent(balancer.management_port, slots=1, script=HELD) as agent:
         async with asyncio.TaskGroup() as tasks:

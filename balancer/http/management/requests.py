@@ -28,14 +28,14 @@ async def cancel_request(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 
 
 async def show_route(exchange: Exchange, wiring: Wiring) -> StreamResponse:
-    """Every agent that was chosen for it, and for its choices but the first; the last 1000 requests
-    have one."""
+    """Every agent that was chosen for it, and for its choices but the first; the last 1000
+    generations have one, embeddings have none."""
     request_id = exchange.places["id"]
     routes = wiring.dispatcher.routes(request_id)
     if not routes:
         raise ResourceNotFound(
-            f"nothing is known of a request {request_id[:200]!r}; the id is in the answer's "
-            "X-Paddler-Request-Id, and the last 1000 requests are remembered"
+            f"no generation {request_id[:200]!r} is remembered; the id is in the answer's "
+            "X-Paddler-Request-Id, the last 1000 generations have a route, embeddings have none"
         )
     first, *others = msgspec.to_builtins(routes)
     return value_answer(exchange, {"object": "route", **first, "other_choices": others})
