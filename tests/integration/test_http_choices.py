@@ -256,3 +256,30 @@ async def test_many_choices_of_a_large_body_are_refused_with_what_would_do(
     refused = await balancer.chat("x" * size_bytes, n=128)
     assert (refused.status, refused.error["param"]) == (413, "n")
     assert "at most 127" in refused.error["message"]
+
+
+async def test_choices_with_log_probabilities_are_one_body_with_those_of_each(
+    balancer: RunningBalancer, agent: FakeAgent
+) -> None:
+    logprobs = tuple((TokenLogprob(i, word, -0.5),) for i, word in enumerate(WORDS))
+    agent.script = Script(logprobs=logprobs)
+    body = (await balancer.chat(n=2, logprobs=True)).json()
+    pieces = [
+        [entry["token"] for entry in choice["logprobs"]["content"]] for choice in body["choices"]
+    ]
+    assert pieces == [list(WORDS)] * 2
+
+
+async def test_more_log_probabilities_than_are_held_are_refused_unless_streamed(
+    balancer: RunningBalancer, agent: FakeAgent
+) -> None:
+    refused = await balancer.chat(n=7, logprobs=True, top_logprobs=20)
+    assert (refused.status, refused.error["param"]) == (400, "n")
+    assert "`n` times (`top_logprobs` + 1) is 147" in refused.error["message"]
+    body = {"prompt": "hi", "n": 65, "logprobs": 1}
+    refused = await balancer.post("/v1/completions", body)
+    assert (refused.status, refused.error["details"]["logprobs"]) == (400, 1)
+    assert not agent.started
+    assert (await balancer.chat(n=6, logprobs=True, top_logprobs=20)).status == 200
+    streamed = await balancer.chat(n=7, logprobs=True, top_logprobs=20, stream=True)
+    assert streamed.status == 200

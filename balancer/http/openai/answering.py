@@ -32,17 +32,24 @@ __all__ = ["Generation", "answer", "read_replay"]
 MOST_CHOICE_BYTES = 64 * MIB
 """Bytes of a body times its choices: every agent that works on one is sent the whole request."""
 
+MOST_GATHERED_LOGPROBS = 128
+"""Log probabilities of one position, of all choices, that an answer in one piece may have: they
+are held until its end. A stream holds none."""
+
 
 async def answer(exchange: Exchange, wiring: Wiring, generation: Generation) -> StreamResponse:
     """Run the generations and answer. Raises `BalancerError` while a real status is possible."""
     _check_size(generation)
     if generation.is_stream:
         return await _answer_stream(exchange, wiring, generation)
+    _check_logprobs(generation)
     course = Course(exchange, wiring, generation)
     sinks = [GatheringSink(course) for _ in range(generation.choices)]
     answers = await _generate(exchange, wiring, course, sinks, on_end=lambda *_: None)
     course.agent = answers.whole.agent  # another may have begun it
-    return json_answer(exchange, gathered_body(course, sinks, answers), headers=course.headers())
+    return json_answer(
+        exchange, await gathered_body(course, sinks, answers), headers=course.headers()
+    )
 
 
 def _check_size(generation: Generation) -> None:
@@ -55,6 +62,23 @@ def _check_size(generation: Generation) -> None:
             param="n",
             details={"parameter": "n", "limit_bytes": MOST_CHOICE_BYTES},
         )
+
+
+def _check_logprobs(generation: Generation) -> None:
+    """What is gathered is held until its end."""
+    top_logprobs, choices = generation.request.top_logprobs, generation.choices
+    if top_logprobs is None or choices * (top_logprobs + 1) <= MOST_GATHERED_LOGPROBS:
+        return
+    name = "logprobs" if generation.kind == "text_completion" else "top_logprobs"
+    raise InvalidRequest(
+        f"`n` times (`{name}` + 1) is {choices * (top_logprobs + 1)}, and at most "
+        f"{MOST_GATHERED_LOGPROBS} in an answer that is not streamed; ask for at most "
+        f"{MOST_GATHERED_LOGPROBS // (top_logprobs + 1)} choices or for fewer log probabilities, "
+        "or send `stream: true`",
+        code="invalid_value",
+        param="n",
+        details={"parameter": "n", "received_value": choices, name: top_logprobs},
+    )
 
 
 async def _answer_stream(

@@ -87,12 +87,12 @@ class ChatAnswer:
         self._content: list[str] = []
         self._reasoning: list[str] = []
         self._tool_calls: dict[int, _GatheredCall] = {}
-        self._logprobs: list[dict[str, Any]] | None = [] if with_logprobs else None
+        self._logprobs: list[TokenLogprob] | None = [] if with_logprobs else None
 
     def take(self, delta: StepDelta, logprobs: tuple[TokenLogprob, ...]) -> None:
         """One step's output."""
         if logprobs and self._logprobs is not None:
-            self._logprobs += chat_logprobs(logprobs)
+            self._logprobs += logprobs
         if isinstance(delta, str):
             self._content.append(delta)
             return
@@ -107,11 +107,13 @@ class ChatAnswer:
 
     def choice(self, index: int, outcome: Outcome) -> dict[str, Any]:
         """The whole of it."""
-        logprobs = self._logprobs
+        logprobs = None
+        if self._logprobs is not None:
+            logprobs = {"content": chat_logprobs(self._logprobs), "refusal": None}
         return {
             "index": index,
             "message": self._message(),
-            "logprobs": None if logprobs is None else {"content": logprobs, "refusal": None},
+            "logprobs": logprobs,
             "finish_reason": outcome.finish_reason,
         }
 

@@ -22,9 +22,12 @@ def common_fields(head: AnswerHead, kind: AnswerKind) -> dict[str, Any]:
 
 
 def whole_body(
-    head: AnswerHead, kind: AnswerKind, choices: Sequence[dict[str, Any]], whole: Outcome
+    head: AnswerHead,
+    kind: AnswerKind,
+    choices: Sequence[dict[str, Any] | msgspec.Raw],
+    whole: Outcome,
 ) -> bytes:
-    """The answer of all choices as JSON."""
+    """The answer of all choices as JSON; choices may be that already."""
     return _encode(
         {
             **common_fields(head, kind),

@@ -5,10 +5,12 @@ One sink a choice; what the choices of a request share is its `Course`.
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import msgspec
 from msgspec import Struct
 
 from balancer.dispatch.choices import Answers, Flows
@@ -185,10 +187,12 @@ class GatheringSink(CourseSink):
         self.gathered.take(delta, logprobs)
 
 
-def gathered_body(course: Course, sinks: Sequence[GatheringSink], answers: Answers) -> bytes:
-    """The answer of all choices."""
-    choices = [
-        sink.gathered.choice(index, outcome)
-        for index, (sink, outcome) in enumerate(zip(sinks, answers.outcomes, strict=True))
-    ]
+async def gathered_body(course: Course, sinks: Sequence[GatheringSink], answers: Answers) -> bytes:
+    """The answer of all choices. They are encoded one by one, so that other requests come between:
+    one with many log probabilities takes its time."""
+    choices: list[msgspec.Raw] = []
+    for index, (sink, outcome) in enumerate(zip(sinks, answers.outcomes, strict=True)):
+        if index:
+            await asyncio.sleep(0)
+        choices.append(msgspec.Raw(msgspec.json.encode(sink.gathered.choice(index, outcome))))
     return whole_body(course.head(), course.generation.kind, choices, answers.whole)
