@@ -70,9 +70,9 @@ class Queues(Protocol):
 
     def ahead_of(self, queue: str, tenant: str, hold_s: HoldSeconds) -> Ahead: ...
 
-    def has_room(self, body_bytes: int) -> bool: ...
+    def has_room(self, body_bytes: int, count: int = 1) -> bool: ...
 
-    def has_room_for(self, tenant: str) -> bool: ...
+    def has_room_for(self, tenant: str, count: int = 1) -> bool: ...
 
 
 class Admission:
@@ -143,21 +143,27 @@ class Admission:
         )
 
     def reason_not_to_wait(
-        self, model: str, tenant: str, body_bytes: int, *, left_s: float | None
+        self,
+        model: str,
+        tenant: str,
+        body_bytes: int,
+        *,
+        left_s: float | None,
+        newcomers: int = 1,
     ) -> BalancerError | None:
-        """Why a request that finds no slot is not let into the waiting room."""
-        error = self._reason_not_to_wait(model, tenant, body_bytes, left_s=left_s)
+        """Why a request that finds no slot, or so many, are not let into the waiting room."""
+        error = self._reason_not_to_wait(model, tenant, body_bytes, left_s, newcomers)
         if error is not None:
             error.retry_after_s = self.retry_after_s(model, tenant)
         return error
 
     def _reason_not_to_wait(
-        self, model: str, tenant: str, body_bytes: int, *, left_s: float | None
+        self, model: str, tenant: str, body_bytes: int, left_s: float | None, newcomers: int
     ) -> BalancerError | None:
         if self._settings.queue_timeout_s > 0:
-            if not self._queues.has_room(body_bytes):
+            if not self._queues.has_room(body_bytes, newcomers):
                 return QueueFull("too many requests wait; send fewer at once")
-            if not self._queues.has_room_for(tenant):
+            if not self._queues.has_room_for(tenant, newcomers):
                 return QueueFull("too many requests of yours wait; send fewer at once")
             return self._unreachable(model, tenant, left_s)
         if not self._roster.has_agents:

@@ -1,7 +1,8 @@
 """Several answers to one request: generations that share their prompt, and no more than that.
 
 Each is a relay of its own: it waits, is routed, and goes on elsewhere by itself. The first starts
-ahead, so that the others find its prompt being computed. One that fails ends them all.
+ahead, so that the others find its prompt being computed. One that fails ends them all, so none
+starts unless there is room for all, and they are patient with each other.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from msgspec import Struct, structs
 from balancer.dispatch.chain import Chain
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.dispatch.relay import CACHE_SCOPE
+from balancer.dispatch.siblings import Siblings
 from balancer.dispatch.sink import Flow, Outcome, Sink
 from balancer.policy.choices import seed_of_choice
 from balancer.policy.identity.principal import Principal
@@ -97,7 +99,9 @@ async def generate_choices(
             body_bytes=body_bytes,
         )
         return Answers(outcomes=(outcome,), last=0, whole=outcome)
-    chain = Chain(request, cache_scope=CACHE_SCOPE)
+    each_bytes = -(-body_bytes // len(sinks))  # they share one body
+    dispatcher.check_room(request.model, principal, count=len(sinks), body_bytes=each_bytes)
+    chain, siblings = Chain(request, cache_scope=CACHE_SCOPE), Siblings()
     outcomes: dict[int, Outcome] = {}
 
     async def run(index: int, sink: Sink) -> None:
@@ -107,9 +111,10 @@ async def generate_choices(
             sink,
             request_id=request_id,
             timeout_s=timeout_s,
-            body_bytes=-(-body_bytes // len(sinks)),  # they share one body
+            body_bytes=each_bytes,
             choice=index,
             chain=chain,
+            siblings=siblings,
         )
         if len(outcomes) < len(sinks):
             on_end(index, outcome)

@@ -24,6 +24,7 @@ from balancer.dispatch.journal import Journal, Record, Route
 from balancer.dispatch.listing import RequestSnapshot
 from balancer.dispatch.places import Places
 from balancer.dispatch.relay import Relay, resume_queue
+from balancer.dispatch.siblings import Siblings
 from balancer.dispatch.sink import Flow, Outcome, Sink
 from balancer.dispatch.waiting_room import WaitingRoom
 from balancer.errors import BalancerError
@@ -48,6 +49,9 @@ MOST_PASSED_OVER = 16
 """Kinds of waiting ones that are tried in vain for one free slot. Others that avoid its agent are
 then left out: they wait for agents that have not failed them. Who avoids nobody is never left out.
 """
+
+CLOCK_STEP_S = 0.001
+"""A timer may come as much too early."""
 
 
 def _draw_bits() -> int:
@@ -118,9 +122,10 @@ class Dispatcher:
         body_bytes: int = 0,
         choice: int = 0,
         chain: Chain | None = None,
+        siblings: Siblings | None = None,
     ) -> Outcome:
         """Run one generation to its end; `body_bytes` counts against what may wait. `choice` is its
-        index among those of its request, `chain` what they share.
+        index among those of its request, `chain` and `siblings` what they share.
 
         Raises `BalancerError`. Cancelling is safe at any time: a running call is cancelled on its
         agent, whose slot stays claimed until the agent confirms.
@@ -138,6 +143,7 @@ class Dispatcher:
             request_id=request_id,
             choice=choice,
             chain=chain,
+            siblings=siblings,
             body_bytes=body_bytes,
             deadline_s=None if timeout_s is None else self._now() + timeout_s,
             conductor=self,
@@ -158,6 +164,18 @@ class Dispatcher:
             ) from error
         finally:
             self._forget(relay)
+
+    def check_room(self, model: str, principal: Principal, *, count: int, body_bytes: int) -> None:
+        """Raises `BalancerError` where so many generations, each with such a body, could not all
+        start or wait now."""
+        self._admit(model)
+        newcomers = count - self._free_for_newcomers(model)
+        if newcomers > 0:
+            refusal = self._admission.reason_not_to_wait(
+                model, principal.tenant, body_bytes, left_s=None, newcomers=newcomers
+            )
+            if refusal is not None:
+                raise refusal
 
     # --- for health, metrics and shutdown ---
 
@@ -303,6 +321,13 @@ class Dispatcher:
         if refusal is not None:
             raise refusal
 
+    def _free_for_newcomers(self, model: str) -> int:
+        """Slots that nobody waits for."""
+        if self._room.length_of(model):
+            return 0
+        agents = self._roster.agents() if model == ANY_MODEL else self._roster.candidates(model)
+        return sum(agent.slots_free for agent in agents if not agent.is_draining)
+
     def _remember(self, relay: Relay) -> None:
         self._relays.add(relay)
         self._is_idle.clear()
@@ -333,7 +358,7 @@ class Dispatcher:
             if error is not None:
                 relay.fail(error)
                 return
-        left_s = relay.times.waits_since_s + self._settings.queue_timeout_s - self._now()
+        left_s = self._may_wait_s(relay)
         if left_s <= 0:
             # at once: a timer of no seconds would come after the next news of room
             relay.fail(self._admission.queue_timeout(relay.model))
@@ -421,7 +446,19 @@ class Dispatcher:
             self._stop_waiting(relay)
             relay.fail(refusal)
 
+    def _may_wait_s(self, relay: Relay) -> float:
+        """How much longer; a sibling that an agent took starts the time anew."""
+        siblings = relay.siblings
+        since_s = relay.times.waits_since_s
+        if siblings is not None:
+            since_s = max(since_s, siblings.progressed_s)
+        return since_s + self._settings.queue_timeout_s - self._now()
+
     def _expire(self, relay: Relay) -> None:
+        left_s = self._may_wait_s(relay)
+        if left_s > CLOCK_STEP_S:
+            relay.expiry = asyncio.get_running_loop().call_later(left_s, self._expire, relay)
+            return
         self._stop_waiting(relay)
         relay.fail(self._admission.queue_timeout(relay.model))
 

@@ -32,6 +32,7 @@ from balancer.dispatch.consequences import (
 from balancer.dispatch.hand_over import HandOver
 from balancer.dispatch.journal import Route
 from balancer.dispatch.listing import RequestSnapshot, RequestState
+from balancer.dispatch.siblings import Siblings
 from balancer.dispatch.sink import Outcome, Sink
 from balancer.dispatch.so_far import SoFar
 from balancer.dispatch.times import Times
@@ -106,6 +107,7 @@ class Relay:
         "request",
         "request_id",
         "route",
+        "siblings",
         "so_far",
         "tenant",
         "times",
@@ -131,6 +133,7 @@ class Relay:
         route: Route,
         choice: int = 0,
         chain: Chain | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         self.request = request
         self.ordinal = ordinal
@@ -141,6 +144,7 @@ class Relay:
         self.request_id = request_id
         self.choice = choice
         self.route = route
+        self.siblings = siblings
         self.so_far = SoFar()
         self.trail = Trail()
         self.avoided: set[Agent] = set()
@@ -387,6 +391,8 @@ class Relay:
     def on_committed(self, committed: Committed) -> None:
         """The agent has the slot, and counted the prompt."""
         self._is_committed = True
+        if self.siblings is not None:
+            self.siblings.progressed_s = self._now()
         self.model = self._model_here  # found once: more may be served when it goes on
         self.route.prompt_tokens = committed.prompt_tokens
         if self._sink is None or self._agent is None or self._was_announced:

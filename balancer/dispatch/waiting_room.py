@@ -144,13 +144,16 @@ class WaitingRoom(Generic[AnyWaiter]):
             else:
                 heapq.heapreplace(turns, (turn(following), following, line))
 
-    def has_room(self, body_bytes: int) -> bool:
-        """Whether one more newcomer may wait."""
-        return self._waiting < self._max_waiting and self._bytes + body_bytes <= self._max_bytes
+    def has_room(self, body_bytes: int, count: int = 1) -> bool:
+        """Whether so many more newcomers may wait, each with such a body."""
+        return (
+            self._waiting + count <= self._max_waiting
+            and self._bytes + count * body_bytes <= self._max_bytes
+        )
 
-    def has_room_for(self, tenant: str) -> bool:
-        """Whether one more newcomer of this tenant may wait."""
-        return self._of_tenants[tenant] < self._max_of_tenant
+    def has_room_for(self, tenant: str, count: int = 1) -> bool:
+        """Whether so many more newcomers of this tenant may wait."""
+        return self._of_tenants[tenant] + count <= self._max_of_tenant
 
     def enter(self, waiter: AnyWaiter) -> None:
         """Join the tenant's queue at the place that the waiter's age gives it.

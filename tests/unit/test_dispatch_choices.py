@@ -9,7 +9,13 @@ import pytest
 from balancer.dispatch.choices import Answers, Flows, generate_choices
 from balancer.dispatch.journal import MOST_REQUESTS, MOST_ROUTES, Journal
 from balancer.dispatch.sink import Outcome
-from balancer.errors import GenerationTimeout, QueueFull, RequestCancelled, UpstreamFailed
+from balancer.errors import (
+    GenerationTimeout,
+    QueueFull,
+    QueueTimeout,
+    RequestCancelled,
+    UpstreamFailed,
+)
 from balancer.policy.choices import seed_of_choice
 from balancer.settings import Settings
 from protocol.generation import GenerationRequest
@@ -231,9 +237,47 @@ async def test_more_choices_than_may_wait_are_refused_and_leave_nothing_behind(
     agent = balancer.agent(slots=1)
     request = await asked(balancer, 4)
     assert isinstance(request.task.exception(), QueueFull)
-    agent.confirm_cancels()
+    assert not agent.calls
     assert (balancer.dispatcher.waiting, balancer.dispatcher.in_flight) == (0, 0)
     assert not any(one.slots_used for one in balancer.roster.agents())
+
+
+@in_virtual_time
+async def test_choices_that_find_free_slots_need_no_room_to_wait() -> None:
+    balancer = Balancer(settings=Settings(queue_timeout_s=0.0))
+    agent = balancer.agent(slots=4)
+    request = await asked(balancer, 4)
+    too_many = await asked(balancer, 2, request_id="req_m")
+    assert isinstance(too_many.task.exception(), QueueFull)
+    await finish_all(agent)
+    assert len(request.answers.outcomes) == 4
+
+
+@in_virtual_time
+async def test_choices_that_wait_for_each_other_do_not_wait_too_long() -> None:
+    balancer = Balancer(settings=Settings(queue_timeout_s=10.0))
+    agent = balancer.agent(slots=1)
+    request = await asked(balancer, 5)
+    for _ in range(5):
+        (call,) = agent.answer()
+        agent.step({call: "a"})
+        await asyncio.sleep(8.0)
+        agent.finish(call)
+        await settle()
+    assert len(request.answers.outcomes) == 5
+
+
+@in_virtual_time
+async def test_choices_of_which_none_gets_on_end_after_the_time_to_wait() -> None:
+    balancer = Balancer(settings=Settings(queue_timeout_s=10.0))
+    agent = balancer.agent(slots=1)
+    request = await asked(balancer, 2)
+    await asyncio.sleep(8.0)
+    agent.answer()
+    await asyncio.sleep(9.5)
+    assert not request.task.done()
+    await asyncio.sleep(1.0)
+    assert isinstance(request.task.exception(), QueueTimeout)
 
 
 @in_virtual_time
