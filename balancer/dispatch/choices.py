@@ -56,12 +56,16 @@ class Flows:
 
     def pause(self) -> None:
         """Ask the agents to stop producing."""
+        if self._is_paused:
+            return
         self._is_paused = True
         for flow in self._flows:
             flow.pause()
 
     def resume(self) -> None:
         """Ask them to go on."""
+        if not self._is_paused:  # asked at every event of a resumable stream
+            return
         self._is_paused = False
         for flow in self._flows:
             flow.resume()

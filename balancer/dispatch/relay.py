@@ -365,10 +365,9 @@ class Relay:
 
     def pause(self) -> None:
         """Ask the agent to stop producing."""
-        if self._is_paused or self.times.has_left:
+        if self._is_paused or self.times.has_left or self.done.done():
             return
         self._is_paused = True
-        self._metrics.stream_pauses.inc()
         if self._agent is not None:
             self._agent.link.pause(self._call_id)
 
@@ -383,7 +382,6 @@ class Relay:
     def drop(self, reason: str) -> None:
         """Give the client up."""
         if not self.done.done():
-            self._metrics.slow_clients_dropped.inc()
             self.fail(ClientDropped(reason))
 
     # --- CallHandler ---

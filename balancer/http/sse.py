@@ -146,6 +146,7 @@ class EventStream:
     def on_writing_paused(self) -> None:
         """The client reads too slowly: stop producing."""
         if self._flow is not None:
+            self._metrics.stream_pauses.inc()
             self._flow.pause()
 
     def on_writing_resumed(self) -> None:
@@ -155,8 +156,10 @@ class EventStream:
 
     def on_dropped(self) -> None:
         """The connection gave the client up."""
-        if self._flow is not None:
-            self._flow.drop("the client does not read")
+        flow, self._flow = self._flow, None
+        if flow is not None:
+            self._metrics.slow_clients_dropped.inc()
+            flow.drop("the client does not read")
 
     def _flush(self) -> None:
         if self._flush_handle is not None:

@@ -191,7 +191,7 @@ class Metrics:
             registry=registry,
         )
         self.stream_pauses = Counter(
-            "paddler_stream_pauses", "Generations paused for a slow client.", registry=registry
+            "paddler_stream_pauses", "Streams paused for a slow client.", registry=registry
         )
         self._unsent_bytes_high_water = Gauge(
             "paddler_stream_unsent_bytes_high_water",

@@ -27,7 +27,7 @@ STEP_BYTES = 1000
 
 @asynccontextmanager
 async def _unread(
-    balancer: RunningBalancer, *, stream: bool = True
+    balancer: RunningBalancer, *, stream: bool = True, choices: int = 1
 ) -> AsyncIterator[socket.socket]:
     """A client that asks and then reads nothing."""
     loop = asyncio.get_running_loop()
@@ -35,7 +35,7 @@ async def _unread(
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         await loop.sock_connect(sock, ("127.0.0.1", balancer.inference_port))
-        await loop.sock_sendall(sock, chat_bytes(stream=stream))
+        await loop.sock_sendall(sock, chat_bytes(stream=stream, n=choices))
         yield sock
 
 
@@ -65,6 +65,22 @@ async def test_a_client_that_reads_nothing_is_paused_then_dropped_while_others_s
         assert balancer.metric("paddler_slow_clients_dropped_total") == 1
         held = balancer.metric("paddler_stream_unsent_bytes_high_water")
         assert CAP_BYTES / 2 <= held <= CAP_BYTES
+
+
+async def test_a_slow_client_counts_once_however_many_choices_it_asked_for() -> None:
+    async with (
+        running_balancer(
+            small_buffers, max_unsent_bytes=CAP_BYTES, slow_client_timeout_s=0.5
+        ) as balancer,
+        FakeAgent(balancer.management_port, script=ENDLESS) as agent,
+        _unread(balancer, choices=3),
+    ):
+        await eventually(lambda: len(agent.calls) == 3, "its choices run")
+        calls = list(agent.calls.values())
+        await eventually(lambda: balancer.is_at_rest, "it is dropped and its slots free")
+        pauses = balancer.metric("paddler_stream_pauses_total")
+        assert [call.pauses for call in calls] == [pauses] * 3
+        assert balancer.metric("paddler_slow_clients_dropped_total") == 1
 
 
 async def test_a_slow_client_that_reads_again_gets_every_byte() -> None:

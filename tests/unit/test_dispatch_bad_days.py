@@ -366,7 +366,6 @@ async def test_a_slow_client_pauses_its_own_generation_and_goes_on_later() -> No
     slow.flow.resume()
     slow.flow.resume()
     assert agent.paused == []
-    assert balancer.sample("paddler_stream_pauses_total") == 1
 
 
 @in_virtual_time
@@ -381,7 +380,6 @@ async def test_a_client_that_never_reads_is_dropped_and_its_call_cancelled() -> 
     await settle()
     assert isinstance(slow.error, ClientDropped)
     assert agent.cancelled == [call]
-    assert balancer.sample("paddler_slow_clients_dropped_total") == 1
 
 
 @in_virtual_time

@@ -344,3 +344,15 @@ def test_a_slow_client_pauses_all_choices_and_those_that_come_later() -> None:
     flows.drop("too slow")
     assert early.heard == late.heard == ["pause", "resume", "too slow"]
     assert (flows.attempts, flows.queue_ms) == (2, 3.0)
+
+
+def test_choices_are_told_to_pause_and_to_go_on_only_when_that_changes() -> None:
+    flows, flow = Flows(), OneFlow(attempts=1, queue_ms=0.0)
+    flows.add(flow)
+    for _ in range(2):
+        flows.resume()
+    for _ in range(2):
+        flows.pause()
+    for _ in range(2):
+        flows.resume()
+    assert flow.heard == ["pause", "resume"]
