@@ -29,6 +29,9 @@ from balancer.settings import KIB, Settings
 DONE = b"data: [DONE]\n\n"
 COMMENT = b":\n\n"
 QUEUE_UPDATE_S = 2.0
+QUEUE_GRACE_S = 0.05
+"""Before a stream that is told of the queue opens: who is refused at once gets a real status, also
+where tasks of its own find that out."""
 FLUSH_AT_BYTES = 32 * KIB
 """Events of one tick are joined until they are this many bytes."""
 
@@ -60,7 +63,7 @@ class EventStream:
     """One stream of events. At most `max_unsent_bytes` and one step are held for its client:
     at half of that the generation pauses, past it, or after too long a pause, the client is
     dropped. `head` is asked for further headers when the status line goes out. With `queued`, that
-    is at once, and what it says goes out whenever that changes, until it says nothing."""
+    is almost at once, and what it says goes out whenever that changes, until it says nothing."""
 
     def __init__(
         self,
@@ -93,8 +96,8 @@ class EventStream:
         self._queued = queued
         self._told = b""
         self._queue_timer: asyncio.Handle | None = None
-        if queued is not None:  # when the request had its chance to start
-            self._queue_timer = self._loop.call_soon(self._tell_queue)
+        if queued is not None:
+            self._queue_timer = self._loop.call_later(QUEUE_GRACE_S, self._tell_queue)
 
     def attach(self, flow: Flow) -> None:
         """The generation that fills this stream; it is paused while the client does not read."""

@@ -149,6 +149,28 @@ async def test_a_stream_that_asks_for_it_is_told_where_it_stands_while_it_waits(
         assert {(await task).status for task in (first, second)} == {200}
 
 
+@pytest.mark.parametrize("choices", [1, 3])
+@pytest.mark.parametrize("headers", [{}, {"X-Paddler-Resumable": "1"}])
+async def test_a_stream_that_asks_where_it_stands_and_is_refused_at_once_has_a_real_status(
+    choices: int, headers: dict[str, str]
+) -> None:
+    async with (
+        running_balancer(queue_timeout_s=0.0) as balancer,
+        FakeAgent(balancer.management_port, slots=1, script=HELD) as agent,
+    ):
+        running = asyncio.ensure_future(balancer.chat())
+        call = await agent.call()
+        for model, status in (("unknown", 404), ("demo", 503)):
+            messages = [{"role": "user", "content": "hi"}]
+            body = {"messages": messages, "model": model, "n": choices, "stream": True}
+            refused = await balancer.post(
+                "/v1/chat/completions", body, {"X-Paddler-Queue-Updates": "1", **headers}
+            )
+            assert refused.status == status
+        await agent.finish(call)
+        assert (await running).status == 200
+
+
 async def test_health_and_readiness_follow_the_fleet() -> None:
     async with running_balancer() as balancer:
         assert (await balancer.get_json(f"{balancer.url}/health"))["status"] == "unhealthy"
