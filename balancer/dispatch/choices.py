@@ -138,12 +138,15 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
     """All choices as one: the prompt counts once, as the first choice found it in the cache, what
     was generated is summed, and times are those of the whole.
 
-    Durations of the agents are the longest of each kind, so that tokens a second are those of all
-    choices together.
+    Durations of the agents are the longest of each kind, but decoding lasts from the first start to
+    the last end, as choices may come one after the other: so tokens a second are those of all
+    together.
     """
     first = outcomes[0]
     usages = [outcome.usage for outcome in outcomes]
     timings = [outcome.timings for outcome in outcomes]
+    queue_ms = min(outcome.queue_ms for outcome in outcomes)
+    total_ms = max(outcome.total_ms for outcome in outcomes)
     first_tokens_ms = [outcome.ttft_ms for outcome in outcomes if outcome.ttft_ms > 0]
     return structs.replace(
         first,
@@ -157,14 +160,14 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
             template_ms=max(timing.template_ms for timing in timings),
             queue_ms=max(timing.queue_ms for timing in timings),
             prefill_ms=max(timing.prefill_ms for timing in timings),
-            decode_ms=max(timing.decode_ms for timing in timings),
+            decode_ms=max(total_ms - queue_ms, 0.0),
             encode_ms=max(timing.encode_ms for timing in timings),
             draft_steps=sum(timing.draft_steps for timing in timings),
             drafted_tokens=sum(timing.drafted_tokens for timing in timings),
             accepted_draft_tokens=sum(timing.accepted_draft_tokens for timing in timings),
         ),
         attempts=max(outcome.attempts for outcome in outcomes),
-        queue_ms=min(outcome.queue_ms for outcome in outcomes),
+        queue_ms=queue_ms,
         ttft_ms=min(first_tokens_ms, default=0.0),
-        total_ms=max(outcome.total_ms for outcome in outcomes),
+        total_ms=total_ms,
     )

@@ -123,6 +123,7 @@ async def test_the_whole_counts_the_prompt_once_and_every_completion() -> None:
     assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) == (7, 4, 2)
     assert (whole.queue_ms, whole.ttft_ms, whole.total_ms) == (0.0, 1000.0, 3000.0)
     assert (whole.agent, whole.attempts) == ("one", 1)
+    assert whole.timings.decode_ms == 3000.0  # four tokens in three seconds, not in the longest one
 
 
 @in_virtual_time

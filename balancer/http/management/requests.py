@@ -28,14 +28,15 @@ async def cancel_request(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 
 
 async def show_route(exchange: Exchange, wiring: Wiring) -> StreamResponse:
-    """Every agent that was chosen for it, and for its choices but the first; the last 1000
-    generations have one, embeddings have none."""
+    """Every agent that was chosen for it, and for its choices but the first. The last 1000
+    generations have one, fewer where they have more than 2000 choices; embeddings have none."""
     request_id = exchange.places["id"]
     routes = wiring.dispatcher.routes(request_id)
     if not routes:
         raise ResourceNotFound(
             f"no generation {request_id[:200]!r} is remembered; the id is in the answer's "
-            "X-Paddler-Request-Id, the last 1000 generations have a route, embeddings have none"
+            "X-Paddler-Request-Id, the last 1000 generations have a route (fewer where they have "
+            "more than 2000 choices), embeddings have none"
         )
     first, *others = msgspec.to_builtins(routes)
     return value_answer(exchange, {"object": "route", **first, "other_choices": others})
