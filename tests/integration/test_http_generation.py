@@ -357,6 +357,7 @@ async def test_a_stream_whose_client_left_is_taken_up_where_it_stood_each_event_
     url = f"{balancer.url}/v1/streams/{request_id}"
     async with balancer.session.get(url, headers={"Last-Event-ID": seen[-1]}) as answer:
         assert answer.status == 200
+        assert answer.headers.getall("X-Paddler-Request-Id") == [request_id]
         await agent.tokens(call, "world")
         await agent.finish(call)
         rest = await answer.read()

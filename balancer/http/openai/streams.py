@@ -24,7 +24,10 @@ async def take_up_stream(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     start = 0 if last is None else replay.number_after(last)
     if start is None:
         raise refuse_value("Last-Event-ID", last, f"the id of an event of {request_id}")
-    stream = EventStream(
-        exchange, settings=wiring.settings, metrics=wiring.metrics, head=replay.headers
-    )
+
+    def head() -> dict[str, str]:
+        """With the id by which it can be taken up once more, not that of this exchange."""
+        return {**replay.headers(), "X-Paddler-Request-Id": replay.request_id}
+
+    stream = EventStream(exchange, settings=wiring.settings, metrics=wiring.metrics, head=head)
     return await read_replay(exchange, replay, stream, start=start)
