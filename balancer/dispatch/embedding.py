@@ -177,7 +177,7 @@ class EmbeddingDispatcher:
         if answer.pooling == "none":
             batch.fail(without_pooling())
             return
-        if not batch.take(part, answer):
+        if not batch.take(part, answer, now_s=self._now()):
             self._on_failure(part, _UNUSABLE)
             return
         if not part.agent.health.is_well or part.agent.health.has_failed:
@@ -251,6 +251,7 @@ class EmbeddingDispatcher:
             return
         if is_charged:
             self._retries.note_retry(now)
+        batch.waits_again(now)
         self._metrics.embedding_parts_moved.inc()
         log.info(
             "embeddings are done elsewhere",
@@ -286,6 +287,10 @@ class EmbeddingDispatcher:
         head = self._room.first((batch.queue,))
         if (head is None or batch.rank < head.rank) and self._start(batch):
             return
+        self._wait(batch)
+
+    def _wait(self, batch: Batch) -> None:
+        """Where its turn puts it, for as long as is left of its time."""
         if batch.started_s is None or self._settings.queue_timeout_s == 0:
             error = self._admission.reason_not_to_wait(
                 batch.queue, batch.tenant, batch.body_bytes, left_s=batch.left_s(self._now())
@@ -304,8 +309,7 @@ class EmbeddingDispatcher:
         """A part is over: ask for what is pending."""
         if batch.done.done() or not batch.pending or self._start(batch) or batch.parts:
             return
-        batch.waits_again(self._now())
-        self._start_or_wait(batch)
+        self._wait(batch)
 
     def _start(self, batch: Batch) -> bool:
         """Send parts to all that have room; whether the batch need not wait: one was sent, or it is

@@ -141,7 +141,8 @@ class Batch:
         """Of the agents that it is on; vectors of different models do not go together."""
         self.started_s: float | None = None
         self.rank = (1, ordinal)
-        """Its place among those who wait; what has begun comes first, as it holds what is done."""
+        """Its place among those who wait. What is done in part and lost an agent comes first, until
+        it is given vectors again."""
         self._vectors: list[bytes | None] = [None] * len(request.inputs)
         self._prompt_tokens = 0
         self._agents: dict[str, None] = {}
@@ -182,15 +183,16 @@ class Batch:
         self.pending = [index for index in self.pending if index not in taken]
 
     def waits_again(self, now_s: float) -> None:
-        """It had begun, and nobody works on it now."""
+        """It lost an agent: it may wait anew, and goes first if something of it is done."""
         self.waits_since_s = now_s
-        self.rank = (0, self.rank[1])
+        if self._agents:
+            self.rank = (0, self.rank[1])
 
     def put_back(self, part: Part) -> None:
         """The agent does not do them after all."""
         self.pending = sorted([*self.pending, *part.indexes])
 
-    def take(self, part: Part, answer: Embeddings) -> bool:
+    def take(self, part: Part, answer: Embeddings, *, now_s: float) -> bool:
         """An agent's vectors; False: they are not one an input, or of another length."""
         size_bytes = FLOAT_BYTES * answer.dimensions
         wanted = self._dimensions_bytes()
@@ -200,6 +202,8 @@ class Batch:
             self._vectors[index] = answer.vectors[place * size_bytes : (place + 1) * size_bytes]
         self._prompt_tokens += sum(answer.tokens)
         self._agents[part.agent.name] = None
+        self.waits_since_s = now_s
+        self.rank = (1, self.rank[1])  # it has a part just now, so it does not wait
         return True
 
     def begin_again(self) -> None:

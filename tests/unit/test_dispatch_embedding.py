@@ -515,3 +515,48 @@ async def test_smaller_parts_than_a_micro_batch_are_not_made() -> None:
     agents = [fleet.agent(str(index)) for index in range(4)]
     await fleet.ask(texts(4, SMALLEST_PART // 2))
     assert sorted(len(agent.questions) for agent in agents) == [0, 0, 1, 1]
+
+
+@in_virtual_time
+async def test_an_agent_that_refuses_again_and_again_does_not_hold_a_request_for_ever() -> None:
+    fleet = Fleet(queue_timeout_s=20.0)
+    agent = fleet.agent()
+    task = await fleet.ask()
+    for _ in range(30):
+        for call in tuple(agent.unanswered_questions):
+            agent.refuse_question(call, RefusalCode.NO_FREE_SLOT)
+        agent.heartbeat()
+        await asyncio.sleep(1.0)
+    assert isinstance(error_of(task), QueueTimeout)
+
+
+@in_virtual_time
+async def test_a_refusal_is_no_way_to_the_front_of_the_queue() -> None:
+    fleet = Fleet()
+    agent = fleet.agent(queries=1)
+    await fleet.ask(("greedy",), tenant="greedy")
+    await asyncio.sleep(5.0)
+    agent.embed(agent.unanswered_questions[0])
+    await settle()
+    await fleet.ask(("refused",), tenant="greedy")
+    await fleet.ask(("other",), tenant="other")
+    await asyncio.sleep(1.0)
+    agent.refuse_question(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
+    agent.heartbeat()
+    await answer_all(agent)
+    assert [inputs[0] for inputs in asked(agent)] == ["greedy", "refused", "other", "refused"]
+
+
+@in_virtual_time
+async def test_a_batch_that_is_given_vectors_may_wait_anew_for_the_rest() -> None:
+    fleet = Fleet(queue_timeout_s=20.0)
+    agent = fleet.agent(queries=1)
+    inputs = texts(2, LARGEST_PART)
+    task = await fleet.ask(inputs)
+    await asyncio.sleep(19.0)
+    agent.embed(agent.unanswered_questions[0])
+    agent.refuse_question(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
+    await asyncio.sleep(19.0)
+    agent.heartbeat()
+    await answer_all(agent)
+    assert is_whole(task, inputs)
