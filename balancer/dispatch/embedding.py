@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import structlog
 
@@ -42,6 +42,8 @@ SMALLEST_PART = 2 * 1024
 LARGEST_PART = 32 * 1024
 """Of a part that is lost so much is done again; an agent is given the next one when it answers."""
 MOST_PASSED_OVER = 16
+"""Kinds of waiting batches that are tried in vain when an agent has room. Others that avoid the
+agent are then left out; who avoids nobody never is."""
 _UNUSABLE = ErrorObject(code=int(RpcCode.INTERNAL_ERROR), message="its vectors do not fit together")
 
 
@@ -284,10 +286,14 @@ class EmbeddingDispatcher:
 
     def _start_or_wait(self, batch: Batch) -> None:
         """Send what can be sent now; a batch of which nothing is on its way waits."""
-        head = self._room.first((batch.queue,))
-        if (head is None or batch.rank < head.rank) and self._start(batch):
-            return
-        self._wait(batch)
+        if self._is_behind(batch) or not self._start(batch):
+            self._wait(batch)
+
+    def _is_behind(self, batch: Batch) -> bool:
+        """Whether others wait for the same agents. Those that avoid an agent, or need one of a
+        certain kind, hold nobody up."""
+        waiting = self._room.in_order((batch.queue,))
+        return any(not (one.avoided or one.kind) for one in waiting)
 
     def _wait(self, batch: Batch) -> None:
         """Where its turn puts it, for as long as is left of its time."""
@@ -381,14 +387,17 @@ class EmbeddingDispatcher:
         """Something about the agent changed: start those who wait for it, in their order."""
         if not len(self._room):
             return
-        passed_over = 0
+        in_vain: set[Hashable] = set()
         for batch in self._room.in_order((*agent.names, ANY_MODEL)):
-            if not agent.queries_free or passed_over > MOST_PASSED_OVER:
+            if not agent.queries_free:
                 return
+            kind = batch.queue, batch.kind, frozenset(batch.avoided)
+            if kind in in_vain or (agent in batch.avoided and len(in_vain) >= MOST_PASSED_OVER):
+                continue  # room only gets less here: what was in vain for one is for all its kind
             if batch.done.done() or self._start(batch):
                 self._stop_waiting(batch)
             else:
-                passed_over += 1
+                in_vain.add(kind)
 
     def _expire(self, batch: Batch) -> None:
         self._stop_waiting(batch)

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from balancer.dispatch.embedding import LARGEST_PART, SMALLEST_PART, EmbeddingDispatcher
+from balancer.dispatch.embedding import (
+    LARGEST_PART,
+    MOST_PASSED_OVER,
+    SMALLEST_PART,
+    EmbeddingDispatcher,
+)
 from balancer.dispatch.embedding_batch import Embedded
 from balancer.errors import (
     BalancerError,
@@ -560,3 +565,41 @@ async def test_a_batch_that_is_given_vectors_may_wait_anew_for_the_rest() -> Non
     agent.heartbeat()
     await answer_all(agent)
     assert is_whole(task, inputs)
+
+
+async def avoiding(fleet: Fleet, agent: MemoryAgent, count: int) -> None:
+    """Have so many requests fail on the agent, which stays well, and wait for another."""
+    for number in range(count):
+        for _ in range(2):
+            await fleet.ask(("good",))
+            agent.embed(agent.unanswered_questions[0])
+            await settle()
+        await fleet.ask((f"bad {number}",))
+        agent.refuse_question(agent.unanswered_questions[0], RefusalCode.ENGINE_FAILED)
+        await settle()
+    assert fleet.dispatcher.waiting == count
+
+
+@in_virtual_time
+async def test_any_number_that_avoid_an_agent_leave_it_to_the_others() -> None:
+    fleet = Fleet()
+    fleet.agent("full", queries=1)
+    await fleet.ask(("long",))
+    agent = fleet.agent("two")
+    await avoiding(fleet, agent, MOST_PASSED_OVER + 2)
+    task = await fleet.ask(("x",))
+    agent.refuse_question(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
+    agent.heartbeat()
+    await answer_all(agent)
+    assert is_whole(task, ("x",))
+
+
+@in_virtual_time
+async def test_who_comes_does_not_wait_behind_those_that_avoid_the_free_agent() -> None:
+    fleet = Fleet()
+    fleet.agent("full", queries=1)
+    await fleet.ask(("long",))
+    agent = fleet.agent("two")
+    await avoiding(fleet, agent, 1)
+    await fleet.ask(("x",))
+    assert asked(agent)[-1] == ("x",)
