@@ -188,7 +188,7 @@ class EmbeddingDispatcher:
         batch.finish_if_whole(
             batch.request.model or (model.name if model else ""), now_s=self._now()
         )
-        self._go_on(batch)
+        self._go_on(batch, freed=part.agent)
 
     def on_refused(self, part: Part, error: ErrorObject) -> None:
         """The agent has no room, or cannot do it."""
@@ -311,13 +311,26 @@ class EmbeddingDispatcher:
         self._room.enter(batch)
         batch.expiry = asyncio.get_running_loop().call_later(left_s, self._expire, batch)
 
-    def _go_on(self, batch: Batch) -> None:
-        """A part is over: ask for what is pending."""
-        if batch.done.done() or not batch.pending or self._start(batch) or batch.parts:
+    def _go_on(self, batch: Batch, *, freed: Agent | None = None) -> None:
+        """A part is over: ask for what is pending, but not the agent that it freed if the turn
+        there is another tenant's."""
+        if batch.done.done() or not batch.pending:
             return
-        self._wait(batch)
+        left_out = freed if freed is not None and self._is_turn_of_another(batch, freed) else None
+        if not self._start(batch, left_out=left_out) and not batch.parts:
+            self._wait(batch)
 
-    def _start(self, batch: Batch) -> bool:
+    def _is_turn_of_another(self, batch: Batch, agent: Agent) -> bool:
+        """Whether somebody who was served less waits for this agent."""
+        for waiting in self._room.in_order((*agent.names, ANY_MODEL)):
+            if agent not in waiting.avoided and waiting.kind in ("", _kind_of(agent)):
+                return self._turn(waiting) < self._turn(batch)
+        return False
+
+    def _turn(self, batch: Batch) -> tuple[int, float]:
+        return batch.rank[0], self._shares.service_ms(batch.tenant)
+
+    def _start(self, batch: Batch, *, left_out: Agent | None = None) -> bool:
         """Send parts to all that have room; whether the batch need not wait: one was sent, or it is
         over."""
         agents = self._able(batch)
@@ -330,7 +343,10 @@ class EmbeddingDispatcher:
             return True
         usable = [agent for agent in agents if agent not in batch.avoided] or agents
         # those that work on it have a share in what is left: it is theirs when they are done
-        free = [agent.queries_free + (agent in batch.parts) for agent in usable]
+        free = [
+            0 if agent is left_out else agent.queries_free + (agent in batch.parts)
+            for agent in usable
+        ]
         cut = split(batch.costs(), free, smallest=SMALLEST_PART, largest=LARGEST_PART)
         shares = [
             (usable[part.agent], tuple(batch.pending[part.start : part.stop]))

@@ -603,3 +603,19 @@ async def test_who_comes_does_not_wait_behind_those_that_avoid_the_free_agent() 
     await avoiding(fleet, agent, 1)
     await fleet.ask(("x",))
     assert asked(agent)[-1] == ("x",)
+
+
+@in_virtual_time
+async def test_a_long_batch_gives_way_to_tenants_that_were_served_less() -> None:
+    fleet = Fleet()
+    agent = fleet.agent(queries=1)
+    inputs = texts(6, LARGEST_PART)
+    long = await fleet.ask(inputs, tenant="long")
+    short = await fleet.ask(("x",), tenant="short")
+    for _ in range(2):
+        await asyncio.sleep(40.0)
+        agent.embed(agent.unanswered_questions[0])
+        await settle()
+    assert is_whole(short, ("x",))
+    await answer_all(agent)
+    assert is_whole(long, inputs)
