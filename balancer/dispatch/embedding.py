@@ -170,7 +170,7 @@ class EmbeddingDispatcher:
 
     def on_answer(self, part: Part, answer: Embeddings) -> None:
         """The vectors, or why an input has none."""
-        batch = self._ended(part)
+        batch = self._ended(part, is_answered=True)
         if batch.done.done():
             return
         if answer.errors:
@@ -236,6 +236,8 @@ class EmbeddingDispatcher:
             batch.avoided.add(agent)
         if breakage != "link_lost":
             self._roster.note_failure(agent, engine_died=breakage == "engine_died")
+        elif not agent.is_draining:
+            self._roster.note_lost(agent)
         if breakage == "engine_died":
             agent.note_query_refusal()  # until it says that it is back
         is_charged = failover.is_charged(breakage)
@@ -264,7 +266,7 @@ class EmbeddingDispatcher:
         )
         self._go_on(batch)
 
-    def _ended(self, part: Part) -> Batch:
+    def _ended(self, part: Part, *, is_answered: bool = False) -> Batch:
         """The agent has nothing more to do with the part."""
         batch = part.batch
         batch.parts.pop(part.agent, None)
@@ -272,7 +274,8 @@ class EmbeddingDispatcher:
             part.timer.cancel()
         seconds = self._now() - part.started_s
         self._shares.charge(batch.tenant, 1000 * seconds - part.charged_ms)
-        self._admission.on_released(part, batch.queue, held_s=seconds, prompt_s=seconds, tokens=0)
+        held_s = seconds if is_answered else 0.0  # else it tells nothing of how long parts take
+        self._admission.on_released(part, batch.queue, held_s=held_s, prompt_s=held_s, tokens=0)
         return batch
 
     # --- who does what ---

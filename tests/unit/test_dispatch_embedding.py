@@ -619,3 +619,49 @@ async def test_a_long_batch_gives_way_to_tenants_that_were_served_less() -> None
     assert is_whole(short, ("x",))
     await answer_all(agent)
     assert is_whole(long, inputs)
+
+
+@in_virtual_time
+async def test_an_agent_that_dies_of_every_request_is_left_out_for_a_while() -> None:
+    fleet = Fleet()
+    task = await fleet.ask()
+    for _ in range(3):
+        agent = fleet.agent()
+        assert len(agent.questions) == 1
+        agent.die()
+        await settle()
+    agent = fleet.agent()
+    await settle()
+    assert (agent.questions, fleet.dispatcher.waiting) == ({}, 1)
+    await asyncio.sleep(6.0)
+    fleet.roster.take_back_ejected()
+    await answer_all(agent)
+    assert is_whole(task, ("hi",))
+
+
+@in_virtual_time
+async def test_refusals_tell_nothing_of_how_long_requests_take() -> None:
+    fleet = Fleet()
+    agent = fleet.agent(queries=1)
+    await fleet.ask()
+    await asyncio.sleep(8.0)
+    agent.embed(agent.unanswered_questions[0])
+    usual = await retry_after_s(fleet, agent)
+    for _ in range(20):
+        task = await fleet.ask()
+        await asyncio.sleep(0.01)
+        agent.refuse_question(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
+        task.cancel()
+        await settle()
+        agent.heartbeat()
+    assert usual == await retry_after_s(fleet, agent) == 8
+
+
+async def retry_after_s(fleet: Fleet, agent: MemoryAgent) -> int | None:
+    """What is told to who finds the agent's only place just taken."""
+    running, late = await fleet.ask(), await fleet.ask(timeout_s=0.001)
+    await asyncio.sleep(0.01)
+    running.cancel()
+    await settle()
+    agent.refuse_question(agent.unanswered_questions[0], RefusalCode.CANCELLED)
+    return error_of(late).retry_after_s
