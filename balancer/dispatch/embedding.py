@@ -17,6 +17,7 @@ from balancer.dispatch.admission import ANY_MODEL, Admission
 from balancer.dispatch.consequences import agent_lost, error_for, is_engines_death
 from balancer.dispatch.embedding_batch import Batch, Embedded, Part
 from balancer.dispatch.embedding_fleet import QueryCrew, QueryFleet
+from balancer.dispatch.embedding_patience import Patience
 from balancer.dispatch.embedding_refusals import beyond_the_model, timed_out, without_pooling
 from balancer.dispatch.listing import RequestSnapshot
 from balancer.dispatch.waiting_room import WaitingRoom
@@ -73,6 +74,7 @@ class EmbeddingDispatcher:
         self._admission = Admission(
             roster=QueryFleet(roster), settings=settings, queues=self._room, now=now
         )
+        self._patience = Patience(timeout_s=settings.query_timeout_s, on_stalled=self._on_stalled)
         self._batches: dict[Batch, None] = {}
         self._arrivals = 0
         self._parts = 0
@@ -170,6 +172,7 @@ class EmbeddingDispatcher:
 
     def on_answer(self, part: Part, answer: Embeddings) -> None:
         """The vectors, or why an input has none."""
+        self._patience.note_answer(part.agent)
         batch = self._ended(part, is_answered=True)
         if batch.done.done():
             return
@@ -209,15 +212,15 @@ class EmbeddingDispatcher:
         if not batch.done.done():
             self._broken(part, "link_lost", agent_lost(part.agent.name, completion_tokens=0))
 
-    def _on_stalled(self, part: Part) -> None:
-        """The agent said nothing for too long."""
+    def _on_stalled(self, part: Part, *, is_at_work: bool) -> None:
+        """The agent said nothing of it for too long."""
         part.agent.link.queries.cancel(part.call_id)
         batch = self._ended(part)
         if not batch.done.done():
             error = self._admission.stalled(
                 part.agent.name, waited_s=self._settings.query_timeout_s
             )
-            self._broken(part, "stalled", error)
+            self._broken(part, "stalled", error, is_to_blame=not is_at_work)
 
     def _on_failure(self, part: Part, error: ErrorObject) -> None:
         retry_after_s = self._admission.retry_after_s(part.batch.queue)
@@ -227,19 +230,17 @@ class EmbeddingDispatcher:
             return
         self._broken(part, "engine_died" if is_engines_death(error) else "failed", shown)
 
-    def _broken(self, part: Part, breakage: Breakage, error: BalancerError) -> None:
+    def _broken(
+        self, part: Part, breakage: Breakage, error: BalancerError, *, is_to_blame: bool = True
+    ) -> None:
         """Have the part done elsewhere, unless the request has had its share of that."""
         batch, agent, now = part.batch, part.agent, self._now()
         batch.put_back(part)
         batch.trail.note(breakage, had_output=False)
         if breakage in ("failed", "stalled"):
             batch.avoided.add(agent)
-        if breakage != "link_lost":
-            self._roster.note_failure(agent, engine_died=breakage == "engine_died")
-        elif not agent.is_draining:
-            self._roster.note_lost(agent)
-        if breakage == "engine_died":
-            agent.note_query_refusal()  # until it says that it is back
+        if is_to_blame:
+            self._blame(agent, breakage)
         is_charged = failover.is_charged(breakage)
         verdict = failover.verdict(
             breakage,
@@ -265,6 +266,14 @@ class EmbeddingDispatcher:
             inputs=len(part.indexes),
         )
         self._go_on(batch)
+
+    def _blame(self, agent: Agent, breakage: Breakage) -> None:
+        if breakage != "link_lost":
+            self._roster.note_failure(agent, engine_died=breakage == "engine_died")
+        elif not agent.is_draining:
+            self._roster.note_lost(agent)
+        if breakage == "engine_died":
+            agent.note_query_refusal()  # until it says that it is back
 
     def _ended(self, part: Part, *, is_answered: bool = False) -> Batch:
         """The agent has nothing more to do with the part."""
@@ -365,7 +374,15 @@ class EmbeddingDispatcher:
     def _send(self, batch: Batch, agent: Agent, indexes: tuple[int, ...]) -> None:
         now = self._now()
         self._parts += 1
-        part = Part(batch, agent, indexes, self, rank=(0, self._parts), started_s=now)
+        part = Part(
+            batch,
+            agent,
+            indexes,
+            self,
+            rank=(0, self._parts),
+            started_s=now,
+            dimensions=batch.request.dimensions or _dimensions_of(agent),
+        )
         try:
             part.call_id = agent.link.queries.embed(batch.question(indexes), part)
         except FrameTooLarge as error:
@@ -380,8 +397,7 @@ class EmbeddingDispatcher:
         usual_s = self._admission.on_claimed(part, QueryCrew(agent), batch.queue)
         part.charged_ms = 1000 * usual_s
         self._shares.starts(batch.tenant, part.charged_ms)
-        loop = asyncio.get_running_loop()
-        part.timer = loop.call_later(self._settings.query_timeout_s, self._on_stalled, part)
+        self._patience.watch(part)
 
     def _candidates(self, batch: Batch) -> Sequence[Agent]:
         """Those that serve the model, full or not."""
@@ -389,9 +405,14 @@ class EmbeddingDispatcher:
         return () if model is None else self._roster.candidates(model)
 
     def _able(self, batch: Batch) -> list[Agent]:
-        """Those of them whose vectors go together: with what is done, or with the freest one's."""
+        """Those of them whose vectors go together: with what is done, or with the freest one's of
+        those that did not fail it."""
         agents = self._candidates(batch)
-        freest = max(agents, key=lambda agent: agent.queries_free, default=None)
+        freest = max(
+            agents,
+            key=lambda agent: (agent not in batch.avoided, agent.queries_free),
+            default=None,
+        )
         kind = batch.kind or (_kind_of(freest) if freest is not None else "")
         return [agent for agent in agents if _kind_of(agent) == kind]
 
@@ -443,4 +464,9 @@ class EmbeddingDispatcher:
 
 def _kind_of(agent: Agent) -> str:
     """Equal where vectors go together."""
-    return agent.resume_key or agent.name
+    return f"{agent.resume_key or agent.name}/{_dimensions_of(agent)}"
+
+
+def _dimensions_of(agent: Agent) -> int:
+    """Of its vectors, as it says; 0: it makes none."""
+    return 0 if agent.model is None else agent.model.embedding_dimensions

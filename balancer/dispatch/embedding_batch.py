@@ -60,6 +60,8 @@ class Part:
     rank: tuple[int, int]
     """Its second number tells parts apart."""
     started_s: float
+    dimensions: int
+    """Of each vector, as was asked for or as the agent says of its model."""
     charged_ms: float = 0.0
     """What its tenant was charged for it."""
     call_id: int = 0
@@ -189,15 +191,16 @@ class Batch:
             self.rank = (0, self.rank[1])
 
     def put_back(self, part: Part) -> None:
-        """The agent does not do them after all."""
+        """The agent does not do them after all. Nothing done, any agent will do again."""
         self.pending = sorted([*self.pending, *part.indexes])
+        if not self.parts and not self._agents:
+            self.kind = ""
 
     def take(self, part: Part, answer: Embeddings, *, now_s: float) -> bool:
         """An agent's vectors; False: they are not one an input, or of another length."""
-        size_bytes = FLOAT_BYTES * answer.dimensions
-        wanted = self._dimensions_bytes()
-        if set(answer.rows) != {1} or wanted not in (None, size_bytes) or not size_bytes:
+        if set(answer.rows) != {1} or answer.dimensions != part.dimensions:
             return False
+        size_bytes = FLOAT_BYTES * answer.dimensions
         for place, index in enumerate(part.indexes):
             self._vectors[index] = answer.vectors[place * size_bytes : (place + 1) * size_bytes]
         self._prompt_tokens += sum(answer.tokens)
@@ -253,12 +256,6 @@ class Batch:
             position=position,
             estimated_start_s=estimated_start_s,
         )
-
-    def _dimensions_bytes(self) -> int | None:
-        """Of a vector, as it was asked for or as others are; None: not known yet."""
-        if self.request.dimensions is not None:
-            return FLOAT_BYTES * self.request.dimensions
-        return next((len(vector) for vector in self._vectors if vector is not None), None)
 
 
 def _cost(given: EmbeddingInput) -> int:

@@ -665,3 +665,69 @@ async def retry_after_s(fleet: Fleet, agent: MemoryAgent) -> int | None:
     await settle()
     agent.refuse_question(agent.unanswered_questions[0], RefusalCode.CANCELLED)
     return error_of(late).retry_after_s
+
+
+@pytest.mark.parametrize("sign", ["steps", "answers"])
+@in_virtual_time
+async def test_an_agent_at_work_is_given_more_time_and_never_blamed(sign: str) -> None:
+    fleet = Fleet(query_timeout_s=10.0, heartbeat_interval_s=300.0)
+    slow = fleet.agent("slow", queries=8)
+    tasks = [await fleet.ask((f"slow {number}",)) for number in range(4)]
+    late = tuple(slow.unanswered_questions)
+    other = fleet.agent("other")
+    for second in range(1, 49):
+        if sign == "steps":
+            slow.heartbeat(slow.status(engine_steps=second))
+        else:
+            quick = await fleet.ask(("quick",))
+            await answer_quick(slow, other)
+            assert quick.done()
+        await asyncio.sleep(1.0)
+    assert not slow.cancelled
+    await asyncio.sleep(2.0)
+    assert sorted(slow.cancelled) == sorted(late)
+    agent = fleet.roster.agent("slow")
+    assert agent is not None
+    assert not agent.is_ejected
+    assert not agent.health.has_failed
+    await answer_all(other)
+    assert all(task.result().agents == ("other",) for task in tasks)
+
+
+async def answer_quick(*agents: MemoryAgent) -> None:
+    """Answer what is quick, and leave the rest."""
+    for agent in agents:
+        for call in tuple(agent.unanswered_questions):
+            if agent.questions[call].inputs == ("quick",):
+                agent.embed(call)
+    await settle()
+
+
+@in_virtual_time
+async def test_vectors_of_a_wrong_size_are_blamed_on_who_made_them() -> None:
+    fleet = Fleet()
+    wrong, right = fleet.agent("wrong"), fleet.agent("right")
+    inputs = texts(32)
+    task = await fleet.ask(inputs)
+    (call,) = wrong.unanswered_questions
+    count = len(wrong.questions[call].inputs)
+    wrong.embed(call, dimensions=SIZE + 1, vectors=bytes(4 * (SIZE + 1) * count))
+    await answer_all(right)
+    assert is_whole(task, inputs)
+    assert task.result().agents == ("right",)
+
+
+@in_virtual_time
+async def test_a_batch_of_which_nothing_is_done_may_go_to_another_kind_of_agent() -> None:
+    fleet = Fleet()
+    one = fleet.agent("one", queries=8)
+    two = fleet.agent("two", resume_key="other")
+    task = await fleet.ask()
+    one.refuse_question(one.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
+    await answer_all(two)
+    assert task.result().agents == ("two",)
+    one.heartbeat()
+    task = await fleet.ask()
+    one.refuse_question(one.unanswered_questions[0], RefusalCode.ENGINE_FAILED)
+    await answer_all(two)
+    assert task.result().agents == ("two",)
