@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,13 +21,17 @@ from agent.engine.engine import Engine
 from agent.engine.frames import EngineOptions
 from agent.settings import BalancerAddress
 from balancer.fleet.agent import Agent
+from balancer.http.connection import ClientConnection
 from tests.support.fake_agent import FakeAgent
+from tests.support.memory_agent import MemoryAgent
 from tests.support.running_agent import running_agent
 from tests.support.running_balancer import (
     Answer,
     RunningBalancer,
+    chat_bytes,
     eventually,
     running_balancer,
+    small_buffers,
 )
 from tests.support.tiny_embedding_gguf import WIDTH, write_tiny_bert
 
@@ -209,3 +215,73 @@ async def test_a_client_that_leaves_ends_its_batch(model: Path) -> None:
             lambda: not (wiring.embedding.in_flight or len(target.agent("one").link.queries)),
             "nothing is left",
         )
+
+
+async def test_a_client_that_reads_slowly_is_sent_a_large_answer_piece_by_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unsent: list[int] = []
+
+    def note(connection: ClientConnection) -> None:
+        unsent.append(connection.unsent_bytes())
+        pause(connection)
+
+    pause = ClientConnection.pause_writing
+    monkeypatch.setattr(ClientConnection, "pause_writing", note)
+    texts = [f"{index}" for index in range(64)]
+    async with running_balancer(
+        small_buffers, max_unsent_bytes=64 * 1024, heartbeat_interval_s=60.0
+    ) as balancer:
+        roster = balancer.app.wiring.roster
+        agent = MemoryAgent(roster, slots=0, queries=1, dimensions=2048).register()
+        async with slow_client(balancer) as (reader, writer):
+            writer.write(chat_bytes("/v1/embeddings", input=texts, encoding_format="float"))
+            await eventually(lambda: agent.unanswered_questions, "the agent is asked")
+            agent.embed(agent.unanswered_questions[0])
+            await eventually(lambda: unsent, "the client does not read")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"chunked" in head
+            chunks = b""
+            while not chunks.endswith(b"\r\n0\r\n\r\n"):
+                chunks += await reader.read(65536)
+    body = b"".join(chunks.split(b"\r\n")[1::2])
+    assert [len(row["embedding"]) for row in json.loads(body)["data"]] == [2048] * len(texts)
+    assert len(unsent) > 1
+    assert max(unsent) < len(body) / 4
+
+
+async def test_a_client_that_reads_nothing_of_a_large_answer_is_dropped() -> None:
+    async with running_balancer(
+        small_buffers,
+        max_unsent_bytes=64 * 1024,
+        heartbeat_interval_s=60.0,
+        slow_client_timeout_s=0.3,
+    ) as balancer:
+        roster = balancer.app.wiring.roster
+        agent = MemoryAgent(roster, slots=0, queries=1, dimensions=2048).register()
+        async with slow_client(balancer) as (_, writer):
+            writer.write(chat_bytes("/v1/embeddings", input=["a"] * 64))
+            await eventually(lambda: agent.unanswered_questions, "the agent is asked")
+            agent.embed(agent.unanswered_questions[0])
+            await eventually(
+                lambda: balancer.metric("paddler_slow_clients_dropped_total") == 1, "it is dropped"
+            )
+            await eventually(lambda: balancer.metric("paddler_requests_total"), "it is summed up")
+
+
+@asynccontextmanager
+async def slow_client(
+    balancer: RunningBalancer,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection of which the client's side holds little that was not read."""
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        address = ("127.0.0.1", balancer.inference_port)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+        reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+            await writer.wait_closed()

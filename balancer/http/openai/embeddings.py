@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from itertools import chain, islice
 
 import msgspec
 from aiohttp.web import StreamResponse
 
 from balancer.dispatch.embedding_batch import Embedded
-from balancer.http.answers import json_answer
+from balancer.errors import ClientDropped
+from balancer.http.answers import SECURITY_HEADERS, json_answer
 from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.openai.embedding_answer import embedding_pieces
@@ -41,11 +44,28 @@ async def embeddings(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         inputs=len(request.inputs),
         prompt_tokens=embedded.prompt_tokens,
     )
-    pieces = []
-    for piece in embedding_pieces(embedded, as_base64=body.encoding_format == "base64"):
-        pieces.append(piece)
-        await asyncio.sleep(0)  # streams go on meanwhile
-    return json_answer(exchange, b"".join(pieces), headers=_headers(embedded))
+    pieces = embedding_pieces(embedded, as_base64=body.encoding_format == "base64")
+    first = list(islice(pieces, 2))
+    if len(first) == 1:
+        return json_answer(exchange, first[0], headers=_headers(embedded))
+    return await _in_pieces(exchange, chain(first, pieces), headers=_headers(embedded))
+
+
+async def _in_pieces(
+    exchange: Exchange, pieces: Iterable[bytes], *, headers: dict[str, str]
+) -> StreamResponse:
+    """Make each piece when the client has read those before it but for what may be unsent: so its
+    time to read begins anew with each. Raises `ClientDropped`."""
+    answer = StreamResponse(headers={**SECURITY_HEADERS, **exchange.headers(), **headers})
+    answer.content_type = "application/json"
+    try:
+        await answer.prepare(exchange.request)
+        for piece in pieces:
+            await answer.write(piece)
+            await asyncio.sleep(0)  # streams go on meanwhile
+    except ConnectionError as error:
+        raise ClientDropped("the client left before it had read the whole answer") from error
+    return answer
 
 
 def _headers(embedded: Embedded) -> dict[str, str]:
