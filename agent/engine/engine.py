@@ -121,7 +121,7 @@ class Engine:
     def send(self, command: CallCommand) -> None:
         """Hand over a command; dropped while no engine is ready."""
         if self._life and self._life.facts:
-            if isinstance(command, Submit):
+            if isinstance(command, Submit | ContinueCall):
                 self._life.watchdog.asked(self._life.clock())
             self._life.link.send(command)
 
@@ -280,7 +280,8 @@ class _Life:
         match event:
             case Step():
                 self._step = event.number
-                self.watchdog.heard(self.clock(), has_work=event.has_work)
+                is_due = event.has_work or event.tokenizing
+                self.watchdog.heard(self.clock(), has_work=is_due)
                 self._listener.on_step(event)
             case LoadProgress():
                 self._reads_weights = True

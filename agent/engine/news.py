@@ -37,6 +37,7 @@ class News:
         kv_cells_used: int,
         cache: tuple[CacheNews, ...],
         waiting: tuple[int, ...],
+        tokenizing: bool,
     ) -> Step:
         """Everything in one frame, with how things stand."""
         return Step(
@@ -53,4 +54,5 @@ class News:
             failed=tuple(self.failed),
             cache=cache,
             waiting=waiting,
+            tokenizing=tokenizing,
         )

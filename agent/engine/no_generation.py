@@ -15,6 +15,7 @@ class NoGeneration:
 
     def __init__(self) -> None:
         self._refused: list[Refused] = []
+        self._is_asked = False
 
     def submit(self, submit: Submit) -> None:
         """Refuse a call; the next Step says so."""
@@ -27,8 +28,9 @@ class NoGeneration:
     def pause(self, command: PauseCall) -> None:
         """No call is ever held."""
 
-    def go_on(self, command: ContinueCall) -> None:
-        """No call is ever held."""
+    def go_on(self, command: ContinueCall) -> None:  # noqa: ARG002 (the interface of Serving)
+        """No call is ever held; the next Step shows that the engine does not hang."""
+        self._is_asked = True
 
     def moved(self, command: MoveCall) -> QueryAnswer:
         """There is nothing to move."""
@@ -38,6 +40,7 @@ class NoGeneration:
         return QueryRefused(call=command.call, code=code, message=message, facts=facts)
 
     def turn(self) -> Step | None:
-        """The refusals since the last turn."""
+        """The refusals since the last turn; None: there is nothing to say."""
         refused, self._refused = tuple(self._refused), []
-        return Step(number=0, refused=refused) if refused else None
+        is_asked, self._is_asked = self._is_asked, False
+        return Step(number=0, refused=refused) if refused or is_asked else None

@@ -436,4 +436,5 @@ class Serving:
             kv_cells_used=self._scheduler.cells_used,
             cache=self.store.take_news(),
             waiting=self.seating.waiting,
+            tokenizing=self.waits_for_tokens,
         )

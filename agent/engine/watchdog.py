@@ -26,7 +26,7 @@ class Watchdog:
         self._warm_up_s = took_s
 
     def asked(self, now: float) -> None:
-        """A call was submitted."""
+        """A call was submitted or continued: a step says so."""
         if self._owes_since_s is None:
             self._owes_since_s = now
 

@@ -254,6 +254,19 @@ def test_a_second_call_of_the_same_number_is_dropped_while_the_first_is_tokenise
     assert accepted.prompt_tokens == tokens_of(LONG, bench)
 
 
+def test_while_a_prompt_is_tokenised_the_steps_say_so_and_that_there_is_nothing_to_decode(
+    bench: Bench,
+) -> None:
+    start(bench, 1)
+    bench.turn()
+    (waiting,) = bench.heard.steps
+    assert (waiting.tokenizing, waiting.has_work) == (True, False)
+    bench.until_tokenized()
+    bench.turn()
+    assert (bench.heard.steps[-1].tokenizing, bench.heard.steps[-1].has_work) == (False, True)
+    bench.finish()
+
+
 def test_a_call_paused_while_it_is_tokenised_waits_until_it_is_continued(bench: Bench) -> None:
     start(bench, 1)
     bench.serving.pause(PauseCall(call=1))
