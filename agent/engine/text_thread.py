@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 LONG_TEXT_CHARS = 4096
-"""Longer texts are for the thread; tokenising one of so many characters takes about a
-millisecond, and handing it over costs a turn."""
+"""Longer texts are for the thread; tokenising so many characters takes about a millisecond (up to
+four, where each of them is 4 bytes long), and handing a text over costs a turn."""
 READ_BYTES = 4096
 
 Found = TypeVar("Found")
@@ -32,17 +32,20 @@ class TextJob(Generic[Found]):
         self.is_wanted = True
 
     def result(self) -> Found:
-        """What the work returned; raises what it raised."""
-        if self._error is not None:
+        """What the work returned; raises what it raised. To be asked for once."""
+        if self._error is None:
+            return self._found[0]
+        try:
             raise self._error
-        return self._found[0]
+        finally:
+            self._error = None  # its traceback has this frame: a cycle with all that the job holds
 
     def do(self) -> None:
         """Work; on the thread."""
         try:
             self._found.append(self._work())
         except Exception as error:  # noqa: BLE001 (raised again on the loop, by `result`)
-            self._error = error
+            self._error = error.with_traceback(None)
 
     def tell(self) -> None:
         """Hand the result over; on the loop."""
@@ -115,6 +118,7 @@ class TextThread:
             job.do()
             self._done.append(job)
             os.write(self._waker, b"\0")
+            del job  # else it would be kept until the next one comes
 
     def _next(self) -> TextJob[Any] | None:
         """Wait for a job; None: there will be no more."""

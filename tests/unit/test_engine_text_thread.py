@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import select
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from threading import Event
 
@@ -110,6 +113,44 @@ def test_what_fails_is_raised_where_the_result_is_asked_for_and_the_next_is_done
     told.until(1)
     assert errors == ["no tokens"]
     assert told.results == ["next"]
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """Only what nobody refers to any more is freed."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("without_collector")
+@pytest.mark.parametrize("fails", [True, False])
+def test_what_was_told_is_freed_at_once_refused_or_not(thread: TextThread, fails: bool) -> None:
+    class Prompt:
+        def tokenized(self) -> str:
+            if fails:
+                raise ValueError("too long")
+            return "tokens"
+
+    def give() -> weakref.ref[Prompt]:
+        prompt = Prompt()
+        thread.do(prompt.tokenized, take, first=False)
+        return weakref.ref(prompt)
+
+    def take(job: TextJob[str]) -> None:
+        with suppress(ValueError):
+            job.result()
+        told.append(True)
+
+    told: list[bool] = []
+    prompt = give()
+    poll = select.poll()
+    poll.register(thread.wakes, select.POLLIN)
+    while not told:
+        assert poll.poll(LIMIT_MS), "nothing came"
+        thread.collect()
+    held(thread)()  # the thread is at another job by now
+    assert prompt() is None
 
 
 def test_nothing_is_left_to_wake_up_for_when_all_is_collected(thread: TextThread) -> None:
