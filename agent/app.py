@@ -82,7 +82,9 @@ class App:
             cached=self._cached,
         )
         warm = {str(file): read_warm_prompt(file) for file in settings.keep_warm}
-        self._keep_warm = KeepWarm(warm, self._desk, on_cold=self._on_cold_prompts)
+        self._keep_warm = KeepWarm(
+            warm, self._desk, on_cold=self._on_cold_prompts, on_freed=self._on_slot_freed
+        )
         self._stopping = asyncio.Event()
         self._aborting = asyncio.Event()
         self._idle = asyncio.Event()
@@ -241,6 +243,9 @@ class App:
     def _note_idle(self) -> None:
         if not (len(self._calls) or len(self._queries) or len(self._moves)):
             self._idle.set()
+
+    def _on_slot_freed(self) -> None:
+        self._heartbeats.changed(freed=True)
 
     def _on_cold_prompts(self, problem: str) -> None:
         if problem:

@@ -7,9 +7,12 @@ prefill. It is a convenience: what cannot be warmed is an issue, and serving goe
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -28,11 +31,16 @@ from protocol.to_agent import GenerateTokens
 
 log = structlog.get_logger()
 
-REMEDY = (
+COLD = (
     "Some --keep-warm prompts are not kept warm: requests that begin so are served, but not spared "
-    "the prefill. Mend the file or leave it out, or shorten one that is too long, or give it a "
-    "larger --context or fewer --slots"
+    "the prefill"
 )
+NO_TEMPLATE = "the model has no chat template; name one with --chat-template, or leave it out"
+MEND_IT = "mend the file, or leave it out"
+SHORTEN_IT = "shorten it, or serve with a larger --context or fewer --slots"
+TRY_AGAIN = "restart the agent to have it tried again"
+RETRY_S = 1.0
+"""Before a prompt whose template found no room or no process to run in is rendered once more."""
 NO_ANSWER = {"add_generation_prompt": False}
 
 
@@ -70,16 +78,21 @@ class KeepWarm:
         desk: Desk,
         *,
         on_cold: Callable[[str], None] = lambda _: None,
+        on_freed: Callable[[], None] = lambda: None,
         wall_clock: Callable[[], float] = time.time,
+        retry_s: float = RETRY_S,
     ) -> None:
         """`requests` by the names of their files. `on_cold` is told which of them are not warm, and
-        why, whenever that changes; nothing (""): none of those that were tried."""
+        why, whenever that changes; nothing (""): none of those that were tried. `on_freed` is told
+        when a prompt's slot is free again."""
         self._files = tuple(requests)
         self._requests = tuple(requests.values())
         self._on_cold = on_cold
+        self._on_freed = on_freed
         self._cold: dict[int, str] = {}
         self._desk = desk
         self._wall_clock = wall_clock
+        self._retry_s = retry_s
         self._waiting: deque[tuple[int, str]] = deque()
         self._in_engine = 0
         self._engines = 0
@@ -98,7 +111,7 @@ class KeepWarm:
             self._desk.spawn(self._render(served, self._engines))
         else:
             for number in range(1, len(self._requests) + 1):
-                self._is_cold(number, "the model has no chat template")
+                self._is_cold(number, NO_TEMPLATE)
 
     def on_step(self, step: Step) -> None:
         """Go on when a prompt is warm, or when there may be a slot again.
@@ -117,38 +130,46 @@ class KeepWarm:
                 self._refused(refused)
         for failed in step.failed:
             if failed.call == self._in_engine:
-                self._give_up(failed.message)
+                self._give_up(f"{failed.message}; {TRY_AGAIN}")
         if any(ended.call == self._in_engine for ended in step.ended):
             log.info("prompt is kept warm", file=self._files[-self._in_engine - 1])
             self._desk.cached.end(self._in_engine, None, completion_tokens=0)
-            self._waiting.popleft()
-            self._in_engine = 0
-        if step.ended and not self._in_engine:
+            self._leave()
+        if not self._in_engine and _frees_slots(step):
             self._next()
 
     async def _render(self, served: Served, engine: int) -> None:
         """The outermost edge of a task: nothing is raised."""
         rendered: list[tuple[int, str]] = []
+        cold: list[tuple[int, str]] = []
         for number, request in enumerate(self._requests, start=1):
-            variables = template_variables(
-                # the head of an answer would be cached, too, and no other chat begins so
-                structs.replace(request, template_arguments=NO_ANSWER),
-                served.template,
-                bos_token=served.bos_token,
-                eos_token=served.eos_token,
-            )
             try:
-                prompt = await self._desk.renderer.render(
-                    served.template, variables, created=int(self._wall_clock())
-                )
-            except (TemplateRefused, TemplateBusy, OSError) as error:
-                if engine == self._engines:
-                    self._is_cold(number, str(error))
-                continue
-            rendered.append((-number, prompt))
+                rendered.append((-number, await self._rendered(served, request)))
+            except TemplateRefused as error:
+                cold.append((number, f"{error}; {MEND_IT}"))
+            except (TemplateBusy, OSError) as error:
+                cold.append((number, f"{error}, twice; {TRY_AGAIN}"))
         if engine == self._engines:
+            for number, reason in cold:
+                self._is_cold(number, reason)
             self._waiting.extend(rendered)
             self._next()
+
+    async def _rendered(self, served: Served, request: GenerateTokens) -> str:
+        """The prompt, at the second try if the first one fails for a reason that may pass; raises
+        `TemplateRefused`, and `TemplateBusy` or `OSError` of the second try."""
+        variables = template_variables(
+            # the head of an answer would be cached, too, and no other chat begins so
+            structs.replace(request, template_arguments=NO_ANSWER),
+            served.template,
+            bos_token=served.bos_token,
+            eos_token=served.eos_token,
+        )
+        render = partial(self._desk.renderer.render, served.template, variables)
+        with suppress(TemplateBusy, OSError):
+            return await render(created=int(self._wall_clock()))
+        await asyncio.sleep(self._retry_s)
+        return await render(created=int(self._wall_clock()))
 
     def _next(self) -> None:
         if self._waiting and self._desk.engine.facts is not None:
@@ -159,16 +180,28 @@ class KeepWarm:
     def _refused(self, refused: Refused) -> None:
         if refused.code == RefusalCode.NO_FREE_SLOT:
             self._in_engine = 0
+        elif refused.code == RefusalCode.CONTEXT_TOO_LONG:
+            self._give_up(f"{refused.message}; {SHORTEN_IT}")
         else:
-            self._give_up(refused.message)
+            self._give_up(f"{refused.message}; {MEND_IT}")
 
     def _give_up(self, reason: str) -> None:
+        self._is_cold(-self._in_engine, reason)
+        self._leave()
+
+    def _leave(self) -> None:
+        """The prompt in the engine is warm, or given up; who was refused meanwhile may come."""
+        self._waiting.popleft()
         self._in_engine = 0
-        number, _ = self._waiting.popleft()
-        self._is_cold(-number, reason)
-        self._next()
+        self._on_freed()
 
     def _is_cold(self, number: int, reason: str) -> None:
         self._cold[number] = f"{self._files[number - 1]}: {reason}"
         files = "; ".join(self._cold.values())
-        self._on_cold(f"{REMEDY}: {files}")
+        self._on_cold(f"{COLD}: {files}")
+
+
+def _frees_slots(step: Step) -> bool:
+    """Whether a call let go of a slot, or of one that it was promised."""
+    is_refused = any(refused.code != RefusalCode.NO_FREE_SLOT for refused in step.refused)
+    return bool(step.ended or step.failed or is_refused)

@@ -344,6 +344,28 @@ async def test_a_prompt_that_cannot_be_kept_warm_is_an_issue(
     assert f"{file}: 900 tokens, the context has 512" in issue.message
 
 
+async def test_who_is_refused_while_a_prompt_is_warmed_hears_that_there_is_a_slot_again(
+    balancer: FakeBalancer, tmp_path: Path
+) -> None:
+    file = tmp_path / "system.txt"
+    file.write_text("Be brief.")
+    engine = FakeEngine(slots=1, pace="held")
+    async with running_agent(balancer.address, engine, keep_warm=(file,)):
+        await balancer.registered()
+        await eventually(lambda: engine.running == 1, what="the prompt in the engine")
+        answer = await balancer.answered(await balancer.call(ASK))
+        assert isinstance(answer, ErrorResponse)
+        assert answer.error.code == RefusalCode.NO_FREE_SLOT
+        refused_at = await balancer.until(lambda: versions_told(balancer), "a heartbeat")
+        engine.pace = "fast"
+        await balancer.until(lambda: versions_told(balancer) > refused_at, "a higher version")
+
+
+def versions_told(balancer: FakeBalancer) -> list[int]:
+    """The capacity version of the last heartbeat."""
+    return [beat.status.capacity_version for beat in balancer.notifications(Heartbeat)[-1:]]
+
+
 def issues_told(balancer: FakeBalancer) -> tuple[Issue, ...]:
     """Those of the last heartbeat."""
     return tuple(

@@ -17,7 +17,15 @@ from agent.commands.queries import Queries
 from agent.commands.served import served
 from agent.engine.frames import Accepted, CacheNews, CallFailed, Ended, Refused, Step, Submit
 from agent.errors import ConfigError, TemplateBusy, TemplateRefused
-from agent.keep_warm import REMEDY, KeepWarm, read_warm_prompt
+from agent.keep_warm import (
+    COLD,
+    MEND_IT,
+    NO_TEMPLATE,
+    SHORTEN_IT,
+    TRY_AGAIN,
+    KeepWarm,
+    read_warm_prompt,
+)
 from agent.settings import MAX_FILES, BalancerAddress, Settings
 from protocol.agent_status import AgentStatus
 from protocol.chat import Message
@@ -35,8 +43,10 @@ USAGE = Usage(prompt_tokens=3, completion_tokens=0)
 class Renderer(TemplateRenderer):
     """Renders a prompt when it is let go, or raises."""
 
-    def __init__(self, *, error: Exception | None = None) -> None:
+    def __init__(self, *, error: Exception | None = None, times: int = 1000) -> None:
+        """The first `times` renderings of "one" raise the error."""
         super().__init__()
+        self._times = times
         self.may_go = asyncio.Event()
         self.may_go.set()
         self.created: list[int] = []
@@ -53,7 +63,9 @@ class Renderer(TemplateRenderer):
         await self.may_go.wait()
         self.created.append(created)
         if self._error is not None and variables["messages"][0]["content"] == "one":
-            raise self._error
+            self._times -= 1
+            if self._times >= 0:
+                raise self._error
         return str(variables["messages"][0]["content"])
 
 
@@ -75,12 +87,18 @@ class Warming:
             served=served(FACTS, SETTINGS),
         )
         self.told: list[str] = []
+        self.freed = 0
         self.warm = KeepWarm(
             dict(zip(("one.txt", "two.txt"), REQUESTS, strict=True)),
             self.desk,
             on_cold=self.told.append,
+            on_freed=self.count_freed,
             wall_clock=lambda: 1_700_000_000.9,
+            retry_s=0.0,
         )
+
+    def count_freed(self) -> None:
+        self.freed += 1
 
     @property
     def submitted(self) -> list[int]:
@@ -118,31 +136,61 @@ async def test_prompts_are_warmed_one_after_the_other() -> None:
     assert renderer.created == [1_700_000_000] * 2
 
 
-async def test_a_prompt_that_finds_no_slot_waits_for_one() -> None:
+@pytest.mark.parametrize(
+    "freeing",
+    [
+        {"ended": (Ended(7, "stop", USAGE, Timings()),)},
+        {"failed": (CallFailed(7, RefusalCode.ENGINE_FAILED, "broken"),)},
+        {"refused": (Refused(7, RefusalCode.CANCELLED, "cancelled"),)},
+    ],
+)
+async def test_a_prompt_that_finds_no_slot_waits_for_one(freeing: dict[str, Any]) -> None:
     warming = Warming(Renderer())
     await warming.begin()
     warming.step(refused=(Refused(-1, RefusalCode.NO_FREE_SLOT, "full"),))
     assert warming.submitted == [-1]
-    warming.end(7)
+    warming.step(refused=(Refused(8, RefusalCode.NO_FREE_SLOT, "full"),))
+    assert warming.submitted == [-1]
+    warming.step(**freeing)
     assert warming.submitted == [-1, -1]
+
+
+NEWS_AND_REMEDY = [
+    ({"refused": (Refused(-1, RefusalCode.CONTEXT_TOO_LONG, "too long"),)}, SHORTEN_IT),
+    ({"refused": (Refused(-1, RefusalCode.UNSUPPORTED, "no such thing"),)}, MEND_IT),
+    ({"failed": (CallFailed(-1, RefusalCode.ENGINE_FAILED, "broken"),)}, TRY_AGAIN),
+]
 
 
 @pytest.mark.parametrize(
     "news",
-    [
-        {"refused": (Refused(-1, RefusalCode.CONTEXT_TOO_LONG, "too long"),)},
-        {"failed": (CallFailed(-1, RefusalCode.ENGINE_FAILED, "broken"),)},
-    ],
+    [*(news for news, _ in NEWS_AND_REMEDY), {"ended": (Ended(-1, "stop", USAGE, Timings()),)}],
 )
+async def test_it_is_told_when_a_prompt_leaves_its_slot(news: dict[str, Any]) -> None:
+    warming = Warming(Renderer())
+    await warming.begin()
+    assert warming.freed == 0
+    warming.step(**news)
+    assert warming.freed == 1
+
+
+async def test_a_prompt_that_found_no_slot_frees_none() -> None:
+    warming = Warming(Renderer())
+    await warming.begin()
+    warming.step(refused=(Refused(-1, RefusalCode.NO_FREE_SLOT, "full"),))
+    assert warming.freed == 0
+
+
+@pytest.mark.parametrize(("news", "remedy"), NEWS_AND_REMEDY)
 async def test_a_prompt_that_cannot_be_warmed_does_not_hold_up_the_next(
-    news: dict[str, Any],
+    news: dict[str, Any], remedy: str
 ) -> None:
     warming = Warming(Renderer())
     await warming.begin()
     warming.step(**news)
     assert warming.submitted == [-1, -2]
     reason = next(iter(news.values()))[0].message
-    assert warming.told == ["", f"{REMEDY}: one.txt: {reason}"]
+    assert warming.told == ["", f"{COLD}: one.txt: {reason}; {remedy}"]
 
 
 async def test_every_prompt_that_is_not_warm_is_told_until_the_next_engine_tries_it() -> None:
@@ -150,7 +198,9 @@ async def test_every_prompt_that_is_not_warm_is_told_until_the_next_engine_tries
     await warming.begin()
     for call in (-1, -2):
         warming.step(refused=(Refused(call, RefusalCode.CONTEXT_TOO_LONG, f"{call} is long"),))
-    assert warming.told[-1] == f"{REMEDY}: one.txt: -1 is long; two.txt: -2 is long"
+    assert warming.told[-1] == (
+        f"{COLD}: one.txt: -1 is long; {SHORTEN_IT}; two.txt: -2 is long; {SHORTEN_IT}"
+    )
     await warming.begin()
     assert warming.told[-1] == ""
 
@@ -160,8 +210,7 @@ async def test_without_a_chat_template_no_prompt_is_warm() -> None:
     warming.desk.served = served(structs.replace(FACTS, chat_template=""), SETTINGS)
     await warming.begin()
     assert warming.submitted == []
-    reason = "the model has no chat template"
-    assert warming.told[-1] == f"{REMEDY}: one.txt: {reason}; two.txt: {reason}"
+    assert warming.told[-1] == f"{COLD}: one.txt: {NO_TEMPLATE}; two.txt: {NO_TEMPLATE}"
 
 
 async def test_a_prompt_that_finds_no_slot_is_not_told_of() -> None:
@@ -172,15 +221,30 @@ async def test_a_prompt_that_finds_no_slot_is_not_told_of() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [TemplateRefused("wrong"), TemplateBusy("busy"), OSError("no process")]
+    ("error", "advice"),
+    [
+        (TemplateRefused("wrong"), f"; {MEND_IT}"),
+        (TemplateBusy("busy"), f", twice; {TRY_AGAIN}"),
+        (OSError("no process"), f", twice; {TRY_AGAIN}"),
+    ],
 )
 async def test_a_prompt_that_cannot_be_rendered_costs_neither_the_agent_nor_the_next(
-    error: Exception,
+    error: Exception, advice: str
 ) -> None:
     warming = Warming(Renderer(error=error))
     await warming.begin()
     assert warming.submitted == [-2]
-    assert warming.told == ["", f"{REMEDY}: one.txt: {error}"]
+    assert warming.told == ["", f"{COLD}: one.txt: {error}{advice}"]
+
+
+@pytest.mark.parametrize("error", [TemplateBusy("busy"), OSError("no process")])
+async def test_a_prompt_that_was_not_rendered_for_a_reason_that_passed_is_warmed(
+    error: Exception,
+) -> None:
+    warming = Warming(Renderer(error=error, times=1))
+    await warming.begin()
+    assert warming.submitted == [-1]
+    assert warming.told == [""]
 
 
 async def test_an_engine_that_dies_while_prompts_are_rendered_gets_none_of_them_twice() -> None:
