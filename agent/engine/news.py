@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from agent.engine.frames import (
@@ -15,7 +14,6 @@ from agent.engine.frames import (
     Refused,
     Step,
 )
-from agent.engine.scheduler import Seat
 
 
 @dataclass(slots=True)
@@ -32,7 +30,7 @@ class News:
         self,
         number: int,
         *,
-        prefilling: Iterable[Seat],
+        prefill: tuple[CallProgress, ...],
         has_work: bool,
         kv_cells_used: int,
         cache: tuple[CacheNews, ...],
@@ -45,9 +43,7 @@ class News:
             accepted=tuple(self.accepted),
             refused=tuple(self.refused),
             tokens=tuple(self.tokens),
-            prefill=tuple(
-                CallProgress(seat.call, seat.cached, seat.to_prefill) for seat in prefilling
-            ),
+            prefill=prefill,
             ended=tuple(self.ended),
             has_work=has_work,
             kv_cells_used=kv_cells_used,

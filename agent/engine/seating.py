@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from agent.engine.call import NO_TOKENS, Call
 from agent.engine.context_shift import dropped
+from agent.engine.frames import CallProgress
 from agent.engine.kv_store import Claim, KvStore
 from agent.engine.llama.adapters import AdapterSet
 from agent.engine.pace import Pace
@@ -65,8 +66,22 @@ class Seating:
 
     @property
     def waiting(self) -> tuple[int, ...]:
-        """The calls that stand still for others: they gave way, or others compute their prefix."""
-        return tuple(call.number for call in (*self._suspended, *self._waiting))
+        """The calls that stand still for others: they gave way, or others compute their prefix.
+
+        Not where that other is a prompt that is kept warm: the balancer knows of no such call, and
+        could not see it go on. Its progress is told as theirs.
+        """
+        standing = [call for call in self._waiting if not self._waits_for_warming(call)]
+        return tuple(call.number for call in (*self._suspended, *standing))
+
+    def progress(self) -> tuple[CallProgress, ...]:
+        """How far the prompts are that are being worked on; those of waits that are just over are
+        told with the next plan, which takes over what is there."""
+        return tuple(
+            CallProgress(seat.call, self._done(seat), seat.to_prefill)
+            for seat in self.scheduler.prefilling()
+            if not seat.waiting or self.calls[seat.call].wait_for in self.calls
+        )
 
     def adapters_of(self, group: int) -> AdapterSet:
         """What a plan's group decodes with."""
@@ -215,6 +230,18 @@ class Seating:
             and donor.is_prefilling
             and donor.cached < call.wait_tokens
         )
+
+    def _waits_for_warming(self, call: Call) -> bool:
+        donor = self.calls.get(call.wait_for)
+        return donor is not None and donor.is_warming
+
+    def _done(self, seat: Seat) -> int:
+        """Tokens of a prompt that are there, or computed for it by one that is kept warm."""
+        call = self.calls[seat.call]
+        donor = self.scheduler.seat_of(call.wait_for)
+        if donor is None or not seat.waiting or not self._waits_for_warming(call):
+            return seat.cached
+        return max(seat.cached, min(donor.cached, call.wait_tokens))
 
     def _take_up_suspended(self) -> None:
         """Those that gave way go on as soon as there is room, the most important first.

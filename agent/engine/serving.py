@@ -431,7 +431,7 @@ class Serving:
         news, self._news, self._has_news = self._news, News(), False
         return news.as_step(
             self._step,
-            prefilling=self._scheduler.prefilling(),
+            prefill=self.seating.progress(),
             has_work=self.has_work,
             kv_cells_used=self._scheduler.cells_used,
             cache=self.store.take_news(),

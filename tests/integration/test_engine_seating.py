@@ -96,6 +96,23 @@ def test_who_stands_still_for_others_is_told_with_each_step(new_bench: NewBench)
     bench.finish()
 
 
+def test_who_waits_for_a_prompt_that_is_kept_warm_is_told_to_go_on_with_it(
+    new_bench: NewBench,
+) -> None:
+    bench = new_bench(micro_batch_tokens=32)
+    start(bench, -1, SYSTEM, warm=True)
+    bench.turn()
+    start(bench, 2, (*SYSTEM, 2), max_tokens=1)
+    assert waiting(bench) == ()
+    bench.finish()
+    told = [part.done for step in bench.heard.steps for part in step.prefill if part.call == 2]
+    assert told == sorted(set(told))
+    assert len(told) > len(SYSTEM) // 32 - 3
+    ended = bench.heard[2].ended
+    assert ended is not None
+    assert ended.usage.cached_tokens >= len(SYSTEM) - 1
+
+
 def waiting(bench: EngineBench) -> tuple[int, ...]:
     """What the next step says."""
     step = bench.serving.turn()
