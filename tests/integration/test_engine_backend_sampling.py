@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -197,6 +197,14 @@ def test_a_prompt_that_is_kept_warm_changes_no_sampler(new_bench: NewBench) -> N
     assert reduced(bench) == frozenset()
 
 
+@pytest.mark.parametrize("unified_kv", ["off", "on"])
+def test_at_the_start_the_rows_of_all_sequences_are_reduced(
+    new_bench: NewBench, unified_kv: Literal["off", "on"]
+) -> None:
+    bench = new_bench(backend_sampling="on", unified_kv=unified_kv)
+    assert reduced(bench) == frozenset(range(bench.context.memory.sequences))
+
+
 def test_without_a_gpu_it_is_off_unless_it_is_asked_for(new_bench: NewBench) -> None:
     assert new_bench().context.samplers is None
     assert new_bench(backend_sampling="off").context.samplers is None
@@ -216,7 +224,9 @@ def test_where_llama_cpp_refuses_the_engine_goes_on_without_and_says_so_once(
     bench = new_bench(backend_sampling="on")
     assert bench.context.samplers is None
     assert heard_of(bench, few(GREEDY)) == expected
-    assert capfd.readouterr().err.count("backend sampling is off") == 1
+    told = capfd.readouterr().err
+    assert told.count("backend sampling is off") == 1
+    assert "leave --backend-sampling out to have speculation again" in told
 
 
 def test_where_the_device_lacks_the_operation_it_is_off_too(

@@ -22,6 +22,9 @@ CANDIDATES = 192
 """How many tokens come back of a row: more than any call keeps, so that those which equal the last
 one it keeps are there, too."""
 
+NO_TOP_K = "llama.cpp cannot run top_k where the output layer is"
+NO_DRAFTS_EITHER = "leave --backend-sampling out to have speculation again"
+
 _INT = np.dtype(np.int32)
 _address_of_row = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
 _ids_address: Any = _address_of_row(("llama_get_sampled_candidates_ith", api._lib))
@@ -57,13 +60,17 @@ class BackendSamplers:
         """Whose rows are reduced."""
         return frozenset(self._chains)
 
-    def is_offered(self) -> bool:
-        """Whether this build and model can, found by trying; if not, a line says so."""
+    def is_offered(self, *, is_asked_for: bool) -> bool:
+        """Whether this build and model can, found by trying; if not, a line says so.
+
+        `is_asked_for`: not chosen by us, and speculation is off because of it.
+        """
         self.reduce(0)
         done = self.sequences == {0}
         self.leave_whole(0)
         if not done:
-            say("backend sampling is off: llama.cpp cannot run top_k where the output layer is")
+            hint = f"; {NO_DRAFTS_EITHER}" if is_asked_for else ""
+            say(f"backend sampling is off: {NO_TOP_K}{hint}")
         return done
 
     def reduce(self, sequence: int) -> bool:

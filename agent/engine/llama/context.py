@@ -122,8 +122,9 @@ class Context:
         self._logits_at = 0
         self._logits: Floats = np.empty((0, 0), dtype=np.float32)
         self._all_logits = self._logits
+        asked = options.backend_sampling == "on"
         samplers = BackendSamplers(self.handle, self._vocabulary_size, most_rows=sequences)
-        self.samplers = samplers if reduces and samplers.is_offered() else None
+        self.samplers = samplers if reduces and samplers.is_offered(is_asked_for=asked) else None
 
     def warm_up(self) -> None:
         """Decode a few tokens, as prompt and one by one; a wrong build dies here, not later.
@@ -204,9 +205,9 @@ class Context:
         return code
 
     def _warm_up_reduced(self, samplers: BackendSamplers) -> None:
-        """Reduce the rows of all slots from now on: what that takes is taken now, not later."""
-        for slot in range(self.slots):
-            samplers.reduce(slot)
+        """Reduce the rows of all sequences from now on: what that takes is taken now, not later."""
+        for sequence in range(self.memory.sequences):
+            samplers.reduce(sequence)
         self.batch.clear()
         self.batch.add_decode([0] * self.slots, [0] * self.slots, range(self.slots))
         if self.decode() != 0 or any(row.dtype != REDUCED for row in self.rows()):
