@@ -67,8 +67,8 @@ class DecodeCosts:
         """
         rows, before = busy + drafted, self._last_rows
         self._last_rows = rows
-        if drafted and busy > 1 and self._split:
-            return  # two micro-batches: how much of it was which one's?
+        if drafted and self._teaches_nothing(busy):
+            return
         if not drafted:
             if rows < before:
                 return
@@ -79,8 +79,11 @@ class DecodeCosts:
             self._add(rows, min(seconds, OUTLIER * expected))
         self._fit()
 
-    def is_to_be_asked(self) -> bool:
-        """Whether what seems too dear is to be tried all the same: now and then."""
+    def is_to_be_asked(self, busy: int) -> bool:
+        """Whether what seems too dear is to be tried all the same: now and then, where `took`
+        would learn from the answer."""
+        if self._teaches_nothing(busy):
+            return False
         self._unasked = (self._unasked + 1) % ASK_EVERY
         return self._unasked == 0
 
@@ -91,12 +94,16 @@ class DecodeCosts:
         beside other slots the drafted tokens make a second one.
         """
         plain = self._plain.get(busy) or self._on_line(busy) or 1.0
-        if self._split and busy > 1:
+        if self._teaches_nothing(busy):
             alone = self._plain.get(1, 0.0)
             more = [plain + (self._on_line(k) if k > 1 else alone) for k in range(1, most + 1)]
         else:
             more = [self._on_line(busy + count) for count in range(1, most + 1)]
         return [plain, *(max(seconds, plain) for seconds in more)]
+
+    def _teaches_nothing(self, busy: int) -> bool:
+        """Whether drafts make two micro-batches of a step: how much of it was which one's?"""
+        return self._split and busy > 1
 
     def _on_line(self, rows: int) -> float:
         start, each = self._line
@@ -149,7 +156,7 @@ class Pace:
         best = self._best(self._costs.of(busy_slots, most), busy_slots, most)
         if best:
             return best
-        if self._chance >= SURE and self._costs.is_to_be_asked():
+        if self._chance >= SURE and self._costs.is_to_be_asked(busy_slots):
             return min(ASKED_TOKENS, most)
         if not self._probe_every:
             return 0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.engine import speculation
-from agent.engine.pace import ASK_EVERY, MOST_DRAFTED, DecodeCosts, Pace
+from agent.engine.pace import ASK_EVERY, ASKED_TOKENS, MOST_DRAFTED, DecodeCosts, Pace
 from agent.engine.speculation import (
     LEAST_MATCH,
     LONGEST_MATCH,
@@ -289,6 +289,16 @@ def test_two_micro_batches_at_once_teach_nothing_about_one() -> None:
     before = costs.of(1, 16)
     costs.took(2, 3, 100.0)
     assert costs.of(1, 16) == before
+
+
+@pytest.mark.parametrize(("split", "is_asked"), [(True, False), (False, True)])
+def test_what_drafts_cost_is_asked_again_only_where_the_answer_teaches_something(
+    split: bool, is_asked: bool
+) -> None:
+    pace = Pace(linear_costs(0.7, split=split))
+    pace.verified(64, 64)
+    drafted = {pace.allowance(busy_slots=2, slots=4) for _ in range(2 * ASK_EVERY)}
+    assert drafted == ({0, ASKED_TOKENS} if is_asked else {0})
 
 
 def test_where_nothing_is_known_drafts_are_free_so_that_they_get_tried() -> None:
