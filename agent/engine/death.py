@@ -23,6 +23,8 @@ FIT_REMEDY = (
     "With --fit off the model is loaded without a look at the memory there is: leave it out, and "
     "the agent says what fits, or set a smaller --context or fewer --slots."
 )
+_MEMORY_WORDS = ("alloc", "cannot make a context")
+"""In what llama.cpp and we say where memory is missing."""
 _BAD_INSTRUCTIONS = frozenset({"SIGILL", "SIGSEGV", "SIGBUS", "SIGFPE"})
 
 
@@ -59,7 +61,7 @@ def explain(
     """
     name = _signal_name(-return_code) if return_code < 0 else ""
     message = load_failure or _message(name, return_code, phase, step, last_words)
-    if phase != "serving" and not (is_fitted or final):
+    if phase != "serving" and not (is_fitted or final) and _is_for_memory(name, message):
         message = f"{message} {FIT_REMEDY}"
     return EngineDeath(
         signal=name,
@@ -86,6 +88,10 @@ def _message(name: str, return_code: int, phase: Phase, step: int, last_words: s
     if name == "SIGKILL":
         parts.append(MEMORY_REMEDY)
     return " ".join(parts)
+
+
+def _is_for_memory(name: str, message: str) -> bool:
+    return name == "SIGKILL" or any(words in message for words in _MEMORY_WORDS)
 
 
 def _signal_name(number: int) -> str:

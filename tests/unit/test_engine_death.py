@@ -52,11 +52,24 @@ def test_signals_without_a_name_have_their_number() -> None:
 def test_a_load_that_fails_without_a_look_at_the_memory_says_that_a_look_helps(
     return_code: int,
 ) -> None:
-    said = "llama.cpp cannot make a context." if return_code > 0 else ""
+    said = "llama.cpp cannot make a context of 9 tokens." if return_code > 0 else ""
     blind = explain(return_code, "loading", 0, load_failure=said, is_fitted=False).message
     seeing = explain(return_code, "loading", 0, load_failure=said).message
     assert blind == f"{seeing} {FIT_REMEDY}"
     assert "--fit off" in FIT_REMEDY
+
+
+def test_a_load_that_ends_for_want_of_a_buffer_says_that_a_look_helps() -> None:
+    words = "ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 9"
+    death = explain(-signal.SIGABRT, "loading", 0, last_words=words, is_fitted=False)
+    assert death.message.endswith(FIT_REMEDY)
+
+
+def test_a_load_that_fails_for_another_reason_says_nothing_of_memory() -> None:
+    said = "The file is of an architecture that this llama.cpp does not know."
+    death = explain(3, "loading", 0, load_failure=said, is_fitted=False)
+    assert death.message == said
+    assert FIT_REMEDY not in explain(-signal.SIGILL, "loading", 0, is_fitted=False).message
 
 
 def test_a_damaged_file_or_a_crash_while_serving_is_not_for_want_of_a_look() -> None:
