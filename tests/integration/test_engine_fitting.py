@@ -206,6 +206,7 @@ def _fitted(options: EngineOptions) -> EngineOptions:
         gpus_share_host=shared,
         most_slots=most_sequences(),
         idle_sequences=0,
+        reduces_rows=False,
     )
 
 

@@ -64,6 +64,19 @@ def test_a_token_of_cache_costs_what_is_known_of_the_model(
 
 
 @pytest.mark.parametrize(
+    ("unified", "sequences"), [(False, 2), (True, 30)], ids=["streams", "unified"]
+)
+def test_reduced_rows_take_four_times_the_room_for_each_sequence(
+    models: dict[str, ModelShape], unified: bool, sequences: int
+) -> None:
+    shape = models["llama 8b"]
+    plan = replace(PLAN, slots=2, unified=unified, idle_sequences=28 if unified else 0)
+    whole = needs(shape, plan)[0].process
+    reduced = needs(shape, replace(plan, reduces_rows=True))[0].process
+    assert reduced - whole == shape.vocabulary * (16 * sequences - 4 * 2)
+
+
+@pytest.mark.parametrize(
     ("name", "bytes_a_sequence"),
     [
         ("mamba 130m", 24 * 4 * (3 * 1536 + 16 * 1536)),

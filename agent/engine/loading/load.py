@@ -72,6 +72,7 @@ def fitted(
     gpus_share_host: bool,
     most_slots: int,
     idle_sequences: int,
+    reduces_rows: bool,
 ) -> EngineOptions:
     """The options with everything chosen that was left open, so that it fits the memory there is.
 
@@ -94,6 +95,7 @@ def fitted(
         idle_sequences=0 if any(layer.state for layer in shape.layers) else idle_sequences,
         extra_host_bytes=max(options.host_cache_bytes, 0) + _other_file_bytes(options),
         weights_are_in_memory=lies_in_memory(path),
+        reduces_rows=reduces_rows,
         most_slots=most_slots,
     )
     machine = Machine(

@@ -48,6 +48,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """Of other things that are to come into main memory."""
     weights_are_in_memory: bool = False
     """The file lies on a file system in memory, which is counted as used already."""
+    reduces_rows: bool = False
+    """Rows of logits are reduced where the output layer is (docs/adr/0008)."""
     most_slots: int = 256
     """What llama.cpp was built for."""
 
@@ -80,7 +82,7 @@ def needs(shape: ModelShape, plan: Wanted) -> tuple[Need, Need]:
         computing=computing if on_host or not output_on_gpu else _transfer_bytes(shape, plan),
         process=PROCESS_BYTES
         + plan.extra_host_bytes
-        + shape.vocabulary * (VOCABULARY_ENTRY_BYTES + 4 * plan.slots)
+        + shape.vocabulary * (VOCABULARY_ENTRY_BYTES + _output_bytes(plan))
         + 4 * plan.slots * shape.width,
     )
     gpus = Need(
@@ -90,6 +92,16 @@ def needs(shape: ModelShape, plan: Wanted) -> tuple[Need, Need]:
         computing=computing if output_on_gpu else 0,
     )
     return host, gpus
+
+
+def _output_bytes(plan: Wanted) -> int:
+    """Of the rows that come out of a decode, per token of the vocabulary.
+
+    Reduced ones have room for a logit, a probability, an id and a candidate, of each sequence.
+    """
+    if not plan.reduces_rows:
+        return 4 * plan.slots
+    return 16 * (plan.slots + (plan.idle_sequences if plan.unified else 0))
 
 
 def _cells(plan: Wanted) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from agent.engine.facts import facts_of
 from agent.engine.frames import EngineOptions, Loaded, Ready
 from agent.engine.kv_identity import file_digest, kv_layout
 from agent.engine.llama.adapters import Adapters
+from agent.engine.llama.backend_samplers import is_wanted
 from agent.engine.llama.context import IDLE_SEQUENCES, Context
 from agent.engine.llama.devices import gpus, most_sequences
 from agent.engine.llama.draft_model import DraftModel
@@ -46,6 +47,7 @@ def loaded(channel: Channel, options: EngineOptions, listen: Callable[[], None])
         gpus_share_host=shared,
         most_slots=most_sequences(),
         idle_sequences=IDLE_SEQUENCES if options.unified_kv == "on" else 0,
+        reduces_rows=is_wanted(options, has_gpu=bool(places)),
     )
     model = Model(options, log, LoadWatch(channel, listen))
     queries = Queries(model, options, log)
