@@ -23,6 +23,9 @@ FIT_REMEDY = (
     "With --fit off the model is loaded without a look at the memory there is: leave it out, and "
     "the agent says what fits, or set a smaller --context or fewer --slots."
 )
+REDUCING_REMEDY = (
+    "Backend sampling was wanted, whose graphs may not fit the GPU: try --backend-sampling off."
+)
 _MEMORY_WORDS = ("alloc", "cannot make a context")
 """In what llama.cpp and we say where memory is missing."""
 _BAD_INSTRUCTIONS = frozenset({"SIGILL", "SIGSEGV", "SIGBUS", "SIGFPE"})
@@ -53,16 +56,20 @@ def explain(
     final: bool = False,
     last_words: str = "",
     is_fitted: bool = True,
+    may_reduce_rows: bool = False,
 ) -> EngineDeath:
     """The death behind a process's return code (negative: a signal's number).
 
     `load_failure` is what the engine itself said, and `final` how it meant that; `last_words` the
     last line of its error output. `is_fitted`: the model was seen to fit the memory.
+    `may_reduce_rows`: backend sampling is wanted where there is a GPU, or anywhere.
     """
     name = _signal_name(-return_code) if return_code < 0 else ""
     message = load_failure or _message(name, return_code, phase, step, last_words)
     if phase != "serving" and not (is_fitted or final) and _is_for_memory(name, message):
         message = f"{message} {FIT_REMEDY}"
+    if (name, phase) == ("SIGABRT", "starting_decode") and may_reduce_rows:
+        message = f"{message} {REDUCING_REMEDY}"
     return EngineDeath(
         signal=name,
         exit_code=None if name else return_code,

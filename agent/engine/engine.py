@@ -212,6 +212,7 @@ class _Life:
             final=self._is_final,
             last_words=self._last_words.text,
             is_fitted=options.fit != "off",
+            may_reduce_rows=options.speculation == "off" and options.backend_sampling != "off",
         )
 
     async def _watch(self) -> None:

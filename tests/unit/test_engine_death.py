@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from agent.engine.death import FIT_REMEDY, EngineDeath, Phase, explain
+from agent.engine.death import FIT_REMEDY, REDUCING_REMEDY, EngineDeath, Phase, explain
 
 
 @pytest.mark.parametrize("phase", ["loading", "starting_decode"])
@@ -70,6 +70,17 @@ def test_a_load_that_fails_for_another_reason_says_nothing_of_memory() -> None:
     death = explain(3, "loading", 0, load_failure=said, is_fitted=False)
     assert death.message == said
     assert FIT_REMEDY not in explain(-signal.SIGILL, "loading", 0, is_fitted=False).message
+
+
+def test_an_abort_in_the_first_decode_points_at_backend_sampling_where_it_was_wanted() -> None:
+    wanted = explain(-signal.SIGABRT, "starting_decode", 0, may_reduce_rows=True)
+    assert wanted.message.endswith(REDUCING_REMEDY)
+    for death in (
+        explain(-signal.SIGABRT, "starting_decode", 0),
+        explain(-signal.SIGABRT, "loading", 0, may_reduce_rows=True),
+        explain(-signal.SIGILL, "starting_decode", 0, may_reduce_rows=True),
+    ):
+        assert REDUCING_REMEDY not in death.message
 
 
 def test_a_damaged_file_or_a_crash_while_serving_is_not_for_want_of_a_look() -> None:
