@@ -12,6 +12,7 @@ from collections.abc import Callable
 from agent.engine.again import Again, again
 from agent.engine.budget import PromptBudget
 from agent.engine.call import NO_TOKENS, Call
+from agent.engine.filling import Filling
 from agent.engine.frames import (
     CallFailed,
     CancelCall,
@@ -24,6 +25,7 @@ from agent.engine.frames import (
 )
 from agent.engine.intake import Intake
 from agent.engine.kv_store import KvStore
+from agent.engine.learning import Learning
 from agent.engine.llama.adapters import Adapters
 from agent.engine.llama.arrays import Ints, Rows
 from agent.engine.llama.context import NO_ROOM, Context
@@ -33,7 +35,6 @@ from agent.engine.long_prompts import LongPrompts
 from agent.engine.media import Media
 from agent.engine.moving import exported, imported
 from agent.engine.news import News
-from agent.engine.pace import Pace
 from agent.engine.prompts import PromptRefused
 from agent.engine.query_frames import Exported, ImportSequence, MoveCall, QueryAnswer
 from agent.engine.reducing import readers, reduce_rows
@@ -62,7 +63,6 @@ class Serving:
         """`texts` tokenises long prompts; without it they are tokenised here."""
         self._context = context
         self._adapters = adapters
-        self._draft_model = draft_model
         self._intake = Intake(model, context, options, adapters, media, draft_model)
         self._long_prompts = LongPrompts(
             texts, model.vocabulary, context.context_tokens, self._tokenized
@@ -84,6 +84,11 @@ class Serving:
         )
         self._scheduler, self._calls = scheduler, self.seating.calls
         self._next_tokens = [0] * context.memory.sequences
+        self._filling = Filling(
+            context.batch, scheduler, self._calls, self._next_tokens, draft_model
+        )
+        costs = self._intake.costs if self._intake.speculates else None
+        self._learning = Learning(self._budget, self.store, costs, slots=context.slots)
         self._samplers = context.samplers
         self._rows, self._best_of = readers(context)
         self._again: Again | None = None
@@ -164,9 +169,7 @@ class Serving:
         if plan:
             self._step += 1
             self._run(plan)
-        if not plan and not self._has_news:
-            return None
-        return self._told()
+        return self._told() if plan or self._has_news else None
 
     def _kept(self, plan: Plan) -> Again:
         seats = [self._scheduler.in_slot(slot) for slot in plan.decode]
@@ -180,7 +183,7 @@ class Serving:
         self._context.batch.advance(last.tokens)
         code = self._context.decode()
         if code != 0:
-            self._undecoded(last.plan, code)
+            self._recover(last.plan, code)
             return self._told()
         rows = self._rows()
         took_ms = 1000 * (time.perf_counter() - started)
@@ -231,11 +234,9 @@ class Serving:
         self._has_news = True
         try:
             self._admit(submit, ids())
+            self._set_paused(submit.call, paused=paused)
         except PromptRefused as refusal:
             self._refuse(submit, refusal)
-            return
-        if paused:
-            self._set_paused(submit.call, paused=True)
 
     def _refuse(self, submit: Submit, refusal: PromptRefused) -> None:
         self._news.refused.append(Refused(submit.call, refusal.code, str(refusal), refusal.facts))
@@ -273,11 +274,12 @@ class Serving:
             decoded = time.perf_counter()
             self._executed(plan, drafted, rows)
             if not is_slower:
-                self._measured(plan, drafted, decoded - started, time.perf_counter() - started)
+                decode_s, step_s = decoded - started, time.perf_counter() - started
+                self._learning.measured(plan, drafted, decode_s=decode_s, step_s=step_s)
             if not self._has_news and self.seating.goes_on(plan, drafts=self._intake.speculates):
                 self._again = self._kept(plan)
         else:
-            self._undecoded(plan, code)
+            self._recover(plan, code)
 
     def _is_encoded(self, plan: Plan) -> bool:
         """Whether embeddings are there to decode; if not, computing them is all of this turn."""
@@ -301,47 +303,8 @@ class Serving:
             media = self._calls[self._scheduler.in_slot(chunk.slot).call].media
             assert media is not None
             return media.decode(self._context, chunk), {}
-        drafted = self._fill(plan)
+        drafted = self._filling.fill(plan)
         return self._context.decode(), drafted
-
-    def _fill(self, plan: Plan) -> dict[int, Ints]:
-        """Fill the batch; the drafted tokens in it, by slot."""
-        batch = self._context.batch
-        batch.clear()
-        drafted: dict[int, Ints] = {}
-        if plan.drafts:
-            if self._draft_model is not None:
-                self._draft_model.prepare(dict(zip(plan.decode, plan.drafts, strict=True)))
-            for slot, most in zip(plan.decode, plan.drafts, strict=True):
-                seat = self._scheduler.in_slot(slot)
-                call = self._calls[seat.call]
-                drafted[slot] = draft = call.draft(most)
-                batch.add_drafted(self._next_tokens[slot], draft, seat.cached, slot)
-        elif plan.decode:
-            cached = [self._scheduler.in_slot(slot).cached for slot in plan.decode]
-            tokens = [self._next_tokens[slot] for slot in plan.decode]
-            batch.add_decode(tokens, cached, plan.decode)
-        for chunk in plan.chunks:
-            known = self._calls[self._scheduler.in_slot(chunk.slot).call].known
-            part = known[chunk.start : chunk.start + chunk.count]
-            batch.add_prompt(part, chunk.start, chunk.slot, output=chunk.last)
-        return drafted
-
-    def _measured(
-        self, plan: Plan, drafted: dict[int, Ints], decode_s: float, step_s: float
-    ) -> None:
-        """Learn from what a decode took, and from the whole step with drafting and sampling."""
-        decode, drafts = len(plan.decode), sum(map(len, drafted.values()))
-        prompt = sum(chunk.count for chunk in plan.chunks)
-        is_full = Pace.is_full(busy_slots=decode, slots=self._context.slots)
-        if self._intake.speculates and not prompt and not is_full:
-            self._intake.costs.took(decode, drafts, step_s)
-        if not drafts:
-            self._budget.measured(
-                decode_tokens=decode, prompt_tokens=prompt, took_ms=1000 * decode_s
-            )
-        if prompt and not decode:
-            self.store.measured_prefill(prompt, 1000 * decode_s)
 
     def _executed(self, plan: Plan, drafted: dict[int, Ints], rows: Rows) -> None:
         """The batch is in the KV cache: count it, and sample from its outputs."""
@@ -389,16 +352,13 @@ class Serving:
         if call.generation.finish_reason is not None:
             self._end(call, call.generation.finish_reason)
 
-    def _undecoded(self, plan: Plan, code: int) -> None:
-        say(f"llama_decode returned {code} at step {self._step}")
-        self._recover(plan, has_room=code != NO_ROOM)
-
-    def _recover(self, plan: Plan, *, has_room: bool) -> None:
+    def _recover(self, plan: Plan, code: int) -> None:
         """A decode failed: make room if it was that, else find out who must fail."""
+        say(f"llama_decode returned {code} at step {self._step}")
         slots = (*plan.decode, *(chunk.slot for chunk in plan.chunks))
         seats = [self._scheduler.in_slot(slot) for slot in slots]
         intact = {seat.slot: self.store.cut(seat.slot, seat.cached) for seat in seats}
-        if not has_room and self.store.is_unified and self.seating.suspend_one():
+        if code == NO_ROOM and self.store.is_unified and self.seating.suspend_one():
             return
         # one sequence at a time: only those that fail alone, too, must fail
         for part, seat in zip(plan.parts(), seats, strict=True):
