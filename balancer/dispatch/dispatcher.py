@@ -94,7 +94,8 @@ class Dispatcher:
             random_bits=random_bits,
         )
         self._holding = Holding(self._hold_no_longer, is_vain=self._choice.is_vain)
-        self._relays: set[Relay] = set()
+        self._relays: dict[Relay, None] = {}
+        """In the order of their coming: a set would be gone through as memory lies."""
         self.evacuation = Evacuation(
             roster=roster,
             admission=self._admission,
@@ -329,14 +330,14 @@ class Dispatcher:
         return sum(agent.slots_free for agent in agents if not agent.is_draining)
 
     def _remember(self, relay: Relay) -> None:
-        self._relays.add(relay)
+        self._relays[relay] = None
         self._is_idle.clear()
         self._metrics.generations_in_flight.set(len(self._relays))
 
     def _forget(self, relay: Relay) -> None:
         self._stop_waiting(relay)
         relay.leave()
-        self._relays.discard(relay)
+        self._relays.pop(relay, None)
         self._journal.close(
             relay.route,
             lambda: relay.prefix_chain,

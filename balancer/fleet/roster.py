@@ -61,7 +61,7 @@ class Roster:
         self._metrics = metrics
         self._now = now
         self._call_ids = count(1)
-        self._links: set[AgentLink] = set()
+        self._links: dict[AgentLink, None] = {}
         self._agents: dict[str, Agent] = {}
         self._serving: dict[str, list[Agent]] = {}
         self._index = PrefixIndex()
@@ -98,7 +98,7 @@ class Roster:
             on_transfer=on_transfer,
             streams=streams,
         )
-        self._links.add(link)
+        self._links[link] = None
         return link
 
     # --- for dispatch ---
@@ -366,7 +366,7 @@ class Roster:
 
     def on_closed(self, link: AgentLink, reason: str) -> None:
         """Forget the agent, remember its model's names for a while."""
-        self._links.discard(link)
+        self._links.pop(link, None)
         agent = self._agent_of(link)
         if agent is None:
             return

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import run_state_machine_as_test
 from structlog.testing import capture_logs
 
@@ -68,6 +69,7 @@ def test_examples_that_find_defects_find_none_where_there_is_none() -> None:
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
 def test_the_machine_finds_that(defect: Defect, monkeypatch: pytest.MonkeyPatch) -> None:
     defect(monkeypatch)
-    # some books are so broken that the balancer itself stumbles before anything is compared
-    with capture_logs(), pytest.raises((AssertionError, TypeError)):
+    # some books are so broken that the balancer itself stumbles before anything is compared; and
+    # what is found may not be found a second time where it hangs on addresses in memory
+    with capture_logs(), pytest.raises((AssertionError, TypeError, FlakyFailure)):
         search(IN_THIS_ORDER)
