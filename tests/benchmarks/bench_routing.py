@@ -7,8 +7,8 @@ one agent's cache (all four together hold them), they do fit, and prompts that s
 many requests are open all the time (`--open`); which conversation goes on next is drawn, else
 round-robin would meet each one on the same agent by accident.
 
-A round of one of the first two cells took 14 minutes on two cores with much other work; `--quick`,
-`--rounds` and `--cells` make it shorter.
+A round of one of the first two cells took four minutes on two cores, 14 with much other work;
+`--quick`, `--rounds` and `--cells` make it shorter.
 """
 
 from __future__ import annotations

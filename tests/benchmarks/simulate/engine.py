@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from balancer.fleet.prefix_index import PrefixIndex
 from balancer.policy.rates import Rates
 from protocol.prefix_chain import HASH_BYTES
 from tests.benchmarks.simulate.clock import Clock
@@ -49,6 +50,8 @@ class SimulatedAgent:
     speed: Speed
     clock: Clock
     cache_blocks: int
+    index: PrefixIndex = field(default_factory=PrefixIndex)
+    """What all agents of a fleet hold, as the balancer keeps it."""
     is_draining: bool = False
     is_up: bool = True
     slots_free: int = 0
@@ -63,6 +66,7 @@ class SimulatedAgent:
         self._at_s = 0.0
         self._plan = 0
         self._cache: OrderedDict[bytes, None] = OrderedDict()
+        self._bit = self.index.enter(self.name)
 
     def serves(self, model: str) -> bool:
         return model == MODEL
@@ -101,6 +105,7 @@ class SimulatedAgent:
             call.given, call.tokens = call.tokens - left, left
         self.calls, self._generating = {}, []
         self._prompts.clear()
+        self.index.discard(self._cache, self._bit)
         self._cache.clear()
         self.is_up, self.slots_free = False, 0
         self._plan += 1
@@ -184,7 +189,10 @@ class SimulatedAgent:
         cache = self._cache
         for at in range(len(chain) - HASH_BYTES, -1, -HASH_BYTES):
             block = chain[at : at + HASH_BYTES]
+            if block not in cache:
+                self.index.add((block,), self._bit)
             cache[block] = None
             cache.move_to_end(block)
         while len(cache) > self.cache_blocks:
-            cache.popitem(last=False)
+            block, _ = cache.popitem(last=False)
+            self.index.discard((block,), self._bit)

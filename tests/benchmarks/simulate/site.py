@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from balancer.dispatch.admission import Admission
 from balancer.dispatch.waiting_room import Rank, WaitingRoom
+from balancer.fleet.prefix_index import PrefixIndex
 from balancer.policy.fairness import Shares
 from balancer.policy.holds import length_class
 from balancer.policy.routing.policy import Facts
@@ -114,8 +115,11 @@ class Site:
         self.clock = Clock()
         self.figures = Figures()
         self.services = Services()
+        self._index = PrefixIndex()
         self.agents = [
-            SimulatedAgent(f"agent-{n}", size.slots, speed, self.clock, size.cache_blocks)
+            SimulatedAgent(
+                f"agent-{n}", size.slots, speed, self.clock, size.cache_blocks, self._index
+            )
             for n in range(size.agents)
         ]
         self._fleet = Fleet(list(self.agents))
@@ -207,13 +211,14 @@ class Site:
     def _start(self, job: Job) -> bool:
         if not self._free:
             return False
+        began = time.perf_counter()
         facts = Facts(
             now_s=self.clock.now_s,
             random_bits=self._dice.getrandbits(64),
             ordinal=self._starts,
             chain=job.chain,
+            matched=self._index.matched_blocks(job.chain),
         )
-        began = time.perf_counter()
         agent = self._policy(_REQUEST, self._fleet.up, facts)
         self.figures.decision_s.append(time.perf_counter() - began)
         if agent is None:
