@@ -28,7 +28,7 @@ from balancer.errors import (
 )
 from balancer.policy.eta import Outlook, Running, retry_after_s
 from balancer.policy.failover import POISON_DEATHS, Verdict
-from balancer.policy.holds import Demand, Held, Holds
+from balancer.policy.holds import Held, Holds
 from balancer.settings import Settings
 from protocol.models import ServedModel
 
@@ -90,10 +90,8 @@ class Admission:
 
     def on_claimed(self, waiter: Waiter, agent: Crew, model: str) -> float:
         """A request has a slot of this agent; for how many seconds it should hold it."""
-        hold_s = self._holds.seconds(
-            model,
-            Demand.of_one(waiter.length, waiter.body_bytes),
-            calls=agent.slots_total,
+        hold_s = self._holds.seconds_of_one(
+            model, waiter.length, waiter.body_bytes, calls=agent.slots_total
         )
         key = waiter.rank[1]
         self._running.begins(key, agent.name, hold_s=hold_s, now_s=self._now())

@@ -52,12 +52,13 @@ class Choice:
             agents = self.others(relay) or [one for one in agents if relay.can_use(one)]
             has_state = [one for one in agents if one.name == relay.prefers and one.slots_free]
             agents = has_state or agents
+        chain = relay.prefix_chain
         facts = Facts(
             now_s=self._now(),
             random_bits=self._random_bits(),
             ordinal=self._starts[model],
-            chain=relay.prefix_chain,
-            matched=self._roster.matched_blocks(relay.prefix_chain),
+            chain=chain,
+            matched=self._roster.matched_blocks(chain),
         )
         request = relay.request_for(model)
         agent = self._policy(request, agents, facts)

@@ -314,13 +314,14 @@ class Relay:
         self._is_committed = False
         self._prefilled = 0
         self.so_far.begin(agent.resume_key)
+        chain = self._chain.packed
         params = generate_tokens_call(
             request,
             created=self._created,
             deadline_ms=self._deadline_ms(),
             trace_id=self.request_id,
             cache_scope=CACHE_SCOPE,
-            prefix_chain=self.prefix_chain,
+            prefix_chain=chain,
             resume=self.so_far.resume(),
         )
         try:
@@ -332,7 +333,7 @@ class Relay:
         else:
             self._agent = agent
             self._charged_ms = self._conductor.on_claimed(self, agent)
-            agent.cached.expect(self.prefix_chain)
+            agent.cached.expect(chain)
             if self._is_paused:
                 agent.link.pause(self._call_id)
 

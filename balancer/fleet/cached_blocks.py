@@ -7,7 +7,6 @@ A guess to route by, never a promise: an agent that was believed wrongly compute
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 from balancer.fleet.prefix_index import PrefixIndex
@@ -27,8 +26,8 @@ class CachedBlocks:
         self._name = name
         self._bit = index.enter(name)
         self._blocks: set[bytes] = set()
-        self._coming: Counter[bytes] = Counter()
-        """Of calls that run: they will be cached soon."""
+        self._coming: dict[bytes, int] = {}
+        """How many calls that run will have them cached soon."""
         self._cache_seq = 0
         self.is_known = True
         """False: messages were missed, and nothing counts until one starts over."""
@@ -67,23 +66,28 @@ class CachedBlocks:
 
     def expect(self, chain: bytes) -> None:
         """A call with this chain runs, so its blocks are computed there."""
-        blocks = _first_blocks(chain)
-        self._coming.update(blocks)
-        self._index.add(blocks, self._bit)
+        coming, new = self._coming, []
+        for block in _first_blocks(chain):
+            calls = coming.get(block, 0)
+            coming[block] = calls + 1
+            if not calls:
+                new.append(block)
+        self._index.add(new, self._bit)
 
     def expect_no_more(self, chain: bytes) -> None:
         """The call is over: what it left has been reported."""
-        coming = self._coming
-        blocks = _first_blocks(chain)
-        for block in blocks:
-            coming[block] -= 1
-            if coming[block] <= 0:
-                del coming[block]
-        self._take_out(blocks)
+        coming, over = self._coming, []
+        for block in _first_blocks(chain):
+            calls = coming.pop(block, 0) - 1
+            if calls > 0:
+                coming[block] = calls
+            else:
+                over.append(block)
+        self._take_out(over)
 
     def leave(self) -> None:
         """The agent is gone. Its calls may end after it; nobody looks at what they leave."""
-        coming, self._coming = self._coming, Counter()
+        coming, self._coming = self._coming, {}
         self._forget()
         self._take_out(coming)
         self._index.leave(self._bit)

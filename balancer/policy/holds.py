@@ -148,6 +148,10 @@ class Holds:
         on each agent."""
         return self._of_models.get(model, self._of_all).seconds(demand, calls)
 
+    def seconds_of_one(self, model: str, length: int, body_bytes: int, *, calls: float) -> float:
+        """As `seconds`, for a single request; it is asked at each claim."""
+        return self._of_models.get(model, self._of_all).seconds_of_one(length, body_bytes, calls)
+
 
 class _Pace:
     """What calls of one model took."""
@@ -166,13 +170,18 @@ class _Pace:
         self._token_s.note(held.rest_s, units=held.tokens, calls=held.calls)
 
     def seconds(self, demand: Demand, calls: float) -> float:
+        tokens = sum(count * self._expected(length) for length, count in demand.lengths.items())
+        return self._seconds(demand.count, demand.body_bytes, tokens, calls)
+
+    def seconds_of_one(self, length: int, body_bytes: int, calls: float) -> float:
+        return self._seconds(1, body_bytes, self._expected(length), calls)
+
+    def _seconds(self, count: int, body_bytes: int, tokens: float, calls: float) -> float:
         byte_s = self._prompt_byte_s.value(calls)
         if byte_s is None:
-            return UNMEASURED_HOLD_S * demand.count
+            return UNMEASURED_HOLD_S * count
         token_s = self._token_s.value(calls) or 0.0
-        tokens = sum(count * self._expected(length) for length, count in demand.lengths.items())
-        prompt_bytes = demand.body_bytes + _LEAST_PROMPT_BYTES * demand.count
-        return byte_s * prompt_bytes + token_s * tokens
+        return byte_s * (body_bytes + _LEAST_PROMPT_BYTES * count) + token_s * tokens
 
     def _expected(self, length: int) -> float:
         """Tokens of an answer of this class; of one never seen, what all have within its limit."""

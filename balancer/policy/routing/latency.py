@@ -13,8 +13,8 @@ def choose(
     request: GenerationRequest, candidates: Sequence[AnyCandidate], facts: Facts
 ) -> AnyCandidate | None:
     """Agents that were never measured come first; equals take turns."""
-    return cheapest(request, candidates, facts, _cost)
+    return cheapest(request, candidates, facts, _costs)
 
 
-def _cost(candidate: Candidate, share: float) -> tuple[float, float]:
-    return candidate.rates.latency_ms * (1.0 + share), share
+def _costs(able: Sequence[tuple[Candidate, float]]) -> list[tuple[float, float]]:
+    return [(one.rates.latency_ms * (1.0 + share), share) for one, share in able]

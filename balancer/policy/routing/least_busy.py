@@ -13,8 +13,8 @@ def choose(
     request: GenerationRequest, candidates: Sequence[AnyCandidate], facts: Facts
 ) -> AnyCandidate | None:
     """Shares are compared, not counts: an agent twice as large gets twice as many requests."""
-    return cheapest(request, candidates, facts, _cost)
+    return cheapest(request, candidates, facts, _costs)
 
 
-def _cost(_candidate: Candidate, share: float) -> float:
-    return share
+def _costs(able: Sequence[tuple[Candidate, float]]) -> list[float]:
+    return [share for _, share in able]

@@ -20,11 +20,12 @@ def choose(
     request: GenerationRequest, candidates: Sequence[AnyCandidate], facts: Facts
 ) -> AnyCandidate | None:
     """The cheapest; equals take turns."""
-    matched, blocks = matched_blocks(candidates, facts), facts.blocks
+    held, blocks = matched_blocks(candidates, facts).get, facts.blocks
 
-    def cost(candidate: Candidate, share: float) -> float:
-        missing = blocks - matched.get(candidate.name, 0)
-        rates = candidate.rates
-        return missing * rates.block_ms + share * rates.service_ms
+    def costs(able: Sequence[tuple[Candidate, float]]) -> list[float]:
+        return [
+            (blocks - held(one.name, 0)) * one.rates.block_ms + share * one.rates.service_ms
+            for one, share in able
+        ]
 
-    return cheapest(request, candidates, facts, cost)
+    return cheapest(request, candidates, facts, costs)
