@@ -154,17 +154,26 @@ class Dispatcher:
             route=self._journal.open(request_id, principal.tenant, choice=choice, now=self._now()),
         )
         self._remember(relay)
+        outcome_name = "cancelled"
         try:
             sink.attach(relay)
             self._start_or_wait(relay)
             async with asyncio.timeout(timeout_s):
-                return await relay.done
+                outcome = await relay.done
+            outcome_name = outcome.finish_reason
+            return outcome
         except TimeoutError as error:
-            raise self._admission.generation_timeout(
+            late = self._admission.generation_timeout(
                 relay.model, timeout_s, has_begun=relay.attempts > 0
-            ) from error
+            )
+            outcome_name = late.default_code
+            raise late from error
+        except BalancerError as error:
+            outcome_name = error.default_code
+            raise
         finally:
             self._forget(relay)
+            self._metrics.generation_ended(outcome_name)
 
     def check_room(self, model: str, principal: Principal, *, count: int, body_bytes: int) -> None:
         """Raises `BalancerError` where so many generations, each with such a body, could not all

@@ -25,6 +25,7 @@ from protocol.generation import Usage
 from protocol.refusals import consequence_of
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+SWITCHING_PROTOCOLS = 101
 MAX_AGENT_LABELS = 256
 """Agents past this many are summed under the name `other`."""
 
@@ -94,6 +95,12 @@ class Metrics:
             registry=registry,
         )
         self._request_children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._generations_ended = Counter(
+            "paddler_generations_ended",
+            "Generations that are over, by how they ended.",
+            ["outcome"],
+            registry=registry,
+        )
         tokens = Counter(
             "paddler_tokens", "Tokens of finished generations.", ["kind"], registry=registry
         )
@@ -201,7 +208,8 @@ class Metrics:
         self._unsent_high_water = 0
 
     def request_answered(self, route: str, status: int, seconds: float) -> None:
-        """Count an HTTP request; `route` is a template from the route table, never a path."""
+        """Count an HTTP request; `route` is a template from the route table, never a path. What
+        became a WebSocket is counted, but how long it was one is no request's duration."""
         key = (route, status // 100)
         children = self._request_children.get(key)
         if children is None:
@@ -209,7 +217,13 @@ class Metrics:
             children = (counter, self._request_seconds.labels(route))
             self._request_children[key] = children
         children[0].inc()
-        children[1].observe(seconds)
+        if status != SWITCHING_PROTOCOLS:
+            children[1].observe(seconds)
+
+    def generation_ended(self, outcome: str) -> None:
+        """Count a generation: `outcome` is its finish reason, the code of an error's class, or
+        `cancelled` where nobody waits for it any more."""
+        self._generations_ended.labels(outcome).inc()
 
     def generation_finished(self, usage: Usage) -> None:
         """Count the tokens of a generation that ended well."""

@@ -83,6 +83,37 @@ async def test_tokens_are_published_once_at_the_end() -> None:
 
 
 @in_virtual_time
+async def test_a_generation_is_counted_by_how_it_ended_also_after_its_answer_began() -> None:
+    balancer = Balancer(settings=Settings(queue_timeout_s=60.0))
+    agent = balancer.agent(slots=2)
+    broken = await balancer.ask(sink=RecordingSink(breaks_on="tokens"))
+    agent.tokens(agent.answer()[0], [1], "a")
+    await settle()
+    await (await balancer.ask()).leave()
+    hurried = await balancer.ask(timeout_s=5.0)
+    in_vain = await balancer.ask()
+    await asyncio.sleep(60.0)
+    assert {broken.error.code, hurried.error.code, in_vain.error.code} == {
+        "internal_error",
+        "generation_timeout",
+        "queue_timeout",
+    }
+    agent.answer()
+    await finish_all(agent)
+    await balancer.ask()
+    agent.answer()
+    await finish_all(agent)
+    for outcome in (
+        "internal_error",
+        "cancelled",
+        "generation_timeout",
+        "queue_timeout",
+        "stop",
+    ):
+        assert balancer.sample("paddler_generations_ended_total", outcome=outcome) == 1, outcome
+
+
+@in_virtual_time
 async def test_sixteen_requests_spread_evenly_over_four_agents_of_four_slots() -> None:
     balancer = Balancer()
     agents = [balancer.agent(f"agent-{index}") for index in range(4)]

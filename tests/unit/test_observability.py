@@ -35,6 +35,14 @@ def test_requests_are_counted_by_route_and_status_class() -> None:
     assert 'paddler_request_duration_seconds_count{route="/v1/models"} 3.0' in text
 
 
+def test_how_long_a_websocket_lasted_is_no_request_s_duration() -> None:
+    metrics = Metrics()
+    metrics.request_answered("/agents/connect", 101, 3600.0)
+    text = metrics.text().decode()
+    assert 'paddler_requests_total{route="/agents/connect",status_class="1xx"} 1.0' in text
+    assert 'paddler_request_duration_seconds_count{route="/agents/connect"} 0.0' in text
+
+
 def test_two_balancers_in_one_process_share_no_series() -> None:
     one, other = Metrics(), Metrics()
     one.agent_lost()
