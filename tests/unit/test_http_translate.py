@@ -77,6 +77,23 @@ def test_the_least_request_has_neutral_sampling_and_the_drawn_seed() -> None:
         ({"presence_penalty": -2}, {"presence_penalty": -2.0}),
         ({"frequency_penalty": 2}, {"frequency_penalty": 2.0}),
         ({"repeat_penalty": 1.1}, {"repeat_penalty": 1.1}),
+        ({"repeat_last_n": 8}, {"penalty_last_n": 8}),
+        (
+            {"dry_multiplier": 0.8, "dry_base": 2, "dry_allowed_length": 3},
+            {"dry_multiplier": 0.8, "dry_base": 2.0, "dry_allowed_length": 3},
+        ),
+        (
+            {"dry_penalty_last_n": 9, "dry_sequence_breakers": ["x"]},
+            {"dry_penalty_last_n": 9, "dry_sequence_breakers": ("x",)},
+        ),
+        (
+            {"xtc_probability": 0.5, "xtc_threshold": 0.2},
+            {"xtc_probability": 0.5, "xtc_threshold": 0.2},
+        ),
+        (
+            {"mirostat": 2, "mirostat_tau": 4, "mirostat_eta": 0.3},
+            {"mirostat": 2, "mirostat_tau": 4.0, "mirostat_eta": 0.3},
+        ),
         ({"seed": 7}, {"seed": 7}),
         ({"seed": -1}, {"seed": 2**63 - 1}),
         ({"stop": "x"}, {"stop": ("x",)}),
@@ -142,7 +159,7 @@ def test_what_asks_for_nothing_is_accepted(nothing: dict[str, Any]) -> None:
         ({"store": 0}, "store"),
         ({"service_tier": "flex"}, "service_tier"),
         ({"functions": [{}]}, "functions"),
-        ({"mirostat": 2}, "mirostat"),
+        ({"priority": 5}, "priority"),
         ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, f"{PART}.type"),
         (part("image_url", {"url": PNG_URL, "detail": "low"}), f"{PART}.image_url.detail"),
         (part("input_audio", {"data": "UklGRg==", "format": "mp3"}), f"{PART}.input_audio.format"),

@@ -11,12 +11,22 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from protocol.embeddings import MAX_DIMENSIONS, MAX_INPUTS
-from protocol.generation import MAX_MESSAGES, MAX_STOP_CHARS, MAX_STOPS, MAX_TOP_LOGPROBS
+from protocol.generation import (
+    MAX_DRY_SEQUENCE_BREAKER_CHARS,
+    MAX_DRY_SEQUENCE_BREAKERS,
+    MAX_DRY_WINDOW,
+    MAX_MESSAGES,
+    MAX_STOP_CHARS,
+    MAX_STOPS,
+    MAX_TOP_LOGPROBS,
+)
 from protocol.models import MODEL_NAME_PATTERN
 
 StopText = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARS)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
+DryLength = Annotated[int, Meta(ge=0, le=MAX_DRY_WINDOW)]
+DryBreaker = Annotated[str, Meta(min_length=1, max_length=MAX_DRY_SEQUENCE_BREAKER_CHARS)]
 
 
 class StreamOptions(Struct):
@@ -37,6 +47,19 @@ class SamplingFields(Struct, kw_only=True):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    repeat_last_n: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    dry_multiplier: Annotated[float, Meta(ge=0, le=100)] | None = None
+    dry_base: Annotated[float, Meta(ge=1, le=100)] | None = None
+    dry_allowed_length: DryLength | None = None
+    dry_penalty_last_n: DryLength | None = None
+    dry_sequence_breakers: (
+        Annotated[list[DryBreaker], Meta(max_length=MAX_DRY_SEQUENCE_BREAKERS)] | None
+    ) = None
+    xtc_probability: Fraction | None = None
+    xtc_threshold: Fraction | None = None
+    mirostat: Annotated[int, Meta(ge=0, le=2)] | None = None
+    mirostat_tau: Annotated[float, Meta(ge=0, le=100)] | None = None
+    mirostat_eta: Fraction | None = None
     seed: int | None = None
     stop: StopText | Annotated[list[StopText], Meta(max_length=MAX_STOPS)] | None = None
     max_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
@@ -58,9 +81,6 @@ class SamplingFields(Struct, kw_only=True):
     store: Any = None
     service_tier: Any = None
     priority: Any = None
-    dry_multiplier: Any = None
-    xtc_probability: Any = None
-    mirostat: Any = None
 
 
 class FunctionCallIn(Struct):
@@ -185,6 +205,20 @@ EXPECTED = {
     "presence_penalty": "-2..2",
     "frequency_penalty": "-2..2",
     "repeat_penalty": "above 0, at most 10",
+    "repeat_last_n": "an integer, at least 0",
+    "dry_multiplier": "0..100",
+    "dry_base": "1..100",
+    "dry_allowed_length": f"0..{MAX_DRY_WINDOW}",
+    "dry_penalty_last_n": f"0..{MAX_DRY_WINDOW}",
+    "dry_sequence_breakers": (
+        f"at most {MAX_DRY_SEQUENCE_BREAKERS} strings of 1 to {MAX_DRY_SEQUENCE_BREAKER_CHARS} "
+        "characters"
+    ),
+    "xtc_probability": "0..1",
+    "xtc_threshold": "0..1",
+    "mirostat": "0, 1 or 2",
+    "mirostat_tau": "0..100",
+    "mirostat_eta": "0..1",
     "seed": "an integer",
     "stop": f"a string or 1 to {MAX_STOPS} strings of 1 to {MAX_STOP_CHARS} characters",
     "max_tokens": "an integer, at least 1",
