@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from aiohttp.web import BaseRequest
+from aiohttp.web import BaseRequest, StreamResponse
 from msgspec import Struct
 
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.dispatch.embedding import EmbeddingDispatcher
+from balancer.errors import BalancerError
 from balancer.fleet.roster import Roster
 from balancer.http.replay import Replays
 from balancer.http.traffic import Traffic
@@ -20,6 +21,7 @@ from balancer.policy.identity.principal import Principal
 from balancer.settings import Settings
 
 Port = Literal["inference", "management"]
+ErrorForm = Callable[["Exchange", BalancerError], StreamResponse]
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _ECHOED = ("X-Correlation-Id", "traceparent")
@@ -47,8 +49,17 @@ class Exchange:
     by whoever writes an answer behind aiohttp's back.
     """
 
-    def __init__(self, request: BaseRequest, *, request_id: str, principal: Principal) -> None:
+    def __init__(
+        self,
+        request: BaseRequest,
+        *,
+        request_id: str,
+        principal: Principal,
+        error_form: ErrorForm,
+    ) -> None:
         self.request = request
+        self.error_form = error_form
+        """How an error looks: as the route's family of APIs has it, once the route is known."""
         self.id = request_id
         self.principal = principal
         self.started_s = time.monotonic()

@@ -24,6 +24,7 @@ from balancer.http.body import unknown_encoding
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.origin import is_allowed_host, is_loopback, is_own_origin
 from balancer.http.router import Route, Router
+from balancer.observability.metrics import SWITCHING_PROTOCOLS
 from balancer.policy.identity.principal import Principal, Role, open_mode_principal
 from balancer.settings import KIB
 
@@ -72,7 +73,7 @@ class Pipeline:
             shown = shown_error(exchange, error)
             if isinstance(shown, ClientDropped):
                 exchange.status = CLIENT_LEFT
-            return error_answer(exchange, shown)
+            return exchange.error_form(exchange, shown)
 
     def _admit(self, exchange: Exchange) -> Route:
         """The row for this request, once it may be served."""
@@ -82,6 +83,7 @@ class Pipeline:
         route, exchange.places = self._router.match(request.method, request.path)
         exchange.route_path = route.path
         exchange.is_quiet = route.is_quiet
+        exchange.error_form = route.error_form
         _check_origin(request, route)
         _check_directness(request, insecure=self._wiring.settings.insecure)
         if _RANKS[exchange.principal.role] < _RANKS[route.min_role]:
@@ -113,7 +115,8 @@ class Pipeline:
         wiring.metrics.request_answered(exchange.route_path, status, took_s)
         if exchange.is_quiet:
             return
-        wiring.traffic.note(now_s=time.monotonic(), took_s=took_s)
+        if status != SWITCHING_PROTOCOLS:
+            wiring.traffic.note(now_s=time.monotonic(), took_s=took_s)
         log.info(
             "request",
             method=exchange.request.method,
@@ -131,6 +134,7 @@ def _exchange_of(request: BaseRequest) -> Exchange:
         request,
         request_id="req_" + secrets.token_hex(16),
         principal=_principal_of(request.remote or "", is_proxied=_is_proxied(request)),
+        error_form=error_answer,
     )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from balancer.dispatch.sink import Flow
+from balancer.http.shape import StreamForm
 from balancer.settings import Settings
 
 MOST_STREAMS = 10_000
@@ -35,8 +36,11 @@ class Reader(Protocol):
 class Replay:
     """One resumable stream. Events are numbered from 0; their id is `<request id>:<number>`."""
 
-    def __init__(self, store: Replays, request_id: str, tenant: str) -> None:
+    def __init__(
+        self, store: Replays, request_id: str, tenant: str, *, form: StreamForm
+    ) -> None:
         self.request_id = request_id
+        self.form = form
         self.tenant = tenant
         self.headers: Callable[[], dict[str, str]] = dict
         self.size_bytes = 0
@@ -249,9 +253,9 @@ class Replays:
     def __len__(self) -> int:
         return len(self._streams)
 
-    def open(self, request_id: str, tenant: str) -> Replay:
+    def open(self, request_id: str, tenant: str, *, form: StreamForm) -> Replay:
         """A new one."""
-        replay = self._streams[request_id] = Replay(self, request_id, tenant)
+        replay = self._streams[request_id] = Replay(self, request_id, tenant, form=form)
         while len(self._streams) > MOST_STREAMS:
             self._give_up_oldest()
         return replay

@@ -9,7 +9,8 @@ from aiohttp.web import StreamResponse
 from msgspec import Struct
 
 from balancer.errors import MethodNotAllowed, RouteNotFound
-from balancer.http.exchange import Exchange, Port, Wiring
+from balancer.http.answers import error_answer
+from balancer.http.exchange import ErrorForm, Exchange, Port, Wiring
 from balancer.policy.identity.principal import Role
 
 Handler = Callable[[Exchange, Wiring], Awaitable[StreamResponse]]
@@ -37,6 +38,8 @@ class Route(Struct, frozen=True, kw_only=True):
     has_head: bool = True
     """Whether HEAD is answered where GET is."""
     is_quiet: bool = False
+    error_form: ErrorForm = error_answer
+    """How errors look on this route: as its family of APIs has them."""
     query: tuple[str, ...] = ()
     """The query parameters it takes; any other is refused where operators call."""
 

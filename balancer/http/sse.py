@@ -23,11 +23,12 @@ from balancer.dispatch.sink import Flow
 from balancer.http.answers import SECURITY_HEADERS
 from balancer.http.connection import ClientConnection
 from balancer.http.exchange import Exchange
+from balancer.http.shape import StreamForm
 from balancer.observability.metrics import Metrics
 from balancer.settings import KIB, Settings
 
-DONE = b"data: [DONE]\n\n"
 COMMENT = b":\n\n"
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
 QUEUE_UPDATE_S = 2.0
 QUEUE_GRACE_S = 0.05
 """Before a stream that is told of the queue opens: who is refused at once gets a real status, also
@@ -37,7 +38,6 @@ FLUSH_AT_BYTES = 32 * KIB
 
 _HEADERS = {
     **SECURITY_HEADERS,
-    "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",
 }
@@ -71,6 +71,7 @@ class EventStream:
         *,
         settings: Settings,
         metrics: Metrics,
+        form: StreamForm,
         head: Callable[[], dict[str, str]],
         queued: Callable[[], bytes] | None = None,
     ) -> None:
@@ -78,6 +79,7 @@ class EventStream:
         self._exchange = exchange
         self._settings = settings
         self._metrics = metrics
+        self._form = form
         self._head = head
         self._connection = cast(ClientConnection, request.protocol)
         self._is_chunked = request.version >= HttpVersion11
@@ -198,7 +200,7 @@ class EventStream:
             self._timer = self._loop.call_later(left_s, self._on_silence)
             return
         if not self._connection.writing_paused:
-            self.send(COMMENT)
+            self.send(self._form.comment)
         self._timer = self._loop.call_later(interval_s, self._on_silence)
 
     def _tell_queue(self) -> None:
@@ -213,7 +215,12 @@ class EventStream:
         self._queue_timer = self._loop.call_later(QUEUE_UPDATE_S, self._tell_queue)
 
     def _status_and_headers(self) -> bytes:
-        headers = {**_HEADERS, **self._exchange.headers(), **self._head()}
+        headers = {
+            **_HEADERS,
+            "Content-Type": self._form.content_type,
+            **self._exchange.headers(),
+            **self._head(),
+        }
         if self._is_chunked:
             headers["Transfer-Encoding"] = "chunked"
         if not self._keep_alive:

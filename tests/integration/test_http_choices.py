@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from balancer.http.openai.answering import MOST_CHOICE_BYTES
+from balancer.http.answering import MOST_CHOICE_BYTES
 from balancer.policy.choices import seed_of_choice
 from protocol.generation import TokenLogprob
 from protocol.refusals import RefusalCode

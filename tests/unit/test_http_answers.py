@@ -11,7 +11,7 @@ from balancer.dispatch.sink import Outcome
 from balancer.http.openai.chat_answer import ChatAnswer, ChatChunks
 from balancer.http.openai.completion_answer import CompletionAnswer, CompletionChunks
 from balancer.http.openai.ending import whole_body
-from balancer.http.openai.extras import AnswerHead
+from balancer.http.shape import AnswerHead
 from protocol.generation import (
     ContentDelta,
     ReasoningDelta,
@@ -61,7 +61,7 @@ def _chat_body(steps: Steps) -> bytes:
     answer = ChatAnswer(with_logprobs=steps is PROBABLE)
     for delta, logprobs in steps:
         answer.take(delta, logprobs)
-    return whole_body(HEAD, "chat.completion", [answer.choice(0, OUTCOME)], OUTCOME) + b"\n"
+    return whole_body(HEAD, [answer.choice(0, OUTCOME)], OUTCOME, kind="chat.completion") + b"\n"
 
 
 def _completion_stream(steps: Steps) -> bytes:
@@ -72,7 +72,7 @@ def _completion_body(steps: Steps) -> bytes:
     answer = CompletionAnswer(with_logprobs=steps is PROBABLE)
     for delta, logprobs in steps:
         answer.take(delta, logprobs)
-    return whole_body(HEAD, "text_completion", [answer.choice(0, OUTCOME)], OUTCOME) + b"\n"
+    return whole_body(HEAD, [answer.choice(0, OUTCOME)], OUTCOME, kind="text_completion") + b"\n"
 
 
 def _streamed(chunks: ChatChunks | CompletionChunks, steps: Steps) -> bytes:

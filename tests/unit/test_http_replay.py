@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from balancer.dispatch.sink import Flow
+from balancer.http.openai.stream_form import SSE
 from balancer.http.replay import MOST_STREAMS, Replay, Replays
 from balancer.settings import Settings
 from tests.support.virtual_time import in_virtual_time, settle
@@ -65,7 +66,8 @@ class Stream:
 
     def __init__(self, **settings: object) -> None:
         self.store = Replays(Settings(**settings))  # type: ignore[arg-type]  # of any test
-        self.replay, self.generating = self.store.open("req_1", "me"), Generating()
+        self.replay = self.store.open("req_1", "me", form=SSE)
+        self.generating = Generating()
         self.replay.attach(self.generating)
         self._over = asyncio.Event()
         self.was_cancelled = False
@@ -205,6 +207,6 @@ async def test_given_up_for_others_it_still_reaches_the_reader_that_is_there() -
 async def test_the_number_of_streams_is_bounded_too() -> None:
     store = Replays(Settings())
     for number in range(MOST_STREAMS + 3):
-        store.open(f"req_{number}", "me")
+        store.open(f"req_{number}", "me", form=SSE)
     assert len(store) == MOST_STREAMS
     assert store.find("req_0", "me") is None

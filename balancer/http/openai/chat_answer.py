@@ -12,8 +12,8 @@ import msgspec
 
 from balancer.dispatch.sink import Outcome
 from balancer.http.openai.ending import StreamEnd, common_fields
-from balancer.http.openai.extras import AnswerHead
 from balancer.http.openai.logprobs import chat_logprobs
+from balancer.http.shape import AnswerHead
 from protocol.generation import (
     ContentDelta,
     ReasoningDelta,

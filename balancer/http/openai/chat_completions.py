@@ -8,13 +8,16 @@ from functools import partial
 import msgspec
 from aiohttp.web import StreamResponse
 
+from balancer.http.answering import answer
 from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
-from balancer.http.openai.answering import Generation, answer
 from balancer.http.openai.chat_answer import ChatAnswer, ChatChunks
+from balancer.http.openai.ending import whole_body
 from balancer.http.openai.grammars import grammar_param
 from balancer.http.openai.schema import EXPECTED, ChatCompletionRequest
+from balancer.http.openai.stream_form import SSE
 from balancer.http.openai.translate import chat_request
+from balancer.http.shape import Generation
 
 _DECODER = msgspec.json.Decoder(ChatCompletionRequest)
 
@@ -32,13 +35,14 @@ async def chat_completions(exchange: Exchange, wiring: Wiring) -> StreamResponse
         Generation(
             request=chat_request(body, drawn_seed=random.getrandbits(63)),
             choices=body.n or 1,
-            kind="chat.completion",
             id_prefix="chatcmpl-",
             body_bytes=len(data),
             timeout_s=body.timeout,
             is_stream=bool(body.stream),
             chunks=partial(ChatChunks, include_usage=include_usage),
             gathered=partial(ChatAnswer, with_logprobs=bool(body.logprobs)),
+            whole=partial(whole_body, kind="chat.completion"),
+            form=SSE,
             grammar_param=grammar_param(body.response_format, body.grammar, body.json_schema),
         ),
     )

@@ -8,13 +8,16 @@ from functools import partial
 import msgspec
 from aiohttp.web import StreamResponse
 
+from balancer.http.answering import answer
 from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
-from balancer.http.openai.answering import Generation, answer
 from balancer.http.openai.completion_answer import CompletionAnswer, CompletionChunks
+from balancer.http.openai.ending import whole_body
 from balancer.http.openai.grammars import grammar_param
 from balancer.http.openai.schema import EXPECTED, CompletionRequest
+from balancer.http.openai.stream_form import SSE
 from balancer.http.openai.translate import completion_request
+from balancer.http.shape import Generation
 
 _DECODER = msgspec.json.Decoder(CompletionRequest)
 
@@ -32,13 +35,15 @@ async def completions(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         Generation(
             request=completion_request(body, drawn_seed=random.getrandbits(63)),
             choices=body.n or 1,
-            kind="text_completion",
             id_prefix="cmpl-",
             body_bytes=len(data),
             timeout_s=body.timeout,
             is_stream=bool(body.stream),
             chunks=partial(CompletionChunks, include_usage=include_usage),
             gathered=partial(CompletionAnswer, with_logprobs=body.logprobs is not None),
+            whole=partial(whole_body, kind="text_completion"),
+            form=SSE,
+            logprobs_param="logprobs",
             grammar_param=grammar_param(body.response_format, body.grammar, body.json_schema),
         ),
     )

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import msgspec
 
 from balancer.dispatch.sink import Outcome
-from balancer.http.openai.extras import AnswerHead, extra_fields, usage_fields
+from balancer.http.openai.extras import extra_fields, usage_fields
+from balancer.http.shape import AnswerHead
 
 AnswerKind = Literal["chat.completion", "chat.completion.chunk", "text_completion"]
 
@@ -23,9 +24,10 @@ def common_fields(head: AnswerHead, kind: AnswerKind) -> dict[str, Any]:
 
 def whole_body(
     head: AnswerHead,
-    kind: AnswerKind,
     choices: Sequence[dict[str, Any] | msgspec.Raw],
     whole: Outcome,
+    *,
+    kind: AnswerKind,
 ) -> bytes:
     """The answer of all choices as JSON; choices may be that already."""
     return _encode(

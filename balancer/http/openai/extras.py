@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
-
 from balancer.dispatch.sink import Outcome
 from protocol.generation import Usage
-
-
-class AnswerHead(Struct, frozen=True, kw_only=True):
-    """What every piece of one answer repeats."""
-
-    id: str
-    created: int
-    model: str
-    request_id: str
 
 
 def usage_fields(usage: Usage) -> dict[str, Any]:

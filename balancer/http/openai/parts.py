@@ -5,22 +5,11 @@ Images and sounds come with the request; nothing is fetched from anywhere.
 
 from __future__ import annotations
 
-import binascii
-from collections.abc import Iterable
-
+from balancer.http.attached import SHOWN_CHARS, decoded
 from balancer.http.faults import missing, refuse_value, unsupported
 from balancer.http.openai.schema import ImageUrlIn, InputAudioIn, PartIn
-from protocol.chat import (
-    MAX_MEDIA,
-    MAX_MEDIA_BYTES,
-    AudioPart,
-    ImagePart,
-    Message,
-    Part,
-    TextPart,
-)
+from protocol.chat import AudioPart, ImagePart, Part, TextPart
 
-_SHOWN_CHARS = 60
 _DETAILS = (None, "auto", "high")
 """Images are looked at as large as the model can."""
 
@@ -44,24 +33,6 @@ def content_part(part: PartIn, at: str) -> Part:
             raise unsupported(f"{at}.type", part.type, '"text", "image_url" or "input_audio"')
 
 
-def check_media(messages: Iterable[Message]) -> None:
-    """Refuse more images and sounds than agents take."""
-    sizes = [
-        len(part.data)
-        for message in messages
-        if isinstance(message.content, tuple)
-        for part in message.content
-        if not isinstance(part, TextPart)
-    ]
-    if len(sizes) > MAX_MEDIA or sum(sizes) > MAX_MEDIA_BYTES:
-        raise refuse_value(
-            "messages",
-            f"{len(sizes)} of {sum(sizes)} bytes",
-            f"such that they hold at most {MAX_MEDIA} images and sounds of {MAX_MEDIA_BYTES} bytes "
-            "together",
-        )
-
-
 def _image(image: ImageUrlIn | str, at: str) -> bytes:
     url = image if isinstance(image, str) else image.url
     at_url = at if isinstance(image, str) else f"{at}.url"
@@ -72,24 +43,14 @@ def _image(image: ImageUrlIn | str, at: str) -> bytes:
     if scheme.lower() != "data" or not comma or not head.lower().endswith(";base64"):
         raise refuse_value(
             at_url,
-            url[:_SHOWN_CHARS],
+            url[:SHOWN_CHARS],
             "the image itself as a URL that begins data:image/png;base64, (or jpeg, webp, gif, "
             "bmp); nothing is fetched from elsewhere",
         )
-    return _decoded(data, at_url)
+    return decoded(data, at_url)
 
 
 def _audio(audio: InputAudioIn, at: str) -> bytes:
     if audio.format != "wav":
         raise unsupported(f"{at}.format", audio.format, '"wav"')
-    return _decoded(audio.data, f"{at}.data")
-
-
-def _decoded(data: str, at: str) -> bytes:
-    try:
-        decoded = binascii.a2b_base64(data, strict_mode=True)
-    except (binascii.Error, ValueError) as error:
-        raise refuse_value(at, data[:_SHOWN_CHARS], f"base64 ({error})") from error
-    if not decoded:
-        raise refuse_value(at, "", "a file in base64, not an empty one")
-    return decoded
+    return decoded(audio.data, f"{at}.data")

@@ -9,9 +9,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from balancer.http.attached import check_media
 from balancer.http.faults import missing, refuse_value, unsupported
 from balancer.http.openai.grammars import grammar_of
-from balancer.http.openai.parts import check_media, content_part
+from balancer.http.openai.parts import content_part
 from balancer.http.openai.schema import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -43,9 +44,6 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "store": (False,),
     "service_tier": ("auto", "default"),
     "priority": (0,),
-    "dry_multiplier": (0,),
-    "xtc_probability": (0,),
-    "mirostat": (0,),
     "audio": (),
     "modalities": (["text"],),
     "prediction": (),
@@ -58,7 +56,9 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 
 _SAME_NAME = (
     "temperature", "top_p", "min_p", "typical_p", "presence_penalty", "frequency_penalty",
-    "repeat_penalty", "min_tokens", "ignore_eos",
+    "repeat_penalty", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
+    "xtc_probability", "xtc_threshold", "mirostat", "mirostat_tau", "mirostat_eta",
+    "min_tokens", "ignore_eos",
 )  # fmt: skip
 
 _ROLES: dict[str, Role] = {
@@ -114,6 +114,10 @@ def _sampling(body: SamplingFields, drawn_seed: int) -> dict[str, Any]:
     fields = {name: value for name, value in given.items() if value is not None}
     fields["model"] = body.model or ""
     fields["top_k"] = max(body.top_k or 0, 0)
+    if body.repeat_last_n is not None:
+        fields["penalty_last_n"] = body.repeat_last_n
+    if body.dry_sequence_breakers is not None:
+        fields["dry_sequence_breakers"] = tuple(body.dry_sequence_breakers)
     fields["seed"] = drawn_seed if body.seed is None else body.seed & MAX_SEED
     fields["stop"] = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     fields["logit_bias"] = _logit_bias(body.logit_bias)

@@ -7,60 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 import msgspec
-from msgspec import Struct
 
 from balancer.dispatch.choices import Answers, Flows
 from balancer.dispatch.sink import Flow, Outcome
 from balancer.http.exchange import Exchange, Wiring
-from balancer.http.openai.ending import AnswerKind, whole_body
-from balancer.http.openai.extras import AnswerHead
 from balancer.http.replay import Replay
+from balancer.http.shape import AnswerHead, Chunks, Generation
 from balancer.http.sse import EventStream
-from protocol.generation import GenerationRequest, StepDelta, TokenLogprob
+from protocol.generation import StepDelta, TokenLogprob
 from protocol.to_agent import Committed
-
-
-class Chunks(Protocol):
-    """Turns a choice's output into server-sent events."""
-
-    def opening(self) -> bytes: ...
-
-    def tokens(self, delta: StepDelta, logprobs: tuple[TokenLogprob, ...]) -> bytes: ...
-
-    def ended(self, outcome: Outcome) -> bytes:
-        """It is over, and others go on."""
-
-    def closing(self, outcome: Outcome, whole: Outcome) -> bytes:
-        """It is over, and so is the request."""
-
-
-class Gathered(Protocol):
-    """Gathers a choice's output."""
-
-    def take(self, delta: StepDelta, logprobs: tuple[TokenLogprob, ...]) -> None: ...
-
-    def choice(self, index: int, outcome: Outcome) -> dict[str, Any]: ...
-
-
-class Generation(Struct, frozen=True, kw_only=True):
-    """What is asked of the dispatcher, and how the answer is to look. `chunks` is given a choice's
-    index."""
-
-    request: GenerationRequest
-    choices: int
-    id_prefix: str
-    kind: AnswerKind
-    body_bytes: int
-    timeout_s: float | None
-    is_stream: bool
-    chunks: Callable[[AnswerHead, int], Chunks]
-    gathered: Callable[[], Gathered]
-    grammar_param: str = "grammar"
-    """The parameter to name where an agent can make nothing of the grammar."""
 
 
 class Course:
@@ -72,6 +30,7 @@ class Course:
         self.generation = generation
         self.flows = Flows()
         self.agent = ""
+        self.prompt_tokens = 0
 
     def headers(self) -> dict[str, str]:
         """Who works on it, as far as that is known."""
@@ -95,6 +54,7 @@ class Course:
             created=exchange.created,
             model=model,
             request_id=exchange.id,
+            prompt_tokens=self.prompt_tokens,
         )
 
 
@@ -108,9 +68,10 @@ class CourseSink(ABC):
         """The handle on the generation."""
         self.course.flows.add(flow)
 
-    def on_committed(self, agent: str, committed: Committed) -> None:  # noqa: ARG002 (the contract)
+    def on_committed(self, agent: str, committed: Committed) -> None:
         """An agent works on it; the first one is shown."""
         self.course.agent = self.course.agent or agent
+        self.course.prompt_tokens = committed.prompt_tokens
 
     @abstractmethod
     def on_tokens(
@@ -195,4 +156,4 @@ async def gathered_body(course: Course, sinks: Sequence[GatheringSink], answers:
         if index:
             await asyncio.sleep(0)
         choices.append(msgspec.Raw(msgspec.json.encode(sink.gathered.choice(index, outcome))))
-    return whole_body(course.head(), course.generation.kind, choices, answers.whole)
+    return course.generation.whole(course.head(), choices, answers.whole)

@@ -1,30 +1,29 @@
 """Carries generations from the dispatcher to their client: as a stream of events or as JSON.
 
-Both generation routes share this; they differ in the shapes that they hand in.
+All families of APIs share this; they differ in the shapes that they hand in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import msgspec
 from aiohttp.web import StreamResponse
 
 from balancer.dispatch.choices import Answers, generate_choices
 from balancer.dispatch.sink import Outcome
 from balancer.errors import InvalidRequest, RequestTooLarge
-from balancer.http.answers import error_object, json_answer, shown_error
+from balancer.http.answers import json_answer, shown_error
 from balancer.http.exchange import Exchange, Wiring
-from balancer.http.openai.sinks import (
+from balancer.http.replay import Replay
+from balancer.http.shape import Generation, StreamForm
+from balancer.http.sinks import (
     Course,
     CourseSink,
     GatheringSink,
-    Generation,
     StreamingSink,
     gathered_body,
 )
-from balancer.http.replay import Replay
-from balancer.http.sse import COMMENT, EventStream
+from balancer.http.sse import EventStream
 from balancer.settings import MIB
 
 __all__ = ["Generation", "answer", "read_replay"]
@@ -69,7 +68,7 @@ def _check_logprobs(generation: Generation) -> None:
     top_logprobs, choices = generation.request.top_logprobs, generation.choices
     if top_logprobs is None or choices * (top_logprobs + 1) <= MOST_GATHERED_LOGPROBS:
         return
-    name = "logprobs" if generation.kind == "text_completion" else "top_logprobs"
+    name = generation.logprobs_param
     raise InvalidRequest(
         f"`n` times (`{name}` + 1) is {choices * (top_logprobs + 1)}, and at most "
         f"{MOST_GATHERED_LOGPROBS} in an answer that is not streamed; ask for at most "
@@ -84,7 +83,7 @@ def _check_logprobs(generation: Generation) -> None:
 async def _answer_stream(
     exchange: Exchange, wiring: Wiring, generation: Generation
 ) -> StreamResponse:
-    if _is_wished(exchange, "X-Paddler-Resumable"):
+    if generation.form.comment and _is_wished(exchange, "X-Paddler-Resumable"):
         return await _answer_resumable(exchange, wiring, generation)
     course = Course(exchange, wiring, generation)
     stream = _event_stream(exchange, wiring, course)
@@ -94,7 +93,7 @@ async def _answer_stream(
     except Exception as error:
         if not stream.is_open:
             raise
-        return stream.finish(_error_event(exchange, error))
+        return stream.finish(_error_event(exchange, generation.form, error))
     finally:
         stream.close()
 
@@ -106,11 +105,12 @@ def _is_wished(exchange: Exchange, header: str) -> bool:
 
 def _event_stream(exchange: Exchange, wiring: Wiring, course: Course) -> EventStream:
     """Its client may want to know where the request stands while it waits."""
+    form = course.generation.form
 
     def place() -> bytes:
         row = wiring.dispatcher.places.of(exchange.id)
         if row is None:  # it runs, or it came after the others were looked up
-            return b"" if course.flows.attempts else COMMENT
+            return b"" if course.flows.attempts else form.comment
         return b": queue position=%d estimated_start_s=%d\n\n" % (
             row.position or 0,
             row.estimated_start_s or 0,
@@ -120,8 +120,9 @@ def _event_stream(exchange: Exchange, wiring: Wiring, course: Course) -> EventSt
         exchange,
         settings=wiring.settings,
         metrics=wiring.metrics,
+        form=form,
         head=course.headers,
-        queued=place if _is_wished(exchange, "X-Paddler-Queue-Updates") else None,
+        queued=place if form.comment and _is_wished(exchange, "X-Paddler-Queue-Updates") else None,
     )
 
 
@@ -135,10 +136,8 @@ async def _stream(
     return sinks[answers.last].closing(answers.outcomes[answers.last], answers.whole)
 
 
-def _error_event(exchange: Exchange, error: Exception) -> bytes:
-    shown = shown_error(exchange, error)
-    event = msgspec.json.encode({"error": error_object(shown, exchange.id)})
-    return b"data: " + event + b"\n\n"
+def _error_event(exchange: Exchange, form: StreamForm, error: Exception) -> bytes:
+    return form.error_event(shown_error(exchange, error), exchange.id)
 
 
 async def _answer_resumable(
@@ -147,7 +146,9 @@ async def _answer_resumable(
     """As a stream, but the generations belong to its replay, and outlive the connection."""
     course = Course(exchange, wiring, generation)
     stream = _event_stream(exchange, wiring, course)
-    replay = wiring.replays.open(exchange.id, exchange.principal.tenant)
+    replay = wiring.replays.open(
+        exchange.id, exchange.principal.tenant, form=generation.form
+    )
     replay.headers = course.headers
     sinks = [StreamingSink(course, replay, index) for index in range(generation.choices)]
 
@@ -156,7 +157,7 @@ async def _answer_resumable(
             replay.send(await _stream(exchange, wiring, course, sinks))
         except Exception as error:  # noqa: BLE001 (a task's outermost edge: readers are told)
             if any(sink.has_begun for sink in sinks):
-                replay.send(_error_event(exchange, error))
+                replay.send(_error_event(exchange, generation.form, error))
             else:
                 replay.error = error
 
@@ -175,7 +176,7 @@ async def read_replay(
             return stream.finish(b"")
         if not stream.is_open:
             raise replay.error
-        return stream.finish(_error_event(exchange, replay.error))
+        return stream.finish(_error_event(exchange, replay.form, replay.error))
     finally:
         stream.close()
 

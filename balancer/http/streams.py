@@ -5,9 +5,9 @@ from __future__ import annotations
 from aiohttp.web import StreamResponse
 
 from balancer.errors import ResourceNotFound
+from balancer.http.answering import read_replay
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.faults import refuse_value
-from balancer.http.openai.answering import read_replay
 from balancer.http.sse import EventStream
 
 
@@ -29,5 +29,7 @@ async def take_up_stream(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         """With the id by which it can be taken up once more, not that of this exchange."""
         return {**replay.headers(), "X-Paddler-Request-Id": replay.request_id}
 
-    stream = EventStream(exchange, settings=wiring.settings, metrics=wiring.metrics, head=head)
+    stream = EventStream(
+        exchange, settings=wiring.settings, metrics=wiring.metrics, form=replay.form, head=head
+    )
     return await read_replay(exchange, replay, stream, start=start)
