@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from balancer.http.anthropic.errors import error_answer as anthropic_error
+from balancer.http.anthropic.messages import messages
 from balancer.http.health import brief_health, detailed_health, metrics_text, ready
 from balancer.http.management.agent_socket import connect_agent
 from balancer.http.management.agents import (
@@ -16,8 +18,8 @@ from balancer.http.openai.chat_completions import chat_completions
 from balancer.http.openai.completions import completions
 from balancer.http.openai.embeddings import embeddings
 from balancer.http.openai.models import list_models
-from balancer.http.openai.streams import take_up_stream
 from balancer.http.router import Route
+from balancer.http.streams import take_up_stream
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -35,6 +37,15 @@ ROUTES: tuple[Route, ...] = (
         handler=completions,
         limit_class="completions",
         aliases=("/completions",),
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/v1/messages",
+        handler=messages,
+        limit_class="chat",
+        aliases=("/messages",),
+        error_form=anthropic_error,
     ),
     Route(
         ports=("inference",),

@@ -1,0 +1,41 @@
+"""POST /v1/messages."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+from aiohttp.web import StreamResponse
+
+from balancer.http.answering import answer
+from balancer.http.anthropic.answer import GatheredMessage, MessageEvents, whole_message
+from balancer.http.anthropic.errors import EVENTS
+from balancer.http.anthropic.schema import EXPECTED, MessagesRequest
+from balancer.http.anthropic.translate import grammar_param, messages_request
+from balancer.http.body import decode_json, read_body
+from balancer.http.exchange import Exchange, Wiring
+from balancer.http.shape import Generation
+
+_DECODER = msgspec.json.Decoder(MessagesRequest)
+
+
+async def messages(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """Read, translate, generate, answer. Raises `BalancerError`."""
+    settings = wiring.settings
+    data = await read_body(exchange.request, settings)
+    body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
+    return await answer(
+        exchange,
+        wiring,
+        Generation(
+            request=messages_request(body, seed=random.getrandbits(63)),
+            id_prefix="msg_",
+            body_bytes=len(data),
+            is_stream=bool(body.stream),
+            chunks=MessageEvents,
+            gathered=GatheredMessage,
+            whole=whole_message,
+            form=EVENTS,
+            grammar_param=grammar_param(body),
+        ),
+    )

@@ -1,0 +1,280 @@
+"""Anthropic's requests as canonical ones. Pure: raises `InvalidRequest`, touches nothing else.
+
+Every parameter is honoured or refused by name; only fields nobody declared are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from balancer.http.anthropic.schema import (
+    BlockIn,
+    MessageIn,
+    MessagesRequest,
+    PromptFields,
+    SourceIn,
+    ThinkingIn,
+    ToolIn,
+)
+from balancer.http.attached import check_media, decoded
+from balancer.http.faults import missing, refuse_value, unsupported
+from protocol.chat import (
+    FunctionCall,
+    FunctionDefinition,
+    ImagePart,
+    Message,
+    Part,
+    TextPart,
+    Tool,
+    ToolCall,
+)
+from protocol.generation import GenerationRequest
+from protocol.grammar import MAX_GRAMMAR_CHARS, Grammar
+
+MAX_BLOCKS = 10_000
+"""Of all messages together: a bound on what one request can make the loop do at a stretch."""
+_UNSUPPORTED = ("container", "context_management", "mcp_servers")
+_TIERS = (None, "auto", "standard_only")
+_ROLES = ("user", "assistant")
+
+
+def messages_request(body: MessagesRequest, *, seed: int) -> GenerationRequest:
+    """The canonical form of a message. Anthropic's API has no seeds, so one is drawn."""
+    for param in _UNSUPPORTED:
+        if (value := getattr(body, param)) is not None:
+            raise unsupported(param, value, "null")
+    if body.service_tier not in _TIERS:
+        raise unsupported("service_tier", body.service_tier, '"auto"')
+    return GenerationRequest(
+        **prompt_fields(body),
+        max_tokens=body.max_tokens,
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        top_k=body.top_k or 0,
+        stop=tuple(body.stop_sequences or ()),
+        grammar=_grammar(body),
+        seed=seed,
+    )
+
+
+def prompt_fields(body: PromptFields) -> dict[str, Any]:
+    """What a prompt is made of, to be counted or to be answered."""
+    _check_blocks(body.messages)
+    messages = list(_system(body.system))
+    for i, message in enumerate(body.messages):
+        messages += _messages(message, f"messages[{i}]")
+    if body.messages[-1].role == "assistant":
+        raise unsupported(
+            f"messages[{len(body.messages) - 1}].role", "assistant", '"user" as the last message'
+        )
+    check_media(messages)
+    return {
+        "model": body.model or "",
+        "messages": tuple(messages),
+        "tools": _tools(body),
+        "enable_thinking": _thinks(body.thinking),
+    }
+
+
+def _check_blocks(messages: list[MessageIn]) -> None:
+    blocks = 0
+    for i, message in enumerate(messages):
+        blocks += len(message.content) if isinstance(message.content, list) else 1
+        if blocks > MAX_BLOCKS:
+            expected = f"such that all messages have at most {MAX_BLOCKS} blocks"
+            raise refuse_value(f"messages[{i}]", message, expected)
+
+
+def _system(system: str | list[BlockIn] | None) -> Iterable[Message]:
+    if not system:
+        return
+    if isinstance(system, str):
+        yield Message(role="system", content=system)
+        return
+    texts = [_text(block, f"system[{i}]") for i, block in enumerate(system)]
+    yield Message(role="system", content="\n\n".join(texts))
+
+
+def _text(block: BlockIn, at: str) -> str:
+    if block.type != "text":
+        raise unsupported(f"{at}.type", block.type, '"text"')
+    if block.text is None:
+        raise missing(f"{at}.text")
+    return block.text
+
+
+def _messages(message: MessageIn, at: str) -> list[Message]:
+    """A turn of theirs may be several of ours: results of tools are messages of their own."""
+    match message:
+        case MessageIn(role="user", content=str() as text):
+            return [Message(role="user", content=text)]
+        case MessageIn(role="assistant", content=str() as text):
+            return [Message(role="assistant", content=text)]
+        case MessageIn(role="user", content=list() as blocks):
+            return _user_turn(blocks, f"{at}.content")
+        case MessageIn(role="assistant", content=list() as blocks):
+            return [_assistant_turn(blocks, f"{at}.content")]
+        case _:
+            raise refuse_value(f"{at}.role", message.role, "one of " + ", ".join(_ROLES))
+
+
+def _user_turn(blocks: list[BlockIn], at: str) -> list[Message]:
+    results: list[Message] = []
+    parts: list[Part] = []
+    for i, block in enumerate(blocks):
+        if block.type == "tool_result":
+            results.append(_tool_result(block, f"{at}[{i}]"))
+        else:
+            parts.append(_part(block, f"{at}[{i}]"))
+    if parts or not results:
+        results.append(Message(role="user", content=_content(parts)))
+    return results
+
+
+def _content(parts: list[Part]) -> str | tuple[Part, ...]:
+    """Templates for text alone want a string."""
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    return "\n".join(texts) if len(texts) == len(parts) else tuple(parts)
+
+
+def _part(block: BlockIn, at: str) -> Part:
+    if block.type == "image":
+        if block.source is None:
+            raise missing(f"{at}.source")
+        return ImagePart(data=_image(block.source, f"{at}.source"))
+    if block.type != "text":
+        raise unsupported(f"{at}.type", block.type, '"text", "image" or "tool_result"')
+    return TextPart(text=_text(block, at))
+
+
+def _image(source: SourceIn, at: str) -> bytes:
+    if source.type != "base64":
+        raise unsupported(f"{at}.type", source.type, '"base64": nothing is fetched from elsewhere')
+    if source.data is None:
+        raise missing(f"{at}.data")
+    return decoded(source.data, f"{at}.data")
+
+
+def _tool_result(block: BlockIn, at: str) -> Message:
+    if not block.tool_use_id:
+        raise missing(f"{at}.tool_use_id")
+    content = _result_content(block.content, f"{at}.content")
+    if block.is_error and isinstance(content, str):
+        content = f"Error: {content}"
+    return Message(role="tool", tool_call_id=block.tool_use_id, content=content)
+
+
+def _result_content(content: Any, at: str) -> str | tuple[Part, ...]:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    try:
+        blocks = msgspec.convert(content, list[BlockIn])
+    except msgspec.ValidationError as error:
+        raise refuse_value(
+            at, content, "a string or a list of blocks", code="invalid_type"
+        ) from error
+    return _content([_part(block, f"{at}[{i}]") for i, block in enumerate(blocks)])
+
+
+def _assistant_turn(blocks: list[BlockIn], at: str) -> Message:
+    texts, thoughts = list[str](), list[str]()
+    calls: list[ToolCall] = []
+    for i, block in enumerate(blocks):
+        match block.type:
+            case "text":
+                texts.append(_text(block, f"{at}[{i}]"))
+            case "thinking":
+                thoughts.append(block.thinking or "")
+            case "redacted_thinking":
+                pass  # another model's, which nobody can read
+            case "tool_use":
+                calls.append(_tool_call(block, f"{at}[{i}]"))
+            case other:
+                expected = '"text", "thinking" or "tool_use"'
+                raise unsupported(f"{at}[{i}].type", other, expected)
+    return Message(
+        role="assistant",
+        content="".join(texts) if texts or not calls else None,
+        tool_calls=tuple(calls),
+        reasoning_content="".join(thoughts) or None,
+    )
+
+
+def _tool_call(block: BlockIn, at: str) -> ToolCall:
+    if not block.name:
+        raise missing(f"{at}.name")
+    if not isinstance(block.input, dict | None):
+        raise refuse_value(f"{at}.input", block.input, "an object", code="invalid_type")
+    arguments = msgspec.json.encode(block.input or {}).decode()
+    return ToolCall(
+        id=block.id or "", function=FunctionCall(name=block.name, arguments=arguments)
+    )
+
+
+def _tools(body: PromptFields) -> tuple[Tool, ...]:
+    """What the model is offered; nothing under `tool_choice: none`."""
+    tools = tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(body.tools or ()))
+    choice = body.tool_choice
+    if choice is None:
+        return tools
+    if choice.type not in ("auto", "none"):
+        raise unsupported("tool_choice.type", choice.type, '"auto" or "none"')
+    if tools and choice.disable_parallel_tool_use:
+        raise unsupported("tool_choice.disable_parallel_tool_use", True, "false")
+    return () if choice.type == "none" else tools
+
+
+def _tool(tool: ToolIn, at: str) -> Tool:
+    if tool.type not in (None, "custom"):
+        raise unsupported(f"{at}.type", tool.type, '"custom": no tools are run here')
+    if not tool.name:
+        raise missing(f"{at}.name")
+    return Tool(
+        function=FunctionDefinition(
+            name=tool.name,
+            description=tool.description or "",
+            parameters=tool.input_schema or {},
+            strict=tool.strict,
+        )
+    )
+
+
+def _thinks(thinking: ThinkingIn | None) -> bool:
+    """Nobody thinks unasked."""
+    match None if thinking is None else thinking.type:
+        case None | "disabled":
+            return False
+        case "enabled" | "adaptive":
+            return True
+        case other:
+            raise refuse_value("thinking.type", other, "enabled, adaptive or disabled")
+
+
+def _grammar(body: MessagesRequest) -> Grammar | None:
+    """Of `output_config.format`, or of `output_format`, as it was called before."""
+    at, given = "output_format", body.output_format
+    if body.output_config is not None:
+        if not isinstance(body.output_config, dict):
+            raise refuse_value("output_config", body.output_config, "an object")
+        at, given = "output_config.format", body.output_config.get("format")
+    if given is None:
+        return None
+    if not isinstance(given, dict) or given.get("type") != "json_schema":
+        raise refuse_value(at, given, "an object of type json_schema")
+    schema = given.get("schema")
+    if not isinstance(schema, dict):
+        raise missing(f"{at}.schema")
+    text = msgspec.json.encode(schema).decode()
+    if len(text) > MAX_GRAMMAR_CHARS:
+        raise refuse_value(f"{at}.schema", text, f"at most {MAX_GRAMMAR_CHARS} characters")
+    return Grammar(kind="json_schema", text=text)
+
+
+def grammar_param(body: MessagesRequest) -> str:
+    """Where the client put the schema."""
+    return "output_format" if body.output_config is None else "output_config.format"

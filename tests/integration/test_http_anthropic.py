@@ -1,0 +1,110 @@
+"""Anthropic's Messages API over HTTP, through Anthropic's own client, with scripted agents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import anthropic
+import pytest
+
+from protocol.generation import ReasoningDelta, ToolCallDelta
+from protocol.refusals import RefusalCode
+from tests.support.fake_agent import FakeAgent, Script
+from tests.support.running_balancer import RunningBalancer, running_balancer
+
+HI: list[anthropic.types.MessageParam] = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture
+async def balancer() -> AsyncIterator[RunningBalancer]:
+    async with running_balancer() as balancer:
+        yield balancer
+
+
+@pytest.fixture
+async def agent(balancer: RunningBalancer) -> AsyncIterator[FakeAgent]:
+    async with FakeAgent(balancer.management_port) as agent:
+        yield agent
+
+
+@pytest.fixture
+async def client(balancer: RunningBalancer) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    async with anthropic.AsyncAnthropic(
+        base_url=balancer.url, api_key="none", max_retries=0
+    ) as client:
+        yield client
+
+
+async def test_a_message_is_answered_in_one_piece(
+    client: anthropic.AsyncAnthropic, agent: FakeAgent
+) -> None:
+    message = await client.messages.create(
+        model="demo", max_tokens=20, messages=HI, system="Be brief."
+    )
+    (block,) = message.content
+    assert block.type == "text"
+    assert block.text == "Hello, world"
+    assert (message.role, message.stop_reason, message.model) == ("assistant", "end_turn", "demo")
+    assert message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0) == 7
+    (asked,) = agent.started
+    assert [one.role for one in asked.messages or ()] == ["system", "user"]
+
+
+async def test_a_stream_is_put_together_by_the_client(
+    client: anthropic.AsyncAnthropic, agent: FakeAgent
+) -> None:
+    agent.script = Script(
+        pieces=(
+            (ReasoningDelta("hm"),),
+            "Let me see.",
+            (ToolCallDelta(0, "c1", "look", '{"at":'),),
+            (ToolCallDelta(0, arguments='"it"}'),),
+        ),
+        finish_reason="tool_calls",
+    )
+    async with client.messages.stream(
+        model="demo",
+        max_tokens=2000,
+        messages=HI,
+        thinking={"type": "enabled", "budget_tokens": 1024},
+        tools=[{"name": "look", "input_schema": {"type": "object"}}],
+    ) as stream:
+        texts = [text async for text in stream.text_stream]
+        message = await stream.get_final_message()
+    assert "".join(texts) == "Let me see."
+    assert [block.type for block in message.content] == ["thinking", "text", "tool_use"]
+    call = message.content[-1]
+    assert call.type == "tool_use"
+    assert (call.id, call.name, call.input) == ("c1", "look", {"at": "it"})
+    assert message.stop_reason == "tool_use"
+
+
+async def test_a_mistake_is_told_as_anthropic_tells_it(
+    client: anthropic.AsyncAnthropic, agent: FakeAgent
+) -> None:
+    del agent
+    with pytest.raises(anthropic.BadRequestError) as refused:
+        await client.messages.create(model="demo", max_tokens=0, messages=HI)
+    body = refused.value.body
+    assert isinstance(body, dict)
+    assert body["type"] == "error"
+    assert body["error"]["type"] == "invalid_request_error"
+    assert body["request_id"].startswith("req_")
+    with pytest.raises(anthropic.NotFoundError):
+        await client.messages.create(model="unknown", max_tokens=1, messages=HI)
+
+
+async def test_a_failure_after_the_first_token_is_an_event_of_the_stream(
+    balancer: RunningBalancer,
+) -> None:
+    script = Script(fail_with=RefusalCode.ENGINE_FAILED)
+    async with FakeAgent(balancer.management_port, script=script):
+        answer = await balancer.post(
+            "/v1/messages", {"max_tokens": 5, "messages": HI, "stream": True}
+        )
+    assert answer.status == 200
+    last = answer.body.decode().strip().split("\n\n")[-1]
+    name, data = last.split("\n")
+    assert name == "event: error"
+    assert json.loads(data.removeprefix("data: "))["error"]["type"] == "api_error"
