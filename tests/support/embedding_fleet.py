@@ -5,35 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
-
 from balancer.dispatch.embedding import (
-    LARGEST_PART,
-    MOST_PASSED_OVER,
-    SMALLEST_PART,
     EmbeddingDispatcher,
 )
 from balancer.dispatch.embedding_batch import Embedded
 from balancer.errors import (
     BalancerError,
-    DrainingError,
-    GenerationTimeout,
-    InvalidRequest,
-    ModelNotFound,
-    QueueFull,
-    QueueTimeout,
-    RequestCancelled,
-    UpstreamFailed,
 )
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
 from balancer.policy.identity.principal import Principal
 from balancer.settings import Settings
-from protocol.embeddings import EmbeddingInput, EmbeddingRequest, InputError
-from protocol.refusals import RefusalCode
+from protocol.embeddings import EmbeddingInput, EmbeddingRequest
 from tests.support.generations import ANYONE
 from tests.support.memory_agent import MemoryAgent, vector_of
-from tests.support.virtual_time import in_virtual_time, settle
+from tests.support.virtual_time import settle
 
 SIZE = 3
 

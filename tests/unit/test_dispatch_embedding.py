@@ -9,33 +9,17 @@ import pytest
 
 from balancer.dispatch.embedding import (
     LARGEST_PART,
-    MOST_PASSED_OVER,
-    SMALLEST_PART,
-    EmbeddingDispatcher,
 )
-from balancer.dispatch.embedding_batch import Embedded
 from balancer.errors import (
-    BalancerError,
-    DrainingError,
-    GenerationTimeout,
     InvalidRequest,
     ModelNotFound,
-    QueueFull,
-    QueueTimeout,
-    RequestCancelled,
     UpstreamFailed,
 )
-from balancer.fleet.roster import Roster
-from balancer.observability.metrics import Metrics
-from balancer.policy.identity.principal import Principal
-from balancer.settings import Settings
-from protocol.embeddings import EmbeddingInput, EmbeddingRequest, InputError
+from protocol.embeddings import EmbeddingInput, InputError
 from protocol.refusals import RefusalCode
 from tests.support.embedding_fleet import SIZE, Fleet, answer_all, asked, error_of, is_whole, texts
-from tests.support.generations import ANYONE
-from tests.support.memory_agent import MemoryAgent, vector_of
+from tests.support.memory_agent import vector_of
 from tests.support.virtual_time import in_virtual_time, settle
-
 
 # --- the good way ---
 

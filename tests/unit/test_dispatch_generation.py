@@ -20,7 +20,7 @@ from protocol.generation import GenerationRequest, ReasoningDelta
 from protocol.prefix_chain import HASH_BYTES, prefix_chain
 from protocol.refusals import RefusalCode
 from protocol.to_balancer import Tokens
-from tests.support.generations import Balancer, finish_all, now
+from tests.support.generations import Balancer, RecordingSink, finish_all, now
 from tests.support.virtual_time import in_virtual_time, settle
 
 # --- the good way ---

@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-from structlog.testing import capture_logs
-
-from balancer.dispatch.admission import late_text
-from balancer.errors import (
-    DeadlineUnreachable,
-    GenerationTimeout,
-    QueueTimeout,
-    UpstreamFailed,
-)
-from balancer.policy.failover import MOST_GARBLED
-from balancer.settings import Settings
 from protocol import codec
-from protocol.generation import ReasoningDelta
-from protocol.jsonrpc import ErrorObject, Request, RpcCode
+from protocol.jsonrpc import ErrorObject, Request
 from protocol.refusals import RefusalCode
 from protocol.to_agent import ExportSequence
-from protocol.to_balancer import PrefillProgress, Tokens
+from tests.support.generations import Balancer, Generation
 from tests.support.going_on import begun, ended
-from tests.support.generations import Balancer, Generation, finish_all
 from tests.support.memory_agent import MemoryAgent
 from tests.support.virtual_time import in_virtual_time, settle
-
 
 # --- KV states on their way ---
 
