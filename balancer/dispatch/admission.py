@@ -102,7 +102,7 @@ class Admission:
     ) -> None:
         """It has it no longer: held for `held_s` seconds, 0 if the agent refused it, of which
         `prompt_s` before the first of so many tokens."""
-        calls = self._running.ends(waiter.rank[1], now_s=self._now())
+        share = self._running.ends(waiter.rank[1], now_s=self._now())
         if held_s > 0:
             held = Held(
                 length=waiter.length,
@@ -110,7 +110,7 @@ class Admission:
                 prompt_s=prompt_s,
                 rest_s=held_s - prompt_s,
                 tokens=tokens,
-                calls=calls,
+                share=share,
             )
             self._holds.note(model, held)
 

@@ -50,14 +50,15 @@ class _Calls:
         self.ends_s = 0.0
         """The sum of the times at which they are expected to end."""
         self.holds_s = 0.0
-        self._call_s = self._at_s = 0.0
+        self._each_s = self._at_s = 0.0
         self.usually_left_s: float | None = None
 
-    def call_s(self, now_s: float) -> float:
-        """Seconds of all calls so far; to be asked before each change of `count`."""
-        self._call_s += self.count * (now_s - self._at_s)
+    def each_s(self, now_s: float) -> float:
+        """Seconds of the agent so far, divided by the calls that shared them; to be asked before
+        each change of `count`."""
+        self._each_s += (now_s - self._at_s) / max(self.count, 1)
         self._at_s = now_s
-        return self._call_s
+        return self._each_s
 
     def left_s(self, now_s: float) -> float:
         """What all of them have left; less than nothing where most took longer than expected."""
@@ -65,12 +66,12 @@ class _Calls:
 
 
 class _Begun(NamedTuple):
-    """A call that runs, and its agent's `call_s` when it began."""
+    """A call that runs, and its agent's `each_s` when it began."""
 
     agent: str
     at_s: float
     hold_s: float
-    call_s: float
+    each_s: float
 
 
 class Running:
@@ -85,17 +86,16 @@ class Running:
         if agent not in self._agents:
             self._forget_idle()
         calls = self._agents.setdefault(agent, _Calls())
-        self._begun[key] = _Begun(agent, now_s, hold_s, calls.call_s(now_s))
+        self._begun[key] = _Begun(agent, now_s, hold_s, calls.each_s(now_s))
         calls.count += 1
         calls.ends_s += now_s + hold_s
         calls.holds_s += hold_s
 
     def ends(self, key: int, *, now_s: float) -> float:
-        """Its slot is free; returns how many calls were at work on its agent on average, itself
-        among them."""
+        """Its slot is free; returns what share of its agent it had on average."""
         begun = self._begun.pop(key)
         calls = self._agents[begun.agent]
-        call_s = calls.call_s(now_s) - begun.call_s
+        own_s = calls.each_s(now_s) - begun.each_s
         beside = calls.count
         calls.count -= 1
         calls.ends_s -= begun.at_s + begun.hold_s
@@ -104,7 +104,7 @@ class Running:
             left_s = calls.left_s(now_s) / calls.count
             before_s = left_s if calls.usually_left_s is None else calls.usually_left_s
             calls.usually_left_s = before_s + _WEIGHT_OF_NEWEST * (left_s - before_s)
-        return call_s / (now_s - begun.at_s) if now_s > begun.at_s else float(beside)
+        return own_s / (now_s - begun.at_s) if now_s > begun.at_s else 1 / beside
 
     def outlook(self, *, slots: int, agents: Iterable[str], now_s: float) -> Outlook:
         """For those who wait for these agents, that have so many slots in all. Without slots, the

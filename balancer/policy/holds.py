@@ -1,9 +1,11 @@
 """How long a call will hold its slot: the tokens expected of it, and what prompts and tokens took.
 
 A prompt is counted by its request's bytes, an answer by its tokens; how many tokens are expected is
-a mean over the answers to requests that allowed about as many. What a byte and a token take grows
-with the calls beside it on its agent: a line through what was measured says how it will be when all
-slots are taken, before they were. All of it by model, newer calls counting more. Pure.
+a mean over the answers to requests that allowed about as many. What a byte and a token take is
+measured in their agent's own time: what passes while c calls are at work there is a c-th each
+one's. Of engines that take turns that is the same for any c; of those that work on several at once
+it is less the more there are. A line over 1/c through what was measured says how it will be when
+all slots are taken, before they were. All of it by model, newer calls counting more. Pure.
 """
 
 from __future__ import annotations
@@ -81,31 +83,32 @@ class Ratio:
 
 
 class Line:
-    """Costs that grow evenly with the calls at work together, by weighted least squares."""
+    """Costs that grow evenly with the share of its agent that a call has, by weighted least
+    squares."""
 
     def __init__(self) -> None:
-        self._units = self._calls = self._squares = self._cost = self._cost_calls = 0.0
+        self._units = self._shares = self._squares = self._cost = self._cost_shares = 0.0
 
-    def note(self, cost: float, *, units: float, calls: float) -> None:
-        """So many units cost so much, with so many calls at work."""
+    def note(self, cost: float, *, units: float, share: float) -> None:
+        """So many units cost so much of the agent's own time, with such a share of it."""
         self._units = _KEPT * self._units + units
-        self._calls = _KEPT * self._calls + units * calls
-        self._squares = _KEPT * self._squares + units * calls * calls
+        self._shares = _KEPT * self._shares + units * share
+        self._squares = _KEPT * self._squares + units * share * share
         self._cost = _KEPT * self._cost + cost
-        self._cost_calls = _KEPT * self._cost_calls + cost * calls
+        self._cost_shares = _KEPT * self._cost_shares + cost * share
 
-    def value(self, calls: float) -> float | None:
-        """What a unit costs with so many calls at work; None before anything was measured. More
-        calls make it no cheaper, and twice as many no more than twice as dear: an engine that
-        works on several at once is no slower than one that takes turns."""
+    def value(self, share: float) -> float | None:
+        """What a unit costs with such a share; None before anything was measured. A smaller share
+        makes it no dearer: an engine that works on several at once is no slower than one that takes
+        turns. And half of a share no cheaper than half: nobody is faster for having company."""
         if not self._units:
             return None
-        usual, at = self._cost / self._units, self._calls / self._units
+        usual, at = self._cost / self._units, self._shares / self._units
         spread = self._squares / self._units - at * at
         if spread <= _SAME * at * at:
             return usual
-        slope = (self._cost_calls / self._units - usual * at) / spread
-        return usual + min(max(slope, 0.0), usual / at) * (calls - at)
+        slope = (self._cost_shares / self._units - usual * at) / spread
+        return usual + min(max(slope, 0.0), usual / at) * (share - at)
 
 
 class Held(Struct, frozen=True, kw_only=True):
@@ -119,8 +122,8 @@ class Held(Struct, frozen=True, kw_only=True):
     rest_s: float
     tokens: int
     """Those that the agent gave."""
-    calls: float
-    """At work on its agent on average, itself among them."""
+    share: float
+    """Of its agent that it had on average: a c-th while c calls were at work, itself among them."""
 
 
 class Holds:
@@ -166,8 +169,9 @@ class _Pace:
         self._tokens.setdefault(held.length, Ratio()).note(held.tokens, 1)
         self._tokens_of_all.note(held.tokens, 1)
         prompt_bytes = held.body_bytes + _LEAST_PROMPT_BYTES
-        self._prompt_byte_s.note(held.prompt_s, units=prompt_bytes, calls=held.calls)
-        self._token_s.note(held.rest_s, units=held.tokens, calls=held.calls)
+        share = held.share
+        self._prompt_byte_s.note(held.prompt_s * share, units=prompt_bytes, share=share)
+        self._token_s.note(held.rest_s * share, units=held.tokens, share=share)
 
     def seconds(self, demand: Demand, calls: float) -> float:
         tokens = sum(count * self._expected(length) for length, count in demand.lengths.items())
@@ -177,11 +181,12 @@ class _Pace:
         return self._seconds(1, body_bytes, self._expected(length), calls)
 
     def _seconds(self, count: int, body_bytes: int, tokens: float, calls: float) -> float:
-        byte_s = self._prompt_byte_s.value(calls)
+        calls = max(calls, 1.0)
+        byte_s = self._prompt_byte_s.value(1 / calls)
         if byte_s is None:
             return UNMEASURED_HOLD_S * count
-        token_s = self._token_s.value(calls) or 0.0
-        return byte_s * (body_bytes + _LEAST_PROMPT_BYTES * count) + token_s * tokens
+        token_s = self._token_s.value(1 / calls) or 0.0
+        return calls * (byte_s * (body_bytes + _LEAST_PROMPT_BYTES * count) + token_s * tokens)
 
     def _expected(self, length: int) -> float:
         """Tokens of an answer of this class; of one never seen, what all have within its limit."""
