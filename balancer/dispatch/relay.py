@@ -84,6 +84,7 @@ class Relay:
         "_conductor",
         "_created",
         "_deadline_s",
+        "_held_blocks",
         "_is_committed",
         "_is_paused",
         "_metrics",
@@ -165,6 +166,7 @@ class Relay:
         self._is_committed = False
         self._chain = chain or Chain(request, cache_scope=CACHE_SCOPE)
         self._charged_ms = 0.0
+        self._held_blocks = 0
         self._prefilled = 0
         self._was_announced = False
         self._stall = Stall(self.times.arrived_s)
@@ -333,7 +335,7 @@ class Relay:
         else:
             self._agent = agent
             self._charged_ms = self._conductor.on_claimed(self, agent)
-            agent.cached.expect(chain)
+            self._held_blocks = agent.cached.expect(chain)
             if self._is_paused:
                 agent.link.pause(self._call_id)
 
@@ -550,7 +552,7 @@ class Relay:
         agent, self._agent = self._agent, None
         if agent is None:
             return None
-        agent.cached.expect_no_more(self.prefix_chain)
+        agent.cached.expect_no_more(self.prefix_chain, held=self._held_blocks)
         held_s = self.times.released()
         # a refusal takes no time, and would spoil the estimates
         held_s = held_s if self._is_committed else 0.0

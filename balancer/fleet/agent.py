@@ -74,22 +74,25 @@ class Agent:
         self._held_by_others = self._count_held_by_others()
         self._slots_offered = self._count_slots_offered()
         self._no_query_since_seq: int | None = None
+        self.slots_free = 0
+        """Slots that could be claimed now; 0 between a refusal and news of more capacity, and few
+        or none after failures. Asked of every agent at every choice, so it is kept: `recount`."""
+        self.recount()
+        link.watch_claims(self.recount)
 
     @property
     def slots_used(self) -> int:
         """Slots claimed by this balancer or held by calls that it does not know."""
         return len(self._claims) + self._held_by_others
 
-    @property
-    def slots_free(self) -> int:
-        """Slots that could be claimed now; 0 between a refusal and news of more capacity, and few
-        or none after failures."""
-        # asked of every agent at every choice, so most of it is kept
+    def recount(self) -> None:
+        """Count the free slots anew: at each change of what they follow from, and before anybody
+        looks while the agent is not well, as time passes."""
         free = self._slots_offered - len(self._claims)
         if not self.health.is_well:
             most = self.health.most_calls(self.slots_total, self._now())
             free = min(free, most - self.slots_used)
-        return free if free > 0 else 0
+        self.slots_free = free if free > 0 else 0
 
     @property
     def queries_total(self) -> int:
@@ -146,6 +149,7 @@ class Agent:
             self._refused_at_version = None
         self._held_by_others = self._count_held_by_others()
         self._slots_offered = self._count_slots_offered()
+        self.recount()
         return True
 
     def begin_snapshot(self, *, now: float) -> bool:
@@ -166,6 +170,7 @@ class Agent:
             self._refusals_in_a_row += 1
         self._refused_at_version = self.status.capacity_version
         self._slots_offered = self._count_slots_offered()
+        self.recount()
         doublings = min(self._refusals_in_a_row - PATIENT_REFUSALS, 10)
         if doublings >= 0:
             self._rests_until_s = now + min(FIRST_REST_S * 2**doublings, LONGEST_REST_S)

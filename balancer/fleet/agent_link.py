@@ -127,6 +127,10 @@ class AgentLink:
         """How many claims there are."""
         return len(self.claims)
 
+    def watch_claims(self, on_claims: Callable[[], None]) -> None:
+        """Have somebody told of every change of `claims` at once."""
+        self._calls.on_claims = on_claims
+
     def has_ever_called(self, call_id: CallId) -> bool:
         """Whether the call runs on this link or ended on it lately."""
         return call_id in self._calls or call_id in self._ended

@@ -64,20 +64,23 @@ class CachedBlocks:
             self._cache_seq = cache_seq
             self._forget()
 
-    def expect(self, chain: bytes) -> None:
-        """A call with this chain runs, so its blocks are computed there."""
+    def expect(self, chain: bytes) -> int:
+        """A call with this chain runs, so those of its blocks are computed there that are not held:
+        all but the first so many, which is what `expect_no_more` is told."""
+        held = self._held_blocks(chain)
         coming, new = self._coming, []
-        for block in _first_blocks(chain):
+        for block in _first_blocks(chain, but=held):
             calls = coming.get(block, 0)
             coming[block] = calls + 1
             if not calls:
                 new.append(block)
         self._index.add(new, self._bit)
+        return held
 
-    def expect_no_more(self, chain: bytes) -> None:
+    def expect_no_more(self, chain: bytes, *, held: int) -> None:
         """The call is over: what it left has been reported."""
         coming, over = self._coming, []
-        for block in _first_blocks(chain):
+        for block in _first_blocks(chain, but=held):
             calls = coming.pop(block, 0) - 1
             if calls > 0:
                 coming[block] = calls
@@ -99,6 +102,21 @@ class CachedBlocks:
         the index says."""
         return self._index.matched_blocks(chain).get(self._name, 0)
 
+    def _held_blocks(self, chain: bytes) -> int:
+        """How many of the chain's blocks are held, from the first on: by halving, as whoever holds
+        a block holds those before it."""
+        blocks = self._blocks
+        if chain[:HASH_BYTES] not in blocks:
+            return 0
+        held, most = 1, len(chain) // HASH_BYTES
+        while held < most:
+            middle = (held + most + 1) // 2
+            if chain[(middle - 1) * HASH_BYTES : middle * HASH_BYTES] in blocks:
+                held = middle
+            else:
+                most = middle - 1
+        return held
+
     def _forget(self) -> None:
         self._lose_all()
         self.is_known = False
@@ -114,6 +132,6 @@ class CachedBlocks:
         self._index.discard(gone, self._bit)
 
 
-def _first_blocks(chain: bytes) -> list[bytes]:
+def _first_blocks(chain: bytes, *, but: int) -> list[bytes]:
     most = min(len(chain), MOST_COMING * HASH_BYTES)
-    return [chain[at : at + HASH_BYTES] for at in range(0, most, HASH_BYTES)]
+    return [chain[at : at + HASH_BYTES] for at in range(but * HASH_BYTES, most, HASH_BYTES)]

@@ -33,6 +33,10 @@ LONGEST_STEP_S = 10.0
 """A gap between two steps that is longer than this is not taken for a step."""
 
 
+def _nothing() -> None:
+    """For a link whose agent has not introduced itself."""
+
+
 class LinkCalls:
     """`on_unknown` hears of what concerns no call here, `on_committed` that the agent took one,
     before its handler does, `on_ended` that one is over, after its handler did."""
@@ -58,6 +62,8 @@ class LinkCalls:
         self._handlers: dict[CallId, CallHandler] = {}
         self.claims: Collection[CallId] = self._handlers.keys()
         """The calls, always as of now."""
+        self.on_claims: Callable[[], None] = _nothing
+        """Called whenever there are more of them or fewer, before anybody else hears of it."""
         self._unconfirmed: dict[CallId, float] = {}
         self._cancelled: set[CallId] = set()
         self._committed: set[CallId] = set()
@@ -85,6 +91,7 @@ class LinkCalls:
         self._send(encode_request(call_id, params))
         self._handlers[call_id] = handler
         self._unconfirmed[call_id] = self._now()
+        self.on_claims()
         return call_id
 
     def cancel(self, call_id: int) -> None:
@@ -177,6 +184,7 @@ class LinkCalls:
         if handler is None:
             self._on_unknown(call_id)
             return
+        self.on_claims()
         self._unconfirmed.pop(call_id, None)
         self._committed.discard(call_id)
         self._ended.add(call_id, was_cancelled=call_id in self._cancelled)
@@ -218,6 +226,7 @@ class LinkCalls:
         """Give all calls up; the caller has their handlers told with `tell_lost`."""
         lost = dict(self._handlers)
         self._handlers.clear()  # not another dict: `claims` looks at this one
+        self.on_claims()
         self._unconfirmed.clear()
         self._cancelled.clear()
         self._committed.clear()

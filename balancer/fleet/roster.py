@@ -65,6 +65,8 @@ class Roster:
         self._agents: dict[str, Agent] = {}
         self._serving: dict[str, list[Agent]] = {}
         self._index = PrefixIndex()
+        self._ailing: dict[Agent, None] = {}
+        """Those whose free slots change with time alone: they are counted before anybody looks."""
         self._unwell: Latest[Health] = Latest(MAX_UNWELL)
         """Of agents that left in disgrace: coming back changes nothing."""
         self._removed: Latest[Literal[True]] = Latest(MAX_REMOVED)
@@ -114,6 +116,7 @@ class Roster:
 
     def candidates(self, model: str) -> Sequence[Agent]:
         """Agents that serve the model, full or not, in the order of their coming."""
+        self._recount_ailing()
         return self._serving.get(model, ())
 
     def matched_blocks(self, chain: bytes) -> dict[str, int]:
@@ -173,14 +176,17 @@ class Roster:
 
     def agents(self) -> Iterable[Agent]:
         """Every registered agent."""
+        self._recount_ailing()
         return self._agents.values()
 
     def agent(self, name: str) -> Agent | None:
         """The registered agent of this name."""
+        self._recount_ailing()
         return self._agents.get(name)
 
     def snapshot(self) -> list[AgentSnapshot]:
         """Every registered agent, by name."""
+        self._recount_ailing()
         now = self._now()
         return [snapshot_of(self._agents[name], now=now) for name in sorted(self._agents)]
 
@@ -269,6 +275,7 @@ class Roster:
         agent = Agent(link, register, now=self._now, health=health, index=self._index)
         agent.is_draining = agent.name in self._drained
         self._agents[agent.name] = agent
+        self._watch_health(agent)
         self._metrics.agents_connected.set(len(self._agents))
         self._index_models()
         settings = self._settings
@@ -371,6 +378,7 @@ class Roster:
         if agent is None:
             return
         del self._agents[agent.name]
+        self._ailing.pop(agent, None)
         agent.cached.leave()
         if not agent.health.is_well or agent.health.has_failed:
             self._unwell.note(agent.name, agent.health)
@@ -383,7 +391,20 @@ class Roster:
 
     # --- inside ---
 
+    def _watch_health(self, agent: Agent) -> None:
+        """It changed, or may have: count the agent's slots, also later if it is not well."""
+        if not agent.health.is_well and self._agents.get(agent.name) is agent:
+            self._ailing[agent] = None
+        agent.recount()
+
+    def _recount_ailing(self) -> None:
+        for agent in tuple(self._ailing):
+            agent.recount()
+            if agent.health.is_well:
+                del self._ailing[agent]
+
     def _on_ejected(self, agent: Agent) -> None:
+        self._watch_health(agent)
         until_s = agent.health.ejected_until(self._now()) or self._now()
         left_s = until_s - self._now()
         agent.noticed[EJECTED] = Issue(
@@ -437,6 +458,7 @@ class Roster:
 
     def _changed(self, agent: Agent) -> None:
         self.version += 1
+        agent.recount()
         if agent.slots_free and not agent.is_draining:
             for listener in self._listeners:
                 listener(agent)

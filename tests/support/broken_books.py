@@ -34,7 +34,11 @@ def _nothing(*_given: Any, **_named: Any) -> None:
 
 def a_claim_is_not_debited(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Agent, "slots_used", property(lambda _agent: 0))
-    patch.setattr(Agent, "slots_free", property(lambda agent: agent.slots_total))
+    patch.setattr(Agent, "recount", lambda agent: setattr(agent, "slots_free", agent.slots_total))
+
+
+def a_change_of_claims_is_not_counted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(AgentLink, "watch_claims", _nothing)
 
 
 def an_older_status_overwrites_a_newer(patch: pytest.MonkeyPatch) -> None:
@@ -171,6 +175,7 @@ def the_last_agent_is_still_heard(patch: pytest.MonkeyPatch) -> None:
 
 DEFECTS: tuple[Defect, ...] = (
     a_claim_is_not_debited,
+    a_change_of_claims_is_not_counted,
     an_older_status_overwrites_a_newer,
     a_cancel_frees_the_slot_at_once,
     an_end_frees_no_slot,

@@ -26,19 +26,19 @@ def cheapest(
         for one in candidates
         if (free := one.slots_free) > 0 and not one.is_draining
     ]
-    best = _best(request.model, able, costs)
-    return best[facts.ordinal % len(best)] if best else None
+    chosen = _best(able, facts.ordinal, costs)
+    if chosen is None or chosen.serves(request.model):  # as candidates mostly do
+        return chosen
+    serving = [(one, share) for one, share in able if one.serves(request.model)]
+    return _best(serving, facts.ordinal, costs)
 
 
 def _best(
-    model: str, able: Sequence[tuple[AnyCandidate, float]], costs: Costs[Cost]
-) -> list[AnyCandidate]:
-    """Those that cost least, of those that serve the model."""
+    able: Sequence[tuple[AnyCandidate, float]], ordinal: int, costs: Costs[Cost]
+) -> AnyCandidate | None:
     if not able:
-        return []
+        return None
     each = costs(able)
     lowest = min(each)
-    # most cost too much, and of those nothing else is asked
     best = [one for (one, _), cost in zip(able, each, strict=True) if cost == lowest]
-    serving = [one for one in best if one.serves(model)]
-    return serving or _best(model, [pair for pair in able if pair[0].serves(model)], costs)
+    return best[ordinal % len(best)]
