@@ -44,6 +44,9 @@ def extra_fields(outcome: Outcome, request_id: str) -> dict[str, Any]:
 
 
 def _tokens_per_second(outcome: Outcome, inference_ms: float) -> float:
-    """Of decoding where the agent measured it, else of the whole inference."""
-    spent_ms = outcome.timings.decode_ms or inference_ms
+    """Of decoding where one agent measured all of it, of what followed the first token where
+    several worked on it, else of the whole inference."""
+    is_whole = outcome.attempts == 1
+    decode_ms = outcome.timings.decode_ms if is_whole else outcome.total_ms - outcome.ttft_ms
+    spent_ms = decode_ms if decode_ms > 0 else inference_ms
     return round(1000 * outcome.usage.completion_tokens / spent_ms, 3) if spent_ms else 0.0
