@@ -52,7 +52,7 @@ class Router:
         for route in routes:
             if port not in route.ports:
                 continue
-            for path in (route.path, *route.aliases):
+            for path in _paths_of(route):
                 methods = self._by_path.setdefault(path, {})
                 if route.method in methods:
                     raise ValueError(f"{route.method} {path} has two rows on port {port}")
@@ -99,3 +99,9 @@ class Router:
             else:
                 return methods, places
         return None, {}
+
+
+def _paths_of(route: Route) -> list[str]:
+    """What is under /v1 is under /v2, too: there is no other second version yet."""
+    paths = [route.path, *route.aliases]
+    return paths + ["/v2" + path[3:] for path in paths if path.startswith("/v1/")]

@@ -25,6 +25,15 @@ def test_every_row_is_found_under_all_its_paths(port: Port) -> None:
                 assert places == ({"id": "some id"} if "{id}" in path else {})
 
 
+def test_the_second_version_is_the_first() -> None:
+    router = Router(ROUTES, port="inference")
+    for path in ("/chat/completions", "/models", "/streams/req_1"):
+        method = "POST" if path.startswith("/chat") else "GET"
+        assert router.match(method, "/v2" + path) == router.match(method, "/v1" + path)
+    with pytest.raises(RouteNotFound):
+        router.match("GET", "/v3/models")
+
+
 @pytest.mark.parametrize(
     "path", ["/agents/", "/agents//drain", "/agents/a/b/drain", "/agents/a/nothing", "/agents/a/"]
 )
