@@ -146,9 +146,7 @@ async def _answer_resumable(
     """As a stream, but the generations belong to its replay, and outlive the connection."""
     course = Course(exchange, wiring, generation)
     stream = _event_stream(exchange, wiring, course)
-    replay = wiring.replays.open(
-        exchange.id, exchange.principal.tenant, form=generation.form
-    )
+    replay = wiring.replays.open(exchange.id, exchange.principal.tenant, form=generation.form)
     replay.headers = course.headers
     sinks = [StreamingSink(course, replay, index) for index in range(generation.choices)]
 

@@ -36,9 +36,7 @@ class Reader(Protocol):
 class Replay:
     """One resumable stream. Events are numbered from 0; their id is `<request id>:<number>`."""
 
-    def __init__(
-        self, store: Replays, request_id: str, tenant: str, *, form: StreamForm
-    ) -> None:
+    def __init__(self, store: Replays, request_id: str, tenant: str, *, form: StreamForm) -> None:
         self.request_id = request_id
         self.form = form
         self.tenant = tenant

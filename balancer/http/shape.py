@@ -79,4 +79,3 @@ class Generation(Struct, frozen=True, kw_only=True):
     """The parameter to name where an agent can make nothing of the grammar."""
     logprobs_param: str = "top_logprobs"
     """The one to name where too many log probabilities are asked for."""
-

@@ -141,9 +141,7 @@ def test_a_loop_with_a_tool_comes_over_whole() -> None:
     call = ToolCall(id="t1", function=FunctionCall(name="weather", arguments='{"city":"Oslo"}'))
     assert request.messages == (
         Message(role="user", content="hi"),
-        Message(
-            role="assistant", content="I look.", tool_calls=(call,), reasoning_content="hm"
-        ),
+        Message(role="assistant", content="I look.", tool_calls=(call,), reasoning_content="hm"),
         Message(role="tool", tool_call_id="t1", content="rain"),
         Message(role="user", content="And now?"),
     )

@@ -181,9 +181,7 @@ class _Block:
         return {"type": "text", "text": text}
 
 
-def whole_message(
-    head: AnswerHead, choices: Sequence[msgspec.Raw], whole: Outcome
-) -> bytes:
+def whole_message(head: AnswerHead, choices: Sequence[msgspec.Raw], whole: Outcome) -> bytes:
     """The body; the one choice has the rest of its fields."""
     del whole
     return _encode(_common(head))[:-1] + b"," + bytes(choices[0])[1:]

@@ -211,9 +211,7 @@ def _tool_call(block: BlockIn, at: str) -> ToolCall:
     if not isinstance(block.input, dict | None):
         raise refuse_value(f"{at}.input", block.input, "an object", code="invalid_type")
     arguments = msgspec.json.encode(block.input or {}).decode()
-    return ToolCall(
-        id=block.id or "", function=FunctionCall(name=block.name, arguments=arguments)
-    )
+    return ToolCall(id=block.id or "", function=FunctionCall(name=block.name, arguments=arguments))
 
 
 def _tools(body: PromptFields) -> tuple[Tool, ...]:
