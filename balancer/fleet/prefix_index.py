@@ -70,7 +70,8 @@ class PrefixIndex:
         while searches:
             agents, held, missing = searches.pop()
             if missing - held == 1:
-                matched.update(dict.fromkeys(self._names_of(agents), held))
+                for name in self._names_of(agents):
+                    matched[name] = held
                 continue
             middle = (held + missing) // 2
             block = chain[(middle - 1) * HASH_BYTES : middle * HASH_BYTES]
@@ -82,6 +83,11 @@ class PrefixIndex:
         return matched
 
     def _names_of(self, agents: int) -> Iterator[str]:
+        if not agents & (agents - 1):  # a single one, as mostly
+            name = self._names[agents.bit_length() - 1]
+            assert name is not None, "an agent left its blocks behind"
+            yield name
+            return
         digits = f"{agents:b}"[::-1]
         number = digits.find("1")
         while number >= 0:

@@ -83,9 +83,10 @@ class Running:
 
     def begins(self, key: int, agent: str, *, hold_s: float, now_s: float) -> None:
         """A call has a slot, and should keep it for `hold_s`. No other that runs has this key."""
-        if agent not in self._agents:
+        calls = self._agents.get(agent)
+        if calls is None:
             self._forget_idle()
-        calls = self._agents.setdefault(agent, _Calls())
+            calls = self._agents[agent] = _Calls()
         self._begun[key] = _Begun(agent, now_s, hold_s, calls.each_s(now_s))
         calls.count += 1
         calls.ends_s += now_s + hold_s

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from balancer.policy.routing.cheapest import cheapest
-from balancer.policy.routing.policy import AnyCandidate, Candidate, Facts
+from balancer.policy.routing.cheapest import NEVER, cheapest
+from balancer.policy.routing.policy import AnyCandidate, Facts
 from protocol.generation import GenerationRequest
 
 
@@ -13,8 +13,10 @@ def choose(
     request: GenerationRequest, candidates: Sequence[AnyCandidate], facts: Facts
 ) -> AnyCandidate | None:
     """Agents that were never measured come first; equals take turns."""
-    return cheapest(request, candidates, facts, _costs)
-
-
-def _costs(able: Sequence[tuple[Candidate, float]]) -> list[tuple[float, float]]:
-    return [(one.rates.latency_ms * (1.0 + share), share) for one, share in able]
+    costs = [
+        (one.rates.latency_ms * (2.0 - (free := one.slots_free / one.slots_total)), 1.0 - free)
+        if one.slots_free > 0 and not one.is_draining
+        else (NEVER, NEVER)
+        for one in candidates
+    ]
+    return cheapest(request, candidates, facts, costs, never=(NEVER, NEVER))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from balancer.policy.routing.cheapest import cheapest
-from balancer.policy.routing.policy import AnyCandidate, Candidate, Facts
+from balancer.policy.routing.cheapest import NEVER, cheapest
+from balancer.policy.routing.policy import AnyCandidate, Facts
 from protocol.generation import GenerationRequest
 
 
@@ -13,8 +13,10 @@ def choose(
     request: GenerationRequest, candidates: Sequence[AnyCandidate], facts: Facts
 ) -> AnyCandidate | None:
     """Shares are compared, not counts: an agent twice as large gets twice as many requests."""
-    return cheapest(request, candidates, facts, _costs)
-
-
-def _costs(able: Sequence[tuple[Candidate, float]]) -> list[float]:
-    return [share for _, share in able]
+    costs = [
+        1.0 - one.slots_free / one.slots_total
+        if one.slots_free > 0 and not one.is_draining
+        else NEVER
+        for one in candidates
+    ]
+    return cheapest(request, candidates, facts, costs, never=NEVER)

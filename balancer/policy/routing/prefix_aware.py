@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from balancer.policy.routing.cheapest import cheapest
-from balancer.policy.routing.policy import AnyCandidate, Candidate, Facts, matched_blocks
+from balancer.policy.routing.cheapest import NEVER, cheapest
+from balancer.policy.routing.policy import AnyCandidate, Facts, matched_blocks
 from protocol.generation import GenerationRequest
 
 
@@ -21,11 +21,11 @@ def choose(
 ) -> AnyCandidate | None:
     """The cheapest; equals take turns."""
     held, blocks = matched_blocks(candidates, facts).get, facts.blocks
-
-    def costs(able: Sequence[tuple[Candidate, float]]) -> list[float]:
-        return [
-            (blocks - held(one.name, 0)) * one.rates.block_ms + share * one.rates.service_ms
-            for one, share in able
-        ]
-
-    return cheapest(request, candidates, facts, costs)
+    costs = [
+        (blocks - held(one.name, 0)) * one.rates.block_ms
+        + (1.0 - one.slots_free / one.slots_total) * one.rates.service_ms
+        if one.slots_free > 0 and not one.is_draining
+        else NEVER
+        for one in candidates
+    ]
+    return cheapest(request, candidates, facts, costs, never=NEVER)
