@@ -13,9 +13,10 @@ import pytest
 from balancer.dispatch.embedding_batch import Embedded
 from balancer.errors import InvalidRequest
 from balancer.http.body import decode_json
-from balancer.http.openai.embedding_answer import PIECE_FLOATS, embedding_pieces
+from balancer.http.openai.embedding_answer import embedding_pieces
 from balancer.http.openai.schema import EXPECTED, EmbeddingsRequest
 from balancer.http.openai.translate_embeddings import MAX_INPUT_TOKENS, embedding_request
+from balancer.http.vectors import PIECE_FLOATS
 from protocol.embeddings import MAX_INPUTS, EmbeddingRequest
 
 _DECODER = msgspec.json.Decoder(EmbeddingsRequest)
