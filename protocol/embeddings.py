@@ -28,7 +28,8 @@ Count = Annotated[int, Meta(ge=0, lt=2**31)]
 class EmbeddingRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Embed each input by itself. `pooling` of None: the one that the model was trained for, or
     the mean. `dimensions` keeps the first of each vector; then, unless `normalize` is off, it is
-    scaled to length 1 (scores of pooling `rank` never are).
+    scaled to length 1 (scores of pooling `rank` never are). `truncate` takes of an
+    input that is too long what fits; otherwise that is an error.
     """
 
     model: str = ""
@@ -36,6 +37,7 @@ class EmbeddingRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     pooling: Pooling | None = None
     normalize: bool = True
     dimensions: Annotated[int, Meta(ge=1, le=MAX_DIMENSIONS)] | None = None
+    truncate: bool = False
 
 
 class InputError(Struct, frozen=True, array_like=True):

@@ -23,5 +23,6 @@ def embed(desk: Desk, request: Request) -> None:
             pooling=params.pooling,
             normalize=params.normalize,
             dimensions=params.dimensions,
+            truncate=params.truncate,
         ),
     )

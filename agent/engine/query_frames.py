@@ -18,6 +18,7 @@ class EmbedCall(Struct, frozen=True, kw_only=True, tag="embed", array_like=True)
     pooling: Pooling | None = None
     normalize: bool = True
     dimensions: int | None = None
+    truncate: bool = False
 
 
 class RerankCall(Struct, frozen=True, kw_only=True, tag="rerank", array_like=True):

@@ -172,6 +172,7 @@ class Batch:
             pooling=request.pooling,
             normalize=request.normalize,
             dimensions=request.dimensions,
+            truncate=request.truncate,
         )
 
     def costs(self) -> list[int]:

@@ -244,6 +244,24 @@ def test_a_text_that_is_far_too_long_is_not_tokenised_as_a_whole(llama: QueryBen
     assert [error.index for error in answer.errors] == [0, 1]
     assert "at least" in answer.errors[1].message
     assert sum(asked) < 100_000
+    asked.clear()
+    cut = llama.embed("hello " * 1_000_000, truncate=True)
+    assert cut.tokens == (tiny_gguf.CONTEXT,)
+    assert sum(asked) < 100_000
+
+
+def test_of_an_input_that_is_too_long_what_fits_is_embedded_where_that_is_asked_for(
+    bert: QueryBench,
+) -> None:
+    longest = tiny_embedding_gguf.CONTEXT
+    fitting = " ".join(["cat"] * (longest - 2))
+    ids = tuple(bert_ids(fitting))
+    cut = bert.embed("cat " * 200, "the cat", (*ids, 9), truncate=True)
+    whole = bert.embed(fitting, "the cat", ids)
+    assert cut.tokens == whole.tokens == (longest, 4, longest)
+    assert cut.errors == ()
+    for vector, expected in zip(vectors_of(cut), vectors_of(whole), strict=True):
+        np.testing.assert_allclose(vector, expected, atol=SAME)
 
 
 def test_an_input_may_be_as_long_as_the_context(llama: QueryBench, bert: QueryBench) -> None:

@@ -131,7 +131,11 @@ TO_AGENT: dict[str, Struct] = {
     "continue": to_agent.Continue(call="request-123"),
     "snapshot": to_agent.Snapshot(),
     "embed": to_agent.Embed(
-        model="demo", inputs=("Which port?", (1, 2, 3)), pooling="mean", dimensions=2
+        model="demo",
+        inputs=("Which port?", (1, 2, 3)),
+        pooling="mean",
+        dimensions=2,
+        truncate=True,
     ),
     "rerank": to_agent.Rerank(model="demo", query="Which port?", documents=("8080", "A cat.")),
     "tokenize": to_agent.Tokenize(model="demo", text="Hello", add_special=True, with_pieces=True),

@@ -194,6 +194,8 @@ class EmbedJob(Job):
     def _tokens_of(self, index: int) -> Ints:
         source, size = self._inputs[index], self.vocabulary.size
         if isinstance(source, str):
+            if self._command.truncate:
+                return ids_that_fit(source, self.vocabulary, self.input_tokens)
             check_text(source, self.vocabulary, self.input_tokens)
             return self.vocabulary.tokenize(source, add_special=True)
         if source and not 0 <= min(source) <= max(source) < size:
@@ -201,7 +203,8 @@ class EmbedJob(Job):
                 RefusalCode.UNSUPPORTED,
                 f"the input holds token ids outside of the vocabulary (0 to {size - 1})",
             )
-        return np.array(source, dtype=np.int32)
+        ids = np.array(source, dtype=np.int32)
+        return ids[: self.input_tokens] if self._command.truncate else ids
 
     def _finished(self, vectors: Floats) -> Floats:
         normalize = self._command.normalize and self.pooling in SCALED
@@ -256,6 +259,28 @@ def check_text(text: str, vocabulary: Vocabulary, most_tokens: int) -> None:
         if tokens > most_tokens:
             raise _too_long(tokens, most_tokens, at_least=True)
         size *= 2
+
+
+def ids_that_fit(text: str, vocabulary: Vocabulary, most_tokens: int) -> Ints:
+    """The ids of as much of a text as has at most so many, with those that the model wants around
+    it. What it costs is bounded as that of `check_text` is."""
+    data = text.encode("utf-8", "replace")[: (most_tokens + CUT_TOKENS) * vocabulary.longest_piece]
+    size = FIRST_LOOK_BYTES
+    while True:
+        beginning = data[:size].decode("utf-8", "ignore")
+        plain = vocabulary.tokenize(beginning)
+        if size >= len(data) or len(plain) - CUT_TOKENS > most_tokens:
+            break
+        size *= 2
+    ids = vocabulary.tokenize(beginning, add_special=True)
+    added = len(ids) - len(plain)
+    if len(ids) <= most_tokens:
+        return ids
+    before = next(
+        (at for at in range(added) if np.array_equal(ids[at : at + len(plain)], plain)), added
+    )
+    kept = plain[: max(most_tokens - added, 0)]
+    return np.concatenate([ids[:before], kept, ids[before + len(plain) :]])
 
 
 def _too_long(tokens: int, most: int, *, at_least: bool = False) -> PromptRefused:
