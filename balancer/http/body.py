@@ -119,8 +119,7 @@ def _fault(message: str, data: bytes, expected: Mapping[str, str]) -> InvalidReq
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _no_json(data, error)  # the faulty value came before the place where JSON ends
     wrong_type = ", got `" in reason
-    parameter = re.split(r"[.\[]", path, maxsplit=1)[0]
-    wanted = expected.get(parameter) if path == parameter else None
+    wanted = expected.get(path)
     return refuse_value(
         path,
         _value_at(whole, path),
