@@ -13,7 +13,7 @@ from protocol.chat import MAX_MEDIA, MAX_MEDIA_BYTES, Message, TextPart
 SHOWN_CHARS = 60
 
 
-def check_media(messages: Iterable[Message]) -> None:
+def check_media(messages: Iterable[Message], *, param: str = "messages") -> None:
     """Refuse more images and sounds than agents take."""
     sizes = [
         len(part.data)
@@ -24,7 +24,7 @@ def check_media(messages: Iterable[Message]) -> None:
     ]
     if len(sizes) > MAX_MEDIA or sum(sizes) > MAX_MEDIA_BYTES:
         raise refuse_value(
-            "messages",
+            param,
             f"{len(sizes)} of {sum(sizes)} bytes",
             f"such that they hold at most {MAX_MEDIA} images and sounds of {MAX_MEDIA_BYTES} bytes "
             "together",

@@ -14,6 +14,11 @@ from balancer.http.management.agents import (
     undrain_agent,
 )
 from balancer.http.management.requests import cancel_request, list_requests, show_route
+from balancer.http.ollama.embedding import embed
+from balancer.http.ollama.embedding import embeddings as prompt_embeddings
+from balancer.http.ollama.errors import error_answer as ollama_error
+from balancer.http.ollama.generation import chat, generate
+from balancer.http.ollama.models import running, show, tags, version
 from balancer.http.openai.chat_completions import chat_completions
 from balancer.http.openai.completions import completions
 from balancer.http.openai.embeddings import embeddings
@@ -46,6 +51,70 @@ ROUTES: tuple[Route, ...] = (
         limit_class="chat",
         aliases=("/messages",),
         error_form=anthropic_error,
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/api/chat",
+        handler=chat,
+        limit_class="chat",
+        error_form=ollama_error,
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/api/generate",
+        handler=generate,
+        limit_class="completions",
+        error_form=ollama_error,
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/api/embed",
+        handler=embed,
+        limit_class="embeddings",
+        error_form=ollama_error,
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/api/embeddings",
+        handler=prompt_embeddings,
+        limit_class="embeddings",
+        error_form=ollama_error,
+    ),
+    Route(
+        ports=("inference",),
+        method="GET",
+        path="/api/tags",
+        handler=tags,
+        limit_class="models",
+        error_form=ollama_error,
+    ),
+    Route(
+        ports=("inference",),
+        method="GET",
+        path="/api/ps",
+        handler=running,
+        limit_class="models",
+        error_form=ollama_error,
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/api/show",
+        handler=show,
+        limit_class="models",
+        error_form=ollama_error,
+    ),
+    Route(
+        ports=("inference",),
+        method="GET",
+        path="/api/version",
+        handler=version,
+        limit_class="models",
+        error_form=ollama_error,
     ),
     Route(
         ports=("inference",),

@@ -1,0 +1,123 @@
+"""GET /api/tags, GET /api/ps, POST /api/show and GET /api/version: what is served, as Ollama says it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+from aiohttp.web import StreamResponse
+
+from balancer.http.answers import iso_time, value_answer
+from balancer.http.body import decode_json, read_body
+from balancer.http.exchange import Exchange, Wiring
+from balancer.http.ollama.names import served_model, tagged
+from balancer.http.ollama.schema import EXPECTED, ShowRequest
+from protocol.models import ServedModel
+
+API_VERSION = "0.12.6"
+"""The release of Ollama whose API these routes follow: clients compare it with what they need."""
+NEVER = "2999-12-31T00:00:00Z"
+"""When a model leaves memory by itself."""
+
+_SHOW = msgspec.json.Decoder(ShowRequest)
+_SIZES = ((10**9, "B", 1), (10**6, "M", 2), (10**3, "K", 0))
+"""How parameters are counted: a unit, its letter, and digits after the point."""
+
+
+async def version(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """Of the API, not of this program."""
+    del wiring
+    return value_answer(exchange, {"version": API_VERSION})
+
+
+async def tags(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """The models that agents serve now, by their first names, then their aliases."""
+    modified = {"modified_at": iso_time(wiring.started)}
+    return value_answer(exchange, {"models": _rows(wiring, modified)})
+
+
+async def running(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """The same: what is served is in memory, and stays there."""
+    return value_answer(exchange, {"models": _rows(wiring, {"expires_at": NEVER})})
+
+
+async def show(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """What is known of one model. Raises `BalancerError`."""
+    settings = wiring.settings
+    data = await read_body(exchange.request, settings)
+    body = decode_json(data, _SHOW, max_depth=settings.max_json_depth, expected=EXPECTED)
+    model = served_model(body.model or body.name, wiring.roster)
+    shown = {
+        "modelfile": "",
+        "template": "",
+        "parameters": f"{'num_ctx':<30} {model.context_tokens}",
+        "modified_at": iso_time(wiring.started),
+        "details": _details(model),
+        "model_info": _model_info(model),
+        "capabilities": _capabilities(model),
+    }
+    return value_answer(exchange, shown)
+
+
+def _rows(wiring: Wiring, more: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": tagged(name),
+            "model": tagged(name),
+            "size": model.size_bytes,
+            "digest": _digest(model),
+            "details": _details(model),
+            "context_length": model.context_tokens,
+            **more,
+        }
+        for model in wiring.roster.served_models()
+        for name in (model.name, *model.aliases)
+    ]
+
+
+def _digest(model: ServedModel) -> str:
+    """Of what an agent says of the model: it changes when the model does."""
+    return hashlib.sha256(msgspec.json.encode(model)).hexdigest()
+
+
+def _details(model: ServedModel) -> dict[str, Any]:
+    return {
+        "parent_model": "",
+        "format": "gguf",
+        "family": model.architecture,
+        "families": [model.architecture],
+        "parameter_size": _in_words(model.parameters),
+        "quantization_level": "unknown",
+    }
+
+
+def _in_words(parameters: int) -> str:
+    for unit, letter, digits in _SIZES:
+        if parameters >= unit:
+            return f"{parameters / unit:.{digits}f}{letter}"
+    return str(parameters)
+
+
+def _model_info(model: ServedModel) -> dict[str, Any]:
+    family = model.architecture
+    info = {
+        "general.architecture": family,
+        "general.parameter_count": model.parameters,
+        f"{family}.context_length": model.trained_context_tokens or model.context_tokens,
+    }
+    if model.embedding_dimensions:
+        info[f"{family}.embedding_length"] = model.embedding_dimensions
+    return info
+
+
+def _capabilities(model: ServedModel) -> list[str]:
+    """Tools go through the chat template, so every model that has one is offered them."""
+    has = {
+        "completion": model.generates,
+        "tools": model.generates and model.has_chat_template,
+        "insert": model.infills,
+        "vision": "vision" in model.modalities,
+        "embedding": model.embedding_dimensions > 0,
+    }
+    return [name for name, is_there in has.items() if is_there]
