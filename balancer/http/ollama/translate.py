@@ -46,7 +46,7 @@ MAX_PIECES = 10_000
 """Images and tool calls of all messages together: a bound on what one request can make the loop do
 at a stretch."""
 
-_DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "repeat_penalty": 1.1}
+_DEFAULTS: dict[str, Any] = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "repeat_penalty": 1.1}
 """Ollama's own, where they are not the canonical ones."""
 _SAME_NAME = (
     "temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty",
