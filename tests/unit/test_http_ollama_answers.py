@@ -70,7 +70,7 @@ TEXT: list[StepDelta] = ['Hel"lo\n', "", " wörld €"]
 TYPED: list[StepDelta] = [
     (ReasoningDelta("hm"), ReasoningDelta(""), ContentDelta("So:")),
     (ToolCallDelta(0, "c1", "look", '{"a":'),),
-    (ToolCallDelta(0, arguments=' [1,\n 2]}'), ToolCallDelta(1, "c2", "see")),
+    (ToolCallDelta(0, arguments=" [1,\n 2]}"), ToolCallDelta(1, "c2", "see")),
     "done",
     (ToolCallDelta(2, "c3", "look", '{"b": 1'),),
 ]

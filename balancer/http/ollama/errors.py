@@ -1,6 +1,6 @@
 """Errors as Ollama's clients read them: as a body, and as the line that ends a stream badly.
 
-`error` is the text; our own object, which says more, stands beside it. Statuses are those of api.md.
+`error` is the text; our own object, which says more, stands beside it. Statuses: those of api.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""GET /api/tags, GET /api/ps, POST /api/show and GET /api/version: what is served, as Ollama says it."""
+"""What is served, as Ollama says it: GET /api/tags, /api/ps, /api/version and POST /api/show."""
 
 from __future__ import annotations
 

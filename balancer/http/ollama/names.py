@@ -16,8 +16,8 @@ def tagged(name: str) -> str:
 
 
 def served_name(given: str | None, roster: Roster) -> str:
-    """The name that agents know; empty if none was given. The default tag is added or left out where
-    the model is served so."""
+    """The name that agents know; empty if none was given. The default tag is added or left out
+    where the model is served so."""
     if not given or roster.is_remembered(given):
         return given or ""
     if given.endswith(TAG):

@@ -14,6 +14,9 @@ from protocol.embeddings import MAX_DIMENSIONS
 from protocol.generation import MAX_MESSAGES, MAX_STOP_CHARS, MAX_STOPS
 from protocol.models import MODEL_NAME_PATTERN
 
+MAX_PENALTY_WINDOW = 2**20
+"""What engines take."""
+
 StopText = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARS)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -32,7 +35,7 @@ class OptionsIn(Struct, kw_only=True):
     num_predict: Annotated[int, Meta(ge=-2, le=2**31 - 1)] | None = None
     stop: StopText | Annotated[list[StopText], Meta(max_length=MAX_STOPS)] | None = None
     repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
-    repeat_last_n: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    repeat_last_n: Annotated[int, Meta(ge=-1, le=MAX_PENALTY_WINDOW)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     mirostat: Annotated[int, Meta(ge=0, le=2)] | None = None
@@ -165,7 +168,7 @@ EXPECTED = {
     "options.num_predict": "an integer; 0, -1 and -2 set no limit",
     "options.stop": f"a string or at most {MAX_STOPS} strings of 1 to {MAX_STOP_CHARS} characters",
     "options.repeat_penalty": "above 0, at most 10",
-    "options.repeat_last_n": "an integer, at least 0, or -1 for the whole context",
+    "options.repeat_last_n": f"an integer, -1 (the whole answer) to {MAX_PENALTY_WINDOW}",
     "options.presence_penalty": "-2..2",
     "options.frequency_penalty": "-2..2",
     "options.mirostat": "0, 1 or 2",

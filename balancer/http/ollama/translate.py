@@ -14,6 +14,7 @@ from balancer.http.attached import check_media, decoded
 from balancer.http.faults import missing, refuse_value, unsupported
 from balancer.http.ollama.call_ids import CallIds
 from balancer.http.ollama.schema import (
+    MAX_PENALTY_WINDOW,
     ChatRequest,
     EmbedRequest,
     GenerateRequest,
@@ -41,7 +42,7 @@ from protocol.generation import GenerationRequest
 from protocol.grammar import MAX_GRAMMAR_CHARS, Grammar
 
 MAX_SEED = 2**63 - 1
-WHOLE_CONTEXT = 2**31 - 1
+WHOLE_CONTEXT = MAX_PENALTY_WINDOW
 MAX_PIECES = 10_000
 """Images and tool calls of all messages together: a bound on what one request can make the loop do
 at a stretch."""
@@ -105,8 +106,8 @@ def generate_request(
 
 
 def embed_request(body: EmbedRequest, *, model: str) -> EmbeddingRequest:
-    """The canonical form of inputs for the model of this name. They are cut to what it takes, unless
-    the client wants to be told of those that are too long."""
+    """The canonical form of inputs for the model of this name. They are cut to what it takes,
+    unless the client wants to be told of those that are too long."""
     inputs = embedding_request(EmbeddingsRequest(input=body.input)).inputs
     return EmbeddingRequest(
         model=model,
