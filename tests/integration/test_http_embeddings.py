@@ -33,7 +33,7 @@ from tests.support.running_balancer import (
     running_balancer,
     small_buffers,
 )
-from tests.support.tiny_embedding_gguf import WIDTH, write_tiny_bert
+from tests.support.tiny_embedding_gguf import CONTEXT, WIDTH, write_tiny_bert
 
 WORDS = ("the", "cat", "dog", "sat", "ran", "on", "mat", "port", "which", "is")
 CLOSE = 1e-4
@@ -154,6 +154,19 @@ async def test_what_the_model_cannot_do_is_a_400_that_names_it(model: Path) -> N
         unknown = await target.embed("a", model="nobody")
         assert (unknown.status, unknown.error["code"]) == (404, "model_not_found")
         assert target.balancer.app.wiring.embedding.in_flight == 0
+
+
+async def test_an_input_that_is_too_long_is_cut_for_ollama_s_clients_unless_they_object(
+    model: Path,
+) -> None:
+    async with site(model, "one") as target:
+        body = {"model": "tiny", "input": ["the cat", "cat " * 500]}
+        cut = await target.balancer.post("/api/embed", body)
+        whole = await target.embed(["the cat", " ".join(["cat"] * (CONTEXT - 2))])
+        assert cut.json()["prompt_eval_count"] == whole.json()["usage"]["prompt_tokens"]
+        assert np.abs(np.array(cut.json()["embeddings"]) - vectors_of(whole)).max() < CLOSE
+        refused = await target.balancer.post("/api/embed", {**body, "truncate": False})
+        assert (refused.status, refused.json()["detail"]["param"]) == (400, "input[1]")
 
 
 async def test_a_model_that_makes_none_says_so() -> None:
