@@ -41,7 +41,7 @@ def test_chats_and_prompts_are_answered_alike_whole_and_streamed(client: ollama.
     question, answer = sure_prompts()[0]
     assert client.generate("demo", question, options=GREEDY).response == answer
     pieces = client.generate("demo", question, options=GREEDY, stream=True)
-    assert "".join(piece.response for piece in pieces) == answer
+    assert "".join(piece.response or "" for piece in pieces) == answer
 
 
 def test_options_have_their_effect(client: ollama.Client) -> None:
@@ -67,7 +67,7 @@ def test_an_answer_keeps_to_its_format(client: ollama.Client) -> None:
         client.generate("demo", prompt, format=CITY, options=options)
         for prompt in ("Where?", "Answer in JSON: city and count.", "What is a slot?")
     ]
-    found = [json.loads(one.response) for one in told if one.done_reason == "stop"]
+    found = [json.loads(one.response or "") for one in told if one.done_reason == "stop"]
     assert found
     for one in found:
         assert one["city"] in ("Oslo", "Rome")

@@ -197,6 +197,32 @@ async def test_a_mistake_is_told_as_ollama_tells_it(
     assert body["detail"]["message"] == body["error"]
 
 
+@pytest.mark.parametrize("name", ["chat", "generate", "embed", "embeddings", "show"])
+async def test_what_is_no_request_is_refused_in_ollama_s_shape(
+    balancer: RunningBalancer, name: str
+) -> None:
+    for body, code in (
+        (b"", "invalid_json"),
+        (b"{", "invalid_json"),
+        (b"[]", "invalid_type"),
+        (b'{"model":"\\ud800"}', "invalid_json"),
+        (b'{"model":"\xff"}', "invalid_json"),
+        (b'{"model":NaN}', "invalid_json"),
+        (b"[" * 1000, "invalid_json"),
+        (b'{"model":7}', "invalid_type"),
+    ):
+        answer = await balancer.post(f"/api/{name}", body)
+        assert (answer.status, answer.json()["detail"]["code"]) == (400, code), body
+        assert answer.error == answer.json()["detail"]["message"]
+
+
+async def test_who_is_refused_for_want_of_room_is_told_when_to_ask_again() -> None:
+    async with running_balancer(queue_timeout_s=0) as balancer:
+        answer = await balancer.post("/api/chat", {"messages": HI})
+        assert (answer.status, answer.json()["detail"]["code"]) == (503, "no_agents")
+        assert int(answer.headers["Retry-After"]) >= 1
+
+
 async def test_a_failure_after_the_first_token_is_the_stream_s_last_line(
     balancer: RunningBalancer, client: ollama.AsyncClient
 ) -> None:
