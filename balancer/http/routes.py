@@ -18,7 +18,7 @@ from balancer.http.ollama.embedding import embed
 from balancer.http.ollama.embedding import embeddings as prompt_embeddings
 from balancer.http.ollama.errors import error_answer as ollama_error
 from balancer.http.ollama.generation import chat, generate
-from balancer.http.ollama.models import running, show, tags, version
+from balancer.http.ollama.models import greeting, running, show, tags, version
 from balancer.http.openai.chat_completions import chat_completions
 from balancer.http.openai.completions import completions
 from balancer.http.openai.embeddings import embeddings
@@ -107,6 +107,15 @@ ROUTES: tuple[Route, ...] = (
         handler=show,
         limit_class="models",
         error_form=ollama_error,
+    ),
+    Route(
+        ports=("inference",),
+        method="GET",
+        path="/",
+        handler=greeting,
+        limit_class="health",
+        error_form=ollama_error,
+        is_quiet=True,
     ),
     Route(
         ports=("inference",),

@@ -282,6 +282,14 @@ async def test_what_is_served_is_listed_shown_and_in_memory(
     assert [int(number) for number in version["version"].split(".")] > [0, 9]
 
 
+async def test_ollama_s_command_line_finds_an_ollama(balancer: RunningBalancer) -> None:
+    async with balancer.session.head(f"{balancer.url}/") as answer:
+        assert answer.status == 200
+    async with balancer.session.get(f"{balancer.url}/") as answer:
+        assert await answer.text() == "Ollama is running"
+        assert answer.headers["X-Frame-Options"] == "DENY"
+
+
 async def test_a_model_without_a_chat_template_is_given_the_prompt_as_it_is() -> None:
     async with running_balancer(heartbeat_interval_s=60.0) as balancer:
         agent = MemoryAgent(balancer.app.wiring.roster)

@@ -1,4 +1,4 @@
-"""What is served, as Ollama says it: GET /api/tags, /api/ps, /api/version and POST /api/show."""
+"""What is served, as Ollama says it: GET /, /api/tags, /api/ps, /api/version and POST /api/show."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 from typing import Any
 
 import msgspec
-from aiohttp.web import StreamResponse
+from aiohttp.web import Response, StreamResponse
 
-from balancer.http.answers import iso_time, value_answer
+from balancer.http.answers import SECURITY_HEADERS, iso_time, value_answer
 from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.ollama.names import served_model, tagged
@@ -23,6 +23,12 @@ NEVER = "2999-12-31T00:00:00Z"
 _SHOW = msgspec.json.Decoder(ShowRequest)
 _SIZES = ((10**9, "B", 1), (10**6, "M", 2), (10**3, "K", 0))
 """How parameters are counted: a unit, its letter, and digits after the point."""
+
+
+async def greeting(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """What Ollama's command line looks for before all else, and other clients read."""
+    del wiring
+    return Response(text="Ollama is running", headers={**SECURITY_HEADERS, **exchange.headers()})
 
 
 async def version(exchange: Exchange, wiring: Wiring) -> StreamResponse:
