@@ -12,14 +12,13 @@ import pytest
 from msgspec import structs
 
 from protocol.chat import ImagePart, TextPart
-from protocol.generation import ReasoningDelta, ToolCallDelta
+from protocol.generation import ReasoningDelta, StepDelta, ToolCallDelta
 from protocol.refusals import RefusalCode
 from tests.support.fake_agent import FakeAgent, Script
 from tests.support.memory_agent import MemoryAgent
 from tests.support.running_balancer import (
     Answer,
     RunningBalancer,
-    chat_bytes,
     eventually,
     running_balancer,
 )
@@ -27,6 +26,14 @@ from tests.support.running_balancer import (
 HI = [{"role": "user", "content": "hi"}]
 DURATIONS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
 PNG = b"\x89PNG and so on"
+THINKS_SPEAKS_AND_CALLS: tuple[StepDelta, ...] = (
+    (ReasoningDelta("h"),),
+    (ReasoningDelta("m"),),
+    "Let me",
+    " see.",
+    (ToolCallDelta(0, "c1", "look", '{"at":'),),
+    (ToolCallDelta(0, arguments='"it"}'),),
+)
 
 
 @pytest.fixture
@@ -73,12 +80,7 @@ async def test_a_stream_is_put_together_by_the_client(
     client: ollama.AsyncClient, agent: FakeAgent
 ) -> None:
     agent.script = Script(
-        pieces=(
-            (ReasoningDelta("hm"),),
-            "Let me see.",
-            (ToolCallDelta(0, "c1", "look", '{"at":'),),
-            (ToolCallDelta(0, arguments='"it"}'),),
-        ),
+        pieces=THINKS_SPEAKS_AND_CALLS,
         finish_reason="tool_calls",
     )
 
@@ -92,7 +94,7 @@ async def test_a_stream_is_put_together_by_the_client(
 
     stream = await client.chat(model="demo", messages=HI, tools=[look], think=True, stream=True)
     parts = [part async for part in stream]
-    assert [part.message.thinking for part in parts if part.message.thinking] == ["hm"]
+    assert [part.message.thinking for part in parts if part.message.thinking] == ["h", "m"]
     assert "".join(part.message.content or "" for part in parts) == "Let me see."
     (call,) = [call for part in parts for call in part.message.tool_calls or ()]
     assert (call.function.name, call.function.arguments) == ("look", {"at": "it"})
@@ -159,24 +161,34 @@ async def test_nothing_is_put_into_a_silent_stream_and_nothing_can_be_taken_up_a
         assert (await balancer.get_json(url))["error"]["code"] == "resource_not_found"
 
 
-async def test_a_stream_goes_on_in_the_middle_and_its_client_sees_one_answer(
-    balancer: RunningBalancer, agent: FakeAgent
+@pytest.mark.parametrize("told", range(len(THINKS_SPEAKS_AND_CALLS)))
+async def test_wherever_an_agent_dies_the_client_sees_one_answer(
+    balancer: RunningBalancer, agent: FakeAgent, told: int
 ) -> None:
+    """In the middle of thoughts, of text, of a call."""
+    pieces = THINKS_SPEAKS_AND_CALLS
     agent.script = Script(is_held=True)
-    reader, writer = await asyncio.open_connection("127.0.0.1", balancer.inference_port)
-    writer.write(chat_bytes("/api/chat"))
-    await agent.tokens(await agent.call(), "Hello")
-    before = await reader.readuntil(b'"done":false}\n')
-    async with FakeAgent(balancer.management_port, name="two") as other:
-        agent.kill()
-        rest = await reader.readuntil(b"\r\n0\r\n\r\n")
-        (resumed,) = other.started
-    assert resumed.resume is not None
-    assert b'"content":"Hello"' in before
-    assert b"Hello" not in rest
-    assert b'"content":", "' in rest
-    assert rest.count(b'"done":true') == 1
-    writer.close()
+    asked = asyncio.ensure_future(balancer.post("/api/chat", {"messages": HI}))
+    call = await agent.call()
+    for piece in pieces[:told]:
+        await agent.tokens(call, piece)
+    dispatcher = balancer.app.wiring.dispatcher
+    await eventually(
+        lambda: [row.completion_tokens for row in dispatcher.requests()] == [told], "they came"
+    )
+    agent.kill()
+    script = Script(pieces=pieces, finish_reason="tool_calls")
+    async with FakeAgent(balancer.management_port, name="two", script=script) as other:
+        lines = lines_of(await asked)
+    (taken_over,) = other.started
+    assert len(taken_over.resume.token_ids if taken_over.resume else ()) == told
+    messages = [line["message"] for line in lines]
+    assert "".join(one.get("thinking", "") for one in messages) == "hm"
+    assert "".join(one["content"] for one in messages) == "Let me see."
+    assert [one["tool_calls"] for one in messages if "tool_calls" in one] == [
+        [{"function": {"name": "look", "arguments": {"at": "it"}}}]
+    ]
+    assert [line["done"] for line in lines] == [False] * (len(lines) - 1) + [True]
 
 
 async def test_a_mistake_is_told_as_ollama_tells_it(
