@@ -21,6 +21,7 @@ MAX_MESSAGES = 10_000
 MAX_STOPS = 16
 MAX_STOP_CHARS = 1024
 MAX_TOP_LOGPROBS = 20
+MAX_PENALTY_WINDOW = 2**20
 MAX_DRY_WINDOW = 16_384
 MAX_DRY_SEQUENCE_BREAKERS = 32
 MAX_DRY_SEQUENCE_BREAKER_CHARS = 40
@@ -66,7 +67,7 @@ class GenerationRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     repeat_penalty: Annotated[float, Meta(gt=0, le=10)] = 1.0
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
-    penalty_last_n: Annotated[int, Meta(ge=0)] = 64
+    penalty_last_n: Annotated[int, Meta(ge=0, le=MAX_PENALTY_WINDOW)] = 64
     dry_multiplier: Annotated[float, Meta(ge=0, le=100)] = 0.0
     dry_base: Annotated[float, Meta(ge=1, le=100)] = 1.75
     dry_allowed_length: Annotated[int, Meta(ge=0, le=MAX_DRY_WINDOW)] = 2

@@ -7,6 +7,7 @@ from protocol.generation import (
     MAX_DRY_SEQUENCE_BREAKER_CHARS,
     MAX_DRY_SEQUENCE_BREAKERS,
     MAX_DRY_WINDOW,
+    MAX_PENALTY_WINDOW,
 )
 
 MAX_BIAS = 1e9
@@ -22,7 +23,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("repeat_penalty", 1e-6, 10.0),
     ("presence_penalty", -2.0, 2.0),
     ("frequency_penalty", -2.0, 2.0),
-    ("penalty_last_n", 0, 2**20),
+    ("penalty_last_n", 0, MAX_PENALTY_WINDOW),
     ("dry_multiplier", 0.0, 100.0),
     ("dry_base", 1.0, 100.0),
     ("dry_allowed_length", 0, MAX_DRY_WINDOW),

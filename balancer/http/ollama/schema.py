@@ -11,11 +11,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from protocol.embeddings import MAX_DIMENSIONS
-from protocol.generation import MAX_MESSAGES, MAX_STOP_CHARS, MAX_STOPS
+from protocol.generation import MAX_MESSAGES, MAX_PENALTY_WINDOW, MAX_STOP_CHARS, MAX_STOPS
 from protocol.models import MODEL_NAME_PATTERN
-
-MAX_PENALTY_WINDOW = 2**20
-"""What engines take."""
 
 StopText = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARS)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]

@@ -14,7 +14,6 @@ from balancer.http.attached import check_media, decoded
 from balancer.http.faults import missing, refuse_value, unsupported
 from balancer.http.ollama.call_ids import CallIds
 from balancer.http.ollama.schema import (
-    MAX_PENALTY_WINDOW,
     ChatRequest,
     EmbedRequest,
     GenerateRequest,
@@ -38,7 +37,7 @@ from protocol.chat import (
     ToolCall,
 )
 from protocol.embeddings import EmbeddingRequest
-from protocol.generation import GenerationRequest
+from protocol.generation import MAX_PENALTY_WINDOW, GenerationRequest
 from protocol.grammar import MAX_GRAMMAR_CHARS, Grammar
 
 MAX_SEED = 2**63 - 1

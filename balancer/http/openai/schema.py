@@ -16,6 +16,7 @@ from protocol.generation import (
     MAX_DRY_SEQUENCE_BREAKERS,
     MAX_DRY_WINDOW,
     MAX_MESSAGES,
+    MAX_PENALTY_WINDOW,
     MAX_STOP_CHARS,
     MAX_STOPS,
     MAX_TOP_LOGPROBS,
@@ -47,7 +48,7 @@ class SamplingFields(Struct, kw_only=True):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
-    repeat_last_n: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    repeat_last_n: Annotated[int, Meta(ge=0, le=MAX_PENALTY_WINDOW)] | None = None
     dry_multiplier: Annotated[float, Meta(ge=0, le=100)] | None = None
     dry_base: Annotated[float, Meta(ge=1, le=100)] | None = None
     dry_allowed_length: DryLength | None = None
@@ -205,7 +206,7 @@ EXPECTED = {
     "presence_penalty": "-2..2",
     "frequency_penalty": "-2..2",
     "repeat_penalty": "above 0, at most 10",
-    "repeat_last_n": "an integer, at least 0",
+    "repeat_last_n": f"0..{MAX_PENALTY_WINDOW}",
     "dry_multiplier": "0..100",
     "dry_base": "1..100",
     "dry_allowed_length": f"0..{MAX_DRY_WINDOW}",
