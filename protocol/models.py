@@ -35,3 +35,10 @@ class ServedModel(Struct, frozen=True, kw_only=True):
     """Whether it can write what stands between a prompt and a suffix."""
     adapters: Annotated[tuple[ModelName, ...], Meta(max_length=64)] = ()
     """LoRA adapters that a request may ask for."""
+
+
+def names_of(model: ServedModel) -> frozenset[str]:
+    """All names that a request may call a model by: each of its own, and each with its version
+    behind an `@`."""
+    names = (model.name, *model.aliases)
+    return frozenset((*names, *(f"{name}@{model.version}" for name in names)))

@@ -15,6 +15,7 @@ from protocol.embeddings import (
 from protocol.generation import GenerationRequest, Resume, SamplerState
 from protocol.jsonrpc import CallId
 from protocol.prefix_chain import PackedBlocks
+from protocol.rendering import RenderRequest
 from protocol.transfer_messages import MAX_STATE_BYTES, AbortTransfer, Credit
 
 MAX_SEQUENCE_TOKENS = 2**24
@@ -84,6 +85,11 @@ class Detokenize(DetokenizeRequest, frozen=True, kw_only=True, omit_defaults=Tru
     """The text of ids; the result is `Text`."""
 
 
+class Render(RenderRequest, frozen=True, kw_only=True, omit_defaults=True):
+    """The prompt of a chat; the result is `Rendered`. Refused as `generate_tokens` would be where
+    there is no template, or where it fails."""
+
+
 class ExportSequence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Send what the KV cache has of a running call. The result is `ExportedSequence`; its bytes
     follow in a binary transfer that bears this request's id, a number.
@@ -138,13 +144,14 @@ METHODS: dict[str, type[Struct]] = {
     "rerank": Rerank,
     "tokenize": Tokenize,
     "detokenize": Detokenize,
+    "render": Render,
     "export_sequence": ExportSequence,
     "import_sequence": ImportSequence,
     "credit": Credit,
     "abort_transfer": AbortTransfer,
 }
 
-QUERIES = frozenset({"embed", "rerank", "tokenize", "detokenize"})
+QUERIES = frozenset({"embed", "rerank", "tokenize", "detokenize", "render"})
 """Calls that take no slot and are over with their answer."""
 MOVES = frozenset({"export_sequence", "import_sequence"})
 """Requests that a transfer of a sequence's state goes with."""

@@ -24,6 +24,7 @@ from protocol.codec import encode_result
 from protocol.embeddings import Embeddings, Scores, Text, TokenIds
 from protocol.jsonrpc import CallId
 from protocol.refusals import RefusalCode
+from protocol.rendering import Rendered
 from protocol.to_agent import ImportedSequence
 from protocol.transfers import MAX_DATA_CALL, MAX_TRANSFER_BYTES
 
@@ -59,7 +60,7 @@ def _relay_moved(desk: Desk, move: Move, answer: Exported | Imported) -> None:
 
 def _relay_result(desk: Desk, query: Query, answer: _Result) -> None:
     apart = isinstance(answer, Embedded) and _travels_apart(answer, query.id)
-    message = encode_result(query.id, _result(answer, apart=apart))
+    message = encode_result(query.id, _rendered(query, answer) or _result(answer, apart=apart))
     if len(message) > MAX_TRANSFER_BYTES:
         words = f"the answer has {len(message)} bytes, at most {MAX_TRANSFER_BYTES} can be sent"
         desk.refuse(query.id, RefusalCode.UNSUPPORTED, f"{words}: ask for less at a time")
@@ -67,6 +68,13 @@ def _relay_result(desk: Desk, query: Query, answer: _Result) -> None:
     desk.send(message)
     if isinstance(answer, Embedded) and isinstance(query.id, int) and apart:
         desk.send_data(query.id, answer.vectors)
+
+
+def _rendered(query: Query, answer: _Result) -> Rendered | None:
+    """The answer to a `render`, whose prompt has been counted; None: the query is another."""
+    if query.prompt is None or not isinstance(answer, Tokenized):
+        return None
+    return Rendered(prompt=query.prompt, prompt_tokens=len(answer.token_ids))
 
 
 def _travels_apart(answer: Embedded, call_id: CallId) -> bool:

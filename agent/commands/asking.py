@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent.commands.desk import Desk
+from agent.commands.queries import Query
 from agent.engine.query_frames import QueryCall
 from protocol.jsonrpc import Request, RpcCode
 from protocol.refusals import RefusalCode
@@ -14,16 +15,22 @@ def ask_engine(
     desk: Desk, request: Request, model: str, command: Callable[[int], QueryCall]
 ) -> None:
     """Send the engine the command for the query's number, or refuse the request."""
+    query = open_query(desk, request, model)
+    if query is not None:
+        desk.engine.send(command(query.number))
+
+
+def open_query(desk: Desk, request: Request, model: str) -> Query | None:
+    """The request as a query of this agent; None: it was refused."""
     refusal = _refusal(desk, model)
     if refusal is not None:
         desk.refuse(request.id, *refusal)
-        return
+        return None
     query = None if desk.calls.with_id(request.id) else desk.queries.open(request.id)
     if query is None:
         message = f"the call id {request.id!r} is in use"
         desk.refuse(request.id, RpcCode.INVALID_REQUEST, message)
-        return
-    desk.engine.send(command(query.number))
+    return query
 
 
 def _refusal(desk: Desk, model: str) -> tuple[int, str] | None:

@@ -83,12 +83,8 @@ def _refusal(desk: Desk, params: GenerateTokens) -> _Refusal | None:
             RefusalCode.MODEL_NOT_LOADED,
             f"this agent serves {served.model.name!r}, not {params.model!r}",
         )
-    if params.messages is not None and not served.template:
-        return (
-            RefusalCode.UNSUPPORTED,
-            f"the model {served.model.name!r} has no chat template: use /v1/completions, or start "
-            "its agent with --chat-template FILE",
-        )
+    if params.messages is not None and (refusal := served.refusal_to_render()):
+        return refusal
     if len(desk.calls) >= served.slots + MAX_WAITING_CALLS:
         return RefusalCode.NO_FREE_SLOT, "too many calls wait for a slot"
     return None

@@ -10,12 +10,14 @@ from agent.settings import MAX_FILES
 from protocol.jsonrpc import CallId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Query:
     """One under way: the link's id, and its number for the engine."""
 
     id: CallId
     number: int
+    prompt: str | None = None
+    """What the answer to a `render` gives beside the number of tokens that the engine counts."""
 
 
 class Queries:
@@ -49,6 +51,10 @@ class Queries:
     def with_id(self, call_id: CallId) -> Query | None:
         """The query that the balancer means."""
         return self._by_id.get(call_id)
+
+    def is_open(self, query: Query) -> bool:
+        """Whether nobody ended the query meanwhile."""
+        return self._by_number.get(query.number) is query
 
     def close(self, number: int) -> Query | None:
         """The query is over; None: it was before, and nobody waits for its answer."""

@@ -9,7 +9,8 @@ from msgspec import Struct
 from agent.chat.output import OutputFormat
 from agent.engine.frames import EngineFacts
 from agent.settings import Settings
-from protocol.models import ServedModel
+from protocol.models import ServedModel, names_of
+from protocol.refusals import RefusalCode
 
 MODEL_VERSION = "1"
 
@@ -33,7 +34,17 @@ class Served(Struct, frozen=True, kw_only=True):
 
     def answers_to(self, name: str) -> bool:
         """Whether a request for `name` is for this model; no name means: the one there is."""
-        return not name or name == self.model.name or name in self.model.aliases
+        return not name or name in names_of(self.model)
+
+    def refusal_to_render(self) -> tuple[int, str] | None:
+        """Why it can make no prompt of messages; None: it can."""
+        if self.template:
+            return None
+        return (
+            RefusalCode.UNSUPPORTED,
+            f"the model {self.model.name!r} has no chat template: use /v1/completions, or start "
+            "its agent with --chat-template FILE",
+        )
 
 
 def served(facts: EngineFacts, settings: Settings) -> Served:

@@ -13,6 +13,7 @@ from agent.commands.export_sequence import export_sequence
 from agent.commands.generate_tokens import generate_tokens
 from agent.commands.import_sequence import import_sequence
 from agent.commands.pause import pause
+from agent.commands.render import render
 from agent.commands.rerank import rerank
 from agent.commands.snapshot import snapshot
 from agent.commands.tokenize import tokenize
@@ -25,6 +26,7 @@ REQUESTS: dict[str, Callable[[Desk, Request], None]] = {
     "rerank": rerank,
     "tokenize": tokenize,
     "detokenize": detokenize,
+    "render": render,
     "export_sequence": export_sequence,
     "import_sequence": import_sequence,
 }

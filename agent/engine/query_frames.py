@@ -37,6 +37,8 @@ class TokenizeCall(Struct, frozen=True, kw_only=True, tag="tokenize", array_like
     add_special: bool = False
     parse_special: bool = True
     with_pieces: bool = False
+    as_prompt: bool = False
+    """As a generation's prompt: with the token that the model wants at the start, and no other."""
 
 
 class DetokenizeCall(Struct, frozen=True, kw_only=True, tag="detokenize", array_like=True):

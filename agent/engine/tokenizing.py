@@ -12,6 +12,7 @@ from collections import deque
 from functools import partial
 
 from agent.engine.llama.vocabulary import Vocabulary
+from agent.engine.prompts import with_start
 from agent.engine.query_frames import (
     DetokenizeCall,
     Detokenized,
@@ -142,10 +143,13 @@ def _tokenized(vocabulary: Vocabulary, command: TokenizeCall) -> QueryAnswer:
             command.text,
             add_special=command.add_special,
             parse_special=command.parse_special,
-        ).tolist()
+        )
     except ValueError as error:
         code = int(RefusalCode.ENGINE_FAILED)
         return QueryRefused(call=command.call, code=code, message=str(error))
+    if command.as_prompt:
+        ids = with_start(ids, vocabulary)
+    token_ids = tuple(ids.tolist())
     shown = vocabulary.shown_pieces if command.with_pieces else []
-    pieces = tuple(shown[token].decode("latin-1") for token in ids) if shown else ()
-    return Tokenized(call=command.call, token_ids=tuple(ids), pieces=pieces)
+    pieces = tuple(shown[token].decode("latin-1") for token in token_ids) if shown else ()
+    return Tokenized(call=command.call, token_ids=token_ids, pieces=pieces)

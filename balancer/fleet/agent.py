@@ -11,7 +11,7 @@ from balancer.policy.ejection import Health
 from balancer.policy.rates import Rates
 from protocol.agent_status import AgentStatus, Issue
 from protocol.jsonrpc import CallId
-from protocol.models import ServedModel
+from protocol.models import ServedModel, names_of
 from protocol.to_balancer import Finished, Heartbeat, Register
 
 PATIENT_REFUSALS = 3
@@ -206,4 +206,4 @@ class Agent:
 
 
 def _names_of(model: ServedModel | None) -> frozenset[str]:
-    return frozenset() if model is None else frozenset((model.name, *model.aliases))
+    return frozenset() if model is None else names_of(model)

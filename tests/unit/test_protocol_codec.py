@@ -48,6 +48,7 @@ from protocol.generation import (
 from protocol.grammar import Grammar
 from protocol.jsonrpc import ErrorObject, ErrorResponse, Notification, Request, Response, RpcCode
 from protocol.models import ServedModel
+from protocol.rendering import Rendered
 from protocol.transfer_messages import AbortTransfer, Credit
 
 GOLDEN = Path(__file__).parent / "golden" / "protocol"
@@ -140,6 +141,16 @@ TO_AGENT: dict[str, Struct] = {
     "rerank": to_agent.Rerank(model="demo", query="Which port?", documents=("8080", "A cat.")),
     "tokenize": to_agent.Tokenize(model="demo", text="Hello", add_special=True, with_pieces=True),
     "detokenize": to_agent.Detokenize(model="demo", token_ids=(1, 2), show_special=True),
+    "render": to_agent.Render(
+        model="demo",
+        messages=(Message(role="user", content="Which port?"),),
+        tools=(Tool(function=FunctionDefinition(name="port", parameters={"type": "object"})),),
+        enable_thinking=False,
+        template_arguments={"add_generation_prompt": False},
+        created=1_700_000_000,
+        with_prompt=False,
+        with_count=True,
+    ),
     "export_sequence": to_agent.ExportSequence(call=7, release=True),
     "import_sequence": to_agent.ImportSequence(
         tokens=1012, size_bytes=1_560_000, kv_key="cd34", cache_scope="tenant-1"
@@ -224,6 +235,7 @@ RESULTS: dict[str, Struct] = {
     "rerank": Scores(scores=(0.5, None), tokens=(5, 6), errors=(InputError(1, -32006, "no"),)),
     "tokenize": TokenIds(token_ids=(1, 7), pieces=("<s>", "\xc3")),
     "detokenize": Text(text="Hello"),
+    "render": Rendered(prompt="<|user|>Which port?", prompt_tokens=12),
     "export_sequence": to_agent.ExportedSequence(
         tokens=1012, size_bytes=1_560_000, kv_key="cd34", sampler_state=(9.5,)
     ),

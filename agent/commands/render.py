@@ -1,0 +1,91 @@
+"""`render`: the prompt that a chat makes, and of how many tokens it is.
+
+Rendering goes on in a task of its own; the tokens are then counted by the engine. How many wait for
+the template's worker is bounded there, for the engine here as for any query.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from agent.chat.template import template_variables
+from agent.commands.asking import open_query
+from agent.commands.desk import Desk
+from agent.commands.media import media_of
+from agent.commands.queries import Query
+from agent.commands.served import Served
+from agent.engine.query_frames import TokenizeCall
+from agent.errors import TemplateBusy, TemplateRefused
+from protocol.codec import encode_result
+from protocol.generation import GenerationRequest
+from protocol.jsonrpc import Request, RpcCode
+from protocol.refusals import RefusalCode
+from protocol.rendering import Rendered
+from protocol.to_agent import Render
+
+log = structlog.get_logger()
+
+
+def render(desk: Desk, request: Request) -> None:
+    """Take the query or refuse it."""
+    params = request.params
+    assert isinstance(params, Render)
+    query = open_query(desk, request, params.model)
+    if query is None:
+        return
+    assert desk.served is not None
+    chat = GenerationRequest(
+        messages=params.messages,
+        tools=params.tools,
+        enable_thinking=params.enable_thinking,
+        template_arguments=params.template_arguments,
+    )
+    if refusal := desk.served.refusal_to_render():
+        _refuse(desk, query, *refusal)
+    elif media_of(chat):
+        message = "`messages` hold images or sounds, and only text is rendered: leave them out"
+        _refuse(desk, query, RefusalCode.UNSUPPORTED, message, param="messages")
+    else:
+        desk.spawn(_render(desk, query, desk.served, params, chat))
+
+
+async def _render(
+    desk: Desk, query: Query, served: Served, params: Render, chat: GenerationRequest
+) -> None:
+    """The outermost edge of a query's task: nothing is raised."""
+    try:
+        prompt = await desk.renderer.render(
+            served.template,
+            template_variables(
+                chat, served.template, bos_token=served.bos_token, eos_token=served.eos_token
+            ),
+            created=params.created,
+            is_wanted=lambda: desk.queries.is_open(query),
+        )
+    except TemplateRefused as refusal:
+        _refuse(desk, query, RefusalCode.INVALID_TEMPLATE, str(refusal))
+    except TemplateBusy as busy:
+        _refuse(desk, query, RefusalCode.NO_FREE_SLOT, str(busy))
+    except Exception:
+        log.exception("rendering failed", call=query.id)
+        _refuse(desk, query, RpcCode.INTERNAL_ERROR, "the messages could not be rendered")
+    else:
+        if desk.queries.is_open(query):
+            _answer(desk, query, params, prompt)
+
+
+def _answer(desk: Desk, query: Query, params: Render, prompt: str) -> None:
+    """At once, or when the engine has counted."""
+    shown = prompt if params.with_prompt else ""
+    if params.with_count:
+        query.prompt = shown
+        desk.engine.send(TokenizeCall(call=query.number, text=prompt, as_prompt=True))
+    else:
+        desk.queries.close(query.number)
+        desk.send(encode_result(query.id, Rendered(prompt=shown)))
+
+
+def _refuse(desk: Desk, query: Query, code: int, message: str, **facts: str) -> None:
+    """Answer it with an error, unless it is over."""
+    if desk.queries.close(query.number) is not None:
+        desk.refuse(query.id, code, message, facts=facts)
