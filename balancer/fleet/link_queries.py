@@ -9,17 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from balancer.fleet.exports import Exports, StateHandler
-from balancer.fleet.queries import AnswerHandler, Queries
+from balancer.fleet.queries import AnswerHandler, Queries, TextQuestion
 from protocol.jsonrpc import CallId, ErrorObject
 from protocol.streams import Source
-from protocol.to_agent import (
-    Detokenize,
-    Embed,
-    ExportSequence,
-    ImportSequence,
-    Rerank,
-    Tokenize,
-)
+from protocol.to_agent import Embed, ExportSequence, ImportSequence
 from protocol.transfers import Inbox
 
 
@@ -70,16 +63,9 @@ class LinkQueries:
         """Ask for vectors; the answer is `Embeddings`. Raises as `AgentLink.call` does."""
         return self._queries.ask(params, handler)
 
-    def rerank(self, params: Rerank, handler: AnswerHandler) -> int:
-        """Ask for scores; the answer is `Scores`. Raises as `AgentLink.call` does."""
-        return self._queries.ask(params, handler)
-
-    def tokenize(self, params: Tokenize, handler: AnswerHandler) -> int:
-        """Ask for a text's ids; the answer is `TokenIds`. Raises as `AgentLink.call` does."""
-        return self._queries.ask(params, handler)
-
-    def detokenize(self, params: Detokenize, handler: AnswerHandler) -> int:
-        """Ask for ids' text; the answer is `Text`. Raises as `AgentLink.call` does."""
+    def ask(self, params: TextQuestion, handler: AnswerHandler) -> int:
+        """Ask for scores, a text's ids, ids' text or a chat's prompt; the answer is of that kind.
+        Raises as `AgentLink.call` does."""
         return self._queries.ask(params, handler)
 
     def cancel(self, call_id: int) -> None:

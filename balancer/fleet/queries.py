@@ -17,6 +17,7 @@ from protocol.codec import decode_result, encode_notification, encode_request
 from protocol.embeddings import Embeddings, Scores, Text, TokenIds
 from protocol.errors import InvalidParams
 from protocol.jsonrpc import CallId, ErrorObject, RpcCode
+from protocol.rendering import Rendered
 from protocol.to_agent import (
     Cancel,
     Detokenize,
@@ -25,20 +26,25 @@ from protocol.to_agent import (
     ExportSequence,
     ImportedSequence,
     ImportSequence,
+    Render,
     Rerank,
     Tokenize,
 )
 
 log = structlog.get_logger(__name__)
 
-Question = Embed | Rerank | Tokenize | Detokenize | ExportSequence | ImportSequence
-Answer = Embeddings | Scores | TokenIds | Text | ExportedSequence | ImportedSequence
+TextQuestion = Rerank | Tokenize | Detokenize | Render
+"""What is answered by one message."""
+TextAnswer = Scores | TokenIds | Text | Rendered
+Question = Embed | TextQuestion | ExportSequence | ImportSequence
+Answer = Embeddings | TextAnswer | ExportedSequence | ImportedSequence
 
 _ANSWERS: dict[type[Struct], type[Answer]] = {
     Embed: Embeddings,
     Rerank: Scores,
     Tokenize: TokenIds,
     Detokenize: Text,
+    Render: Rendered,
     ExportSequence: ExportedSequence,
     ImportSequence: ImportedSequence,
 }

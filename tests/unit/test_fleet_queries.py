@@ -14,14 +14,15 @@ from balancer.fleet.queries import Answer, AnswerHandler
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
 from balancer.settings import Settings
-from protocol import codec
+from protocol import chat, codec
 from protocol.agent_status import AgentStatus
 from protocol.embeddings import Embeddings, InputError, Scores, Text, TokenIds
 from protocol.errors import FrameTooLarge, ProtocolError
 from protocol.generation import Usage
 from protocol.jsonrpc import ErrorObject, Message, Notification, Request, RpcCode
 from protocol.refusals import RefusalCode
-from protocol.to_agent import Cancel, Detokenize, Embed, Rerank, Tokenize
+from protocol.rendering import Rendered
+from protocol.to_agent import Cancel, Detokenize, Embed, Render, Rerank, Tokenize
 from protocol.to_balancer import Finished, Register, Tokens
 from protocol.transfer_messages import AbortTransfer, Credit
 from protocol.transfers import Outbox
@@ -37,6 +38,7 @@ EMBEDDED_SHORT = Embeddings(
 EMBED = Embed(inputs=("a", "b"))
 RERANK = Rerank(query="q", documents=("a", "b"))
 TOKENIZE = Tokenize(text="a")
+RENDER = Render(messages=(chat.Message(role="user", content="hi"),), with_count=True)
 
 
 class Wire:
@@ -139,16 +141,20 @@ def send_data(agent: Wire, call_id: int, data: bytes) -> None:
 CASES: list[tuple[Callable[[AgentLink, AnswerHandler], int], Answer]] = [
     (lambda link, handler: link.queries.embed(EMBED, handler), EMBEDDED),
     (
-        lambda link, handler: link.queries.rerank(Rerank(query="q", documents=("a", "b")), handler),
+        lambda link, handler: link.queries.ask(Rerank(query="q", documents=("a", "b")), handler),
         Scores(scores=(0.5, None), tokens=(3, 0), errors=(InputError(1, -32002, "too long"),)),
     ),
     (
-        lambda link, handler: link.queries.tokenize(Tokenize(text="a"), handler),
+        lambda link, handler: link.queries.ask(Tokenize(text="a"), handler),
         TokenIds(token_ids=(1, 2), pieces=("a", "b")),
     ),
     (
-        lambda link, handler: link.queries.detokenize(Detokenize(token_ids=(1,)), handler),
+        lambda link, handler: link.queries.ask(Detokenize(token_ids=(1,)), handler),
         Text(text="a"),
+    ),
+    (
+        lambda link, handler: link.queries.ask(RENDER, handler),
+        Rendered(prompt="<user>hi", prompt_tokens=3),
     ),
 ]
 
@@ -215,7 +221,7 @@ def test_what_comes_in_pieces_is_an_answer_or_garbage(agent: Wire, metrics: Metr
 
 def test_an_answer_too_big_for_a_text_frame_may_come_in_pieces(agent: Wire) -> None:
     handler = Recorder()
-    call_id = agent.link.queries.tokenize(Tokenize(text="a"), handler)
+    call_id = agent.link.queries.ask(Tokenize(text="a"), handler)
     answer = TokenIds(token_ids=tuple(range(100_000)))
     outbox = Outbox()
     outbox.put(codec.encode_result(call_id, answer))
@@ -268,10 +274,8 @@ def test_an_answer_that_does_not_fit_its_question_is_an_unusable_one(
     match question:
         case Embed():
             call_id = agent.link.queries.embed(question, handler)
-        case Rerank():
-            call_id = agent.link.queries.rerank(question, handler)
-        case Tokenize():
-            call_id = agent.link.queries.tokenize(question, handler)
+        case Rerank() | Tokenize():
+            call_id = agent.link.queries.ask(question, handler)
     respond(agent, call_id, answer)
     assert handler.heard == [RpcCode.INTERNAL_ERROR]
     assert (garbage(metrics), len(agent.link.queries)) == (1, 0)
@@ -279,7 +283,7 @@ def test_an_answer_that_does_not_fit_its_question_is_an_unusable_one(
 
 def test_bytes_beside_an_answer_that_has_none_are_not_kept(agent: Wire, metrics: Metrics) -> None:
     handler = Recorder()
-    call_id = agent.link.queries.tokenize(TOKENIZE, handler)
+    call_id = agent.link.queries.ask(TOKENIZE, handler)
     send_data(agent, call_id, BIG.vectors)
     assert (garbage(metrics), handler.heard) == (1, [])
     respond(agent, call_id, TokenIds(token_ids=(1,)))
