@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 from aiohttp.web import ServerRunner, SockSite
 
+from balancer.dispatch.asking import Asker
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.dispatch.embedding import EmbeddingDispatcher
 from balancer.errors import SettingError
@@ -55,9 +56,12 @@ def build(settings: Settings) -> App:
         metrics=metrics,
         record_route=routes.write if routes is not None else None,
     )
+    # before the embeddings: where both wait for an agent, what is short goes first
+    asker = Asker(roster=roster, settings=settings, metrics=metrics)
     wiring = Wiring(
         settings=settings,
         dispatcher=dispatcher,
+        asker=asker,
         embedding=EmbeddingDispatcher(roster=roster, settings=settings, metrics=metrics),
         roster=roster,
         metrics=metrics,
@@ -166,9 +170,11 @@ class App:
 
     async def _drain(self, tasks: asyncio.TaskGroup) -> None:
         """Let what runs end within the deadline; a second signal or the deadline ends it."""
-        dispatcher, embedding = self.wiring.dispatcher, self.wiring.embedding
+        dispatcher = self.wiring.dispatcher
+        queries = (self.wiring.embedding, self.wiring.asker)
         dispatcher.begin_draining()
-        embedding.begin_draining()
+        for each in queries:
+            each.begin_draining()
         log.info("draining", in_flight=dispatcher.in_flight, waiting=dispatcher.waiting)
         drained = tasks.create_task(self._drained(), name="drain")
         stopped = tasks.create_task(self._stop_now.wait(), name="second signal")
@@ -178,7 +184,8 @@ class App:
         drained.cancel()
         stopped.cancel()
         dispatcher.end_all()
-        embedding.end_all()
+        for each in queries:
+            each.end_all()
         await self.wiring.replays.settled()
         self.wiring.replays.close()
         for agent in tuple(self.wiring.roster.agents()):
@@ -189,6 +196,7 @@ class App:
         try:
             async with asyncio.timeout(self._settings.drain_timeout_s):
                 await self.wiring.embedding.drained()
+                await self.wiring.asker.drained()
                 return await self.wiring.dispatcher.drained(self._settings.drain_timeout_s)
         except TimeoutError:
             return False

@@ -14,20 +14,22 @@ from collections.abc import Callable, Hashable, Sequence
 import structlog
 
 from balancer.dispatch.admission import ANY_MODEL, Admission
-from balancer.dispatch.consequences import agent_lost, error_for, is_engines_death
+from balancer.dispatch.consequences import agent_lost
 from balancer.dispatch.embedding_batch import Batch, Embedded, Part
-from balancer.dispatch.embedding_fleet import QueryCrew, QueryFleet
-from balancer.dispatch.embedding_patience import Patience
 from balancer.dispatch.embedding_refusals import beyond_the_model, timed_out, without_pooling
 from balancer.dispatch.listing import RequestSnapshot
+from balancer.dispatch.query_failures import QueryFailures
+from balancer.dispatch.query_fleet import QueryCrew, QueryFleet
+from balancer.dispatch.query_patience import Patience
+from balancer.dispatch.query_queue import QueryQueue
+from balancer.dispatch.underway import Underway
 from balancer.dispatch.waiting_room import WaitingRoom
 from balancer.errors import BalancerError, InvalidRequest, RequestTooLarge
 from balancer.fleet.agent import Agent
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
-from balancer.policy import failover
 from balancer.policy.batches import split
-from balancer.policy.failover import Breakage, RetryBudget
+from balancer.policy.failover import Breakage
 from balancer.policy.fairness import Shares
 from balancer.policy.identity.principal import Principal
 from balancer.settings import Settings
@@ -74,14 +76,17 @@ class EmbeddingDispatcher:
         self._admission = Admission(
             roster=QueryFleet(roster), settings=settings, queues=self._room, now=now
         )
-        self._patience = Patience(timeout_s=settings.query_timeout_s, on_stalled=self._on_stalled)
-        self._batches: dict[Batch, None] = {}
+        self._queue = QueryQueue(
+            self._room, admission=self._admission, settings=settings, now=now
+        )
+        self._failures = QueryFailures(roster=roster, admission=self._admission, now=now)
+        self._patience: Patience[Part] = Patience(
+            timeout_s=settings.query_timeout_s, on_stalled=self._on_stalled
+        )
+        self._batches: Underway[Batch] = Underway()
         self._arrivals = 0
         self._parts = 0
-        self._retries = RetryBudget()
         self._is_draining = False
-        self._is_idle = asyncio.Event()
-        self._is_idle.set()
         roster.watch(self._start_waiting)
 
     async def embed(
@@ -101,7 +106,7 @@ class EmbeddingDispatcher:
         self._admit(request.model)
         self._arrivals += 1
         now = self._now()
-        self._retries.note_request(now)
+        self._failures.note_request()
         batch = Batch(
             request,
             ordinal=self._arrivals,
@@ -111,8 +116,7 @@ class EmbeddingDispatcher:
             now_s=now,
             deadline_s=None if timeout_s is None else now + timeout_s,
         )
-        self._batches[batch] = None
-        self._is_idle.clear()
+        self._batches.add(batch)
         try:
             self._start_or_wait(batch)
             async with asyncio.timeout(timeout_s):
@@ -150,10 +154,7 @@ class EmbeddingDispatcher:
 
     def cancel(self, request_id: str) -> bool:
         """End a request for an operator; False if it neither waits nor runs."""
-        found = [batch for batch in self._batches if batch.request_id == request_id]
-        for batch in found:
-            batch.fail(self._admission.cancelled())
-        return bool(found)
+        return self._batches.end(request_id, self._admission.cancelled)
 
     def begin_draining(self) -> None:
         """Take nothing new; what waits or runs goes on."""
@@ -161,12 +162,11 @@ class EmbeddingDispatcher:
 
     async def drained(self) -> None:
         """Wait until nothing waits or runs."""
-        await self._is_idle.wait()
+        await self._batches.none_left()
 
     def end_all(self) -> None:
         """End what still waits or runs with 503 `draining`: the balancer stops now."""
-        for batch in self._batches:
-            batch.fail(self._admission.draining())
+        self._batches.end_all(self._admission.draining)
 
     # --- what becomes of a part ---
 
@@ -185,8 +185,7 @@ class EmbeddingDispatcher:
         if not batch.take(part, answer, now_s=self._now()):
             self._on_failure(part, _UNUSABLE)
             return
-        if not part.agent.health.is_well or part.agent.health.has_failed:
-            self._roster.note_success(part.agent)
+        self._failures.note_success(part.agent)
         model = part.agent.model
         batch.finish_if_whole(
             batch.request.model or (model.name if model else ""), now_s=self._now()
@@ -223,40 +222,30 @@ class EmbeddingDispatcher:
             self._broken(part, "stalled", error, is_to_blame=not is_at_work)
 
     def _on_failure(self, part: Part, error: ErrorObject) -> None:
-        retry_after_s = self._admission.retry_after_s(part.batch.queue)
-        shown = error_for(error, agent=part.agent.name, retry_after_s=retry_after_s)
-        if consequence_of(error.code).blame != "agent":
+        breakage, shown = self._failures.judged(error, part.agent, part.batch.queue)
+        if breakage is None:
             part.batch.fail(shown)
-            return
-        self._broken(part, "engine_died" if is_engines_death(error) else "failed", shown)
+        else:
+            self._broken(part, breakage, shown)
 
     def _broken(
         self, part: Part, breakage: Breakage, error: BalancerError, *, is_to_blame: bool = True
     ) -> None:
         """Have the part done elsewhere, unless the request has had its share of that."""
-        batch, agent, now = part.batch, part.agent, self._now()
+        batch, agent = part.batch, part.agent
         batch.put_back(part)
-        batch.trail.note(breakage, had_output=False)
-        if breakage in ("failed", "stalled"):
-            batch.avoided.add(agent)
-        if is_to_blame:
-            self._blame(agent, breakage)
-        is_charged = failover.is_charged(breakage)
-        verdict = failover.verdict(
+        problem = self._failures.reason_to_give_up(
+            batch,
+            agent,
             breakage,
-            batch.trail,
-            has_budget=not is_charged or self._retries.has_room(now),
-            has_others=any(
-                other not in batch.avoided and not (other.is_draining or other.is_ejected)
-                for other in self._able(batch)
-            ),
+            error,
+            able=lambda: self._able(batch),
+            is_to_blame=is_to_blame,
         )
-        if verdict != "elsewhere":
-            batch.fail(self._admission.given_up(error, verdict, batch.queue))
+        if problem is not None:
+            batch.fail(problem)
             return
-        if is_charged:
-            self._retries.note_retry(now)
-        batch.waits_again(now)
+        batch.waits_again(self._now())
         self._metrics.embedding_parts_moved.inc()
         log.info(
             "embeddings are done elsewhere",
@@ -266,14 +255,6 @@ class EmbeddingDispatcher:
             inputs=len(part.indexes),
         )
         self._go_on(batch)
-
-    def _blame(self, agent: Agent, breakage: Breakage) -> None:
-        if breakage != "link_lost":
-            self._roster.note_failure(agent, engine_died=breakage == "engine_died")
-        elif not agent.is_draining:
-            self._roster.note_lost(agent)
-        if breakage == "engine_died":
-            agent.note_query_refusal()  # until it says that it is back
 
     def _ended(self, part: Part, *, is_answered: bool = False) -> Batch:
         """The agent has nothing more to do with the part."""
@@ -299,29 +280,13 @@ class EmbeddingDispatcher:
     def _start_or_wait(self, batch: Batch) -> None:
         """Send what can be sent now; a batch of which nothing is on its way waits."""
         if self._is_behind(batch) or not self._start(batch):
-            self._wait(batch)
+            self._queue.enter(batch)
 
     def _is_behind(self, batch: Batch) -> bool:
         """Whether others wait for the same agents. Those that avoid an agent, or need one of a
         certain kind, hold nobody up."""
         waiting = self._room.in_order((batch.queue,))
         return any(not (one.avoided or one.kind) for one in waiting)
-
-    def _wait(self, batch: Batch) -> None:
-        """Where its turn puts it, for as long as is left of its time."""
-        if batch.started_s is None or self._settings.queue_timeout_s == 0:
-            error = self._admission.reason_not_to_wait(
-                batch.queue, batch.tenant, batch.body_bytes, left_s=batch.left_s(self._now())
-            )
-            if error is not None:
-                batch.fail(error)
-                return
-        left_s = batch.waits_since_s + self._settings.queue_timeout_s - self._now()
-        if left_s <= 0:
-            batch.fail(self._admission.queue_timeout(batch.queue))
-            return
-        self._room.enter(batch)
-        batch.expiry = asyncio.get_running_loop().call_later(left_s, self._expire, batch)
 
     def _go_on(self, batch: Batch, *, freed: Agent | None = None) -> None:
         """A part is over: ask for what is pending, but not the agent that it freed if the turn
@@ -330,7 +295,7 @@ class EmbeddingDispatcher:
             return
         left_out = freed if freed is not None and self._is_turn_of_another(batch, freed) else None
         if not self._start(batch, left_out=left_out) and not batch.parts:
-            self._wait(batch)
+            self._queue.enter(batch)
 
     def _is_turn_of_another(self, batch: Batch, agent: Agent) -> bool:
         """Whether somebody who was served less waits for this agent."""
@@ -435,31 +400,19 @@ class EmbeddingDispatcher:
             if kind in in_vain or (agent in batch.avoided and len(in_vain) >= MOST_PASSED_OVER):
                 continue  # room only gets less here: what was in vain for one is for all its kind
             if batch.done.done() or self._start(batch):
-                self._stop_waiting(batch)
+                self._queue.leave(batch)
             else:
                 in_vain.add(kind)
 
-    def _expire(self, batch: Batch) -> None:
-        self._stop_waiting(batch)
-        batch.fail(self._admission.queue_timeout(batch.queue))
-
-    def _stop_waiting(self, batch: Batch) -> None:
-        self._room.leave(batch)
-        if batch.expiry is not None:
-            batch.expiry.cancel()
-            batch.expiry = None
-
     def _forget(self, batch: Batch) -> None:
         """The request is over, however: nobody works on it any more."""
-        self._stop_waiting(batch)
+        self._queue.leave(batch)
         for part in tuple(batch.parts.values()):
             part.agent.link.queries.cancel(part.call_id)
             self._ended(part)
-        del self._batches[batch]
+        self._batches.remove(batch)
         if batch.done.done() and not batch.done.cancelled():
             batch.done.exception()  # seen by whoever awaited, or by nobody: no complaint about it
-        if not self._batches:
-            self._is_idle.set()
 
 
 def _kind_of(agent: Agent) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from aiohttp.web import BaseRequest, StreamResponse
 from msgspec import Struct
 
+from balancer.dispatch.asking import Asker
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.dispatch.embedding import EmbeddingDispatcher
 from balancer.errors import BalancerError
@@ -33,6 +34,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
     settings: Settings
     dispatcher: Dispatcher
     embedding: EmbeddingDispatcher
+    asker: Asker
     roster: Roster
     metrics: Metrics
     traffic: Traffic

@@ -76,6 +76,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._build_request_series()
         self._build_embedding_series()
+        self._build_question_series()
         self._build_fleet_series()
         self._build_client_series()
 
@@ -146,6 +147,22 @@ class Metrics:
         self.embeddings_waiting = Gauge(
             "paddler_embeddings_waiting",
             "Embedding requests that wait for an agent with room.",
+            registry=registry,
+        )
+
+    def _build_question_series(self) -> None:
+        registry = self.registry
+        self.questions_answered = Counter(
+            "paddler_questions_answered",
+            "Questions for ids, texts, prompts or scores that were answered.",
+            registry=registry,
+        )
+        self.questions_moved = Counter(
+            "paddler_questions_moved", "Those that another agent was asked again.", registry=registry
+        )
+        self.questions_waiting = Gauge(
+            "paddler_questions_waiting",
+            "Those that wait for an agent with room.",
             registry=registry,
         )
 

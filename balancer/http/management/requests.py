@@ -11,8 +11,13 @@ from balancer.http.exchange import Exchange, Wiring
 
 
 async def list_requests(exchange: Exchange, wiring: Wiring) -> StreamResponse:
-    """Generations that have begun first, then those that wait in their order; then embeddings."""
-    found = [*wiring.dispatcher.requests(), *wiring.embedding.requests()]
+    """Generations that have begun first, then those that wait in their order; then embeddings, then
+    questions."""
+    found = [
+        *wiring.dispatcher.requests(),
+        *wiring.embedding.requests(),
+        *wiring.asker.requests(),
+    ]
     rows = [msgspec.to_builtins(row) for row in found]
     return value_answer(exchange, {"object": "list", "data": rows})
 
@@ -20,7 +25,8 @@ async def list_requests(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 async def cancel_request(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """End one; its client gets 409 `request_cancelled`."""
     request_id = exchange.places["id"]
-    if not (wiring.dispatcher.cancel(request_id) or wiring.embedding.cancel(request_id)):
+    owners = (wiring.dispatcher, wiring.embedding, wiring.asker)
+    if not any(owner.cancel(request_id) for owner in owners):
         raise ResourceNotFound(
             f"no request {request_id[:200]!r} waits or runs; GET /requests lists those that do"
         )

@@ -1,4 +1,4 @@
-"""The fleet as admission sees it for embeddings: an agent's places are the queries it takes."""
+"""The fleet as admission sees it for queries: an agent's places are those that it takes at once."""
 
 from __future__ import annotations
 
