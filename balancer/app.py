@@ -171,10 +171,10 @@ class App:
     async def _drain(self, tasks: asyncio.TaskGroup) -> None:
         """Let what runs end within the deadline; a second signal or the deadline ends it."""
         dispatcher = self.wiring.dispatcher
-        queries = (self.wiring.embedding, self.wiring.asker)
+        embedding, asker = self.wiring.embedding, self.wiring.asker
         dispatcher.begin_draining()
-        for each in queries:
-            each.begin_draining()
+        embedding.begin_draining()
+        asker.begin_draining()
         log.info("draining", in_flight=dispatcher.in_flight, waiting=dispatcher.waiting)
         drained = tasks.create_task(self._drained(), name="drain")
         stopped = tasks.create_task(self._stop_now.wait(), name="second signal")
@@ -184,8 +184,8 @@ class App:
         drained.cancel()
         stopped.cancel()
         dispatcher.end_all()
-        for each in queries:
-            each.end_all()
+        embedding.end_all()
+        asker.end_all()
         await self.wiring.replays.settled()
         self.wiring.replays.close()
         for agent in tuple(self.wiring.roster.agents()):

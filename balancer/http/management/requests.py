@@ -25,8 +25,8 @@ async def list_requests(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 async def cancel_request(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """End one; its client gets 409 `request_cancelled`."""
     request_id = exchange.places["id"]
-    owners = (wiring.dispatcher, wiring.embedding, wiring.asker)
-    if not any(owner.cancel(request_id) for owner in owners):
+    found = wiring.dispatcher.cancel(request_id) or wiring.embedding.cancel(request_id)
+    if not (found or wiring.asker.cancel(request_id)):
         raise ResourceNotFound(
             f"no request {request_id[:200]!r} waits or runs; GET /requests lists those that do"
         )
