@@ -16,7 +16,15 @@ from balancer.policy.identity.principal import Role
 Handler = Callable[[Exchange, Wiring], Awaitable[StreamResponse]]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 LimitClass = Literal[
-    "chat", "completions", "embeddings", "models", "health", "metrics", "management", "agents"
+    "chat",
+    "completions",
+    "embeddings",
+    "tokens",
+    "models",
+    "health",
+    "metrics",
+    "management",
+    "agents",
 ]
 
 
@@ -24,7 +32,7 @@ class Route(Struct, frozen=True, kw_only=True):
     """One row of the table. `min_role` is what a caller needs; `aliases` serve the same.
 
     `limit_class` groups routes for limits on requests; `is_quiet` keeps probes out of the log.
-    A segment `{name}` of the path takes any one segment.
+    A segment `{name}` of the path takes any one segment, a last one `{name...}` all that are left.
     """
 
     ports: tuple[Port, ...]
@@ -84,16 +92,25 @@ class Router:
             )
         return route, places
 
+    @staticmethod
+    def _gathered(segments: tuple[str, ...], template: tuple[str, ...]) -> tuple[str, ...]:
+        """A request's segments, the last ones as one where the template takes the rest."""
+        head = len(template) - 1
+        if not template[-1].endswith("...}") or len(segments) <= head:
+            return segments
+        return (*segments[:head], "/".join(segments[head:]))
+
     def _match_template(
-        self, segments: tuple[str, ...]
+        self, path_segments: tuple[str, ...]
     ) -> tuple[dict[str, Route] | None, dict[str, str]]:
         for template, methods in self._templates:
+            segments = self._gathered(path_segments, template)
             if len(template) != len(segments):
                 continue
             places = {}
             for name, given in zip(template, segments, strict=True):
                 if name.startswith("{") and given:
-                    places[name[1:-1]] = given
+                    places[name.strip("{.}")] = given
                 elif name != given:
                     break
             else:

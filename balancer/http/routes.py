@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from balancer.http.anthropic.count_tokens import count_tokens
 from balancer.http.anthropic.errors import error_answer as anthropic_error
 from balancer.http.anthropic.messages import messages
 from balancer.http.health import brief_health, detailed_health, metrics_text, ready
+from balancer.http.inference.answer import error_answer as inference_error
+from balancer.http.inference.handler import inference
+from balancer.http.llama_server.handler import apply_template, detokenize, tokenize
 from balancer.http.management.agent_socket import connect_agent
 from balancer.http.management.agents import (
     drain_agent,
@@ -22,7 +26,8 @@ from balancer.http.ollama.models import greeting, running, show, tags, version
 from balancer.http.openai.chat_completions import chat_completions
 from balancer.http.openai.completions import completions
 from balancer.http.openai.embeddings import embeddings
-from balancer.http.openai.models import list_models
+from balancer.http.openai.models import list_models, show_model
+from balancer.http.rerank.handler import rerank
 from balancer.http.router import Route
 from balancer.http.streams import take_up_stream
 
@@ -128,10 +133,60 @@ ROUTES: tuple[Route, ...] = (
     Route(
         ports=("inference",),
         method="POST",
+        path="/v1/messages/count_tokens",
+        handler=count_tokens,
+        limit_class="tokens",
+        aliases=("/messages/count_tokens",),
+        error_form=anthropic_error,
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
         path="/v1/embeddings",
         handler=embeddings,
         limit_class="embeddings",
         aliases=("/embeddings",),
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/v1/rerank",
+        handler=rerank,
+        limit_class="embeddings",
+        aliases=("/rerank",),
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/tokenize",
+        handler=tokenize,
+        limit_class="tokens",
+        aliases=("/v1/tokenize",),
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/detokenize",
+        handler=detokenize,
+        limit_class="tokens",
+        aliases=("/v1/detokenize",),
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/apply-template",
+        handler=apply_template,
+        limit_class="tokens",
+        aliases=("/v1/apply-template",),
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/inference",
+        handler=inference,
+        limit_class="completions",
+        aliases=("/v1/inference",),
+        error_form=inference_error,
     ),
     Route(
         ports=("inference",),
@@ -149,6 +204,14 @@ ROUTES: tuple[Route, ...] = (
         handler=list_models,
         limit_class="models",
         aliases=("/models",),
+    ),
+    Route(
+        ports=("inference",),
+        method="GET",
+        path="/v1/models/{id...}",
+        handler=show_model,
+        limit_class="models",
+        aliases=("/models/{id...}",),
     ),
     Route(
         ports=("inference",),

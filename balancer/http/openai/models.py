@@ -1,4 +1,4 @@
-"""GET /v1/models."""
+"""GET /v1/models, and one of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp.web import StreamResponse
 
+from balancer.errors import ModelNotFound
 from balancer.fleet.agent import Agent
 from balancer.http.answers import value_answer
 from balancer.http.exchange import Exchange, Wiring
@@ -20,6 +21,20 @@ async def list_models(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         for name in (model.name, *model.aliases):
             rows.append(_row(name, model, agents, created=wiring.started))
     return value_answer(exchange, {"object": "list", "data": rows})
+
+
+async def show_model(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """One of them, by any name that a request may call it by. Raises `ModelNotFound`."""
+    name = exchange.places["id"]
+    agents = wiring.roster.candidates(name)
+    model = next((agent.model for agent in agents if agent.model is not None), None)
+    if model is None:
+        raise ModelNotFound(
+            f"there is no model {name[:200]!r} here; GET /v1/models lists those that are",
+            param="model",
+            details={"model": name[:200]},
+        )
+    return value_answer(exchange, _row(name, model, agents, created=wiring.started))
 
 
 def _row(name: str, model: ServedModel, agents: Any, *, created: int) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""POST /inference: one text in, one text out, by model and version."""

@@ -1,0 +1,63 @@
+"""POST /inference."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import partial
+
+import msgspec
+from aiohttp.web import StreamResponse
+
+from balancer.dispatch.sink import Outcome
+from balancer.errors import ClientMistake
+from balancer.http.answering import answer
+from balancer.http.body import decode_json, read_body
+from balancer.http.exchange import Exchange, Wiring
+from balancer.http.inference.answer import GatheredText, inference_body
+from balancer.http.inference.schema import EXPECTED, InferenceBody, Parameters
+from balancer.http.inference.translate import inference_request, model_name, place_of
+from balancer.http.openai.completion_answer import CompletionChunks
+from balancer.http.openai.grammars import grammar_param
+from balancer.http.openai.stream_form import SSE
+from balancer.http.shape import AnswerHead, Generation
+
+_DECODER = msgspec.json.Decoder(InferenceBody)
+
+
+async def inference(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """Read, translate, generate, answer. Raises `BalancerError`."""
+    settings = wiring.settings
+    data = await read_body(exchange.request, settings)
+    body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
+    try:
+        return await answer(exchange, wiring, _generation(wiring, body, body_bytes=len(data)))
+    except ClientMistake as error:
+        error.param = place_of(error.param)
+        raise
+
+
+def _generation(wiring: Wiring, body: InferenceBody, *, body_bytes: int) -> Generation:
+    def whole(_: AnswerHead, texts: Sequence[msgspec.Raw], outcome: Outcome) -> bytes:
+        version = body.model_version or _version(wiring, body)
+        return inference_body(texts, outcome, model_id=body.model_id, model_version=version)
+
+    given = body.parameters or Parameters()
+    return Generation(
+        request=inference_request(body, drawn_seed=random.getrandbits(63)),
+        id_prefix="inf-",
+        body_bytes=body_bytes,
+        timeout_s=given.timeout,
+        is_stream=False,
+        chunks=partial(CompletionChunks, include_usage=False),  # of streams, as is `form`
+        gathered=GatheredText,
+        whole=whole,
+        form=SSE,
+        grammar_param=grammar_param(given.response_format, given.grammar, given.json_schema),
+    )
+
+
+def _version(wiring: Wiring, body: InferenceBody) -> str:
+    """Of the model that has this name now; the first, where it has gone meanwhile."""
+    models = [agent.model for agent in wiring.roster.candidates(model_name(body))]
+    return next((model.version for model in models if model is not None), "1")

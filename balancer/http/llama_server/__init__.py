@@ -1,0 +1,1 @@
+"""The routes that llama-server has and OpenAI's API has not: ids, texts and prompts."""
