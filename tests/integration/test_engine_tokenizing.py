@@ -120,6 +120,12 @@ def test_special_tokens_are_read_and_added_as_asked(tokenizing: Bench) -> None:
     assert ids_of(tokenizing, "a", add_special=True) == (START_ID, ord("a"))
 
 
+def test_a_prompt_has_the_token_at_its_start_once_and_no_other(tokenizing: Bench) -> None:
+    assert ids_of(tokenizing, f"a{END}", as_prompt=True) == (START_ID, ord("a"), END_ID)
+    assert ids_of(tokenizing, f"{START}a", as_prompt=True) == (START_ID, ord("a"))
+    assert ids_of(tokenizing, "", as_prompt=True) == (START_ID,)
+
+
 def test_special_tokens_are_shown_only_if_wanted(tokenizing: Bench) -> None:
     ids = (START_ID, ord("a"), END_ID)
     hidden, shown = answered(

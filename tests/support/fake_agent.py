@@ -18,6 +18,7 @@ from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from balancer.fleet.queries import TextQuestion
 from protocol.agent_status import AgentStatus
 from protocol.codec import (
     AGENT_RECEIVES,
@@ -31,10 +32,22 @@ from protocol.generation import FinishReason, StepDelta, Timings, TokenLogprob, 
 from protocol.jsonrpc import CallId, ErrorObject, ErrorResponse, Notification, Request, Response
 from protocol.models import ServedModel
 from protocol.refusals import RefusalCode
-from protocol.to_agent import Cancel, Committed, Continue, GenerateTokens, Pause
+from protocol.to_agent import (
+    Cancel,
+    Committed,
+    Continue,
+    Detokenize,
+    GenerateTokens,
+    Pause,
+    Render,
+    Rerank,
+    Tokenize,
+)
 from protocol.to_balancer import Failed, Finished, Heartbeat, Register, Tokens
+from tests.support.toy_answers import toy_answer
 
 PROMPT_TOKENS = 7
+QUERIES = 8
 
 
 class Script(Struct, frozen=True, kw_only=True):
@@ -96,6 +109,8 @@ class FakeAgent:
         self.calls: dict[CallId, Call] = {}
         self._has_calls = asyncio.Condition()
         self.started: list[GenerateTokens] = []
+        self.asked: list[TextQuestion] = []
+        """Questions, which are answered at once, as a toy model would."""
         self.most_at_once = 0
         self.refusal: ErrorObject | None = None
         self.is_closed = asyncio.Event()
@@ -194,6 +209,7 @@ class FakeAgent:
             seq=next(self._sequence),
             capacity_version=1,
             slots_total=self.slots if self._model else 0,
+            queries_total=QUERIES if self._model else 0,
             running=tuple(self.calls),
         )
 
@@ -213,6 +229,9 @@ class FakeAgent:
             case Request(id=call_id, params=GenerateTokens() as request):
                 assert isinstance(call_id, int)
                 await self._accept(Call(call_id, request))
+            case Request(id=call_id, params=Rerank() | Tokenize() | Detokenize() | Render() as asked):
+                self.asked.append(asked)
+                await self.send_raw(self._answer_to(call_id, asked).decode())
             case Notification(params=Cancel(call=call_id)):
                 if (call := self.calls.get(call_id)) and not self.script.ignores_cancel:
                     call.is_cancelled.set()
@@ -226,6 +245,12 @@ class FakeAgent:
             case Notification(params=Continue(call=call_id)):
                 if call := self.calls.get(call_id):
                     call.may_go_on.set()
+
+    def _answer_to(self, call_id: CallId, question: TextQuestion) -> bytes:
+        if self.script.refuse_with is None:
+            return encode_result(call_id, toy_answer(question))
+        refusal = ErrorObject(code=int(self.script.refuse_with), message="by the script")
+        return encode_error(call_id, refusal)
 
     async def _accept(self, call: Call) -> None:
         self.started.append(call.request)

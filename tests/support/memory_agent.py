@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
+from balancer.fleet.queries import TextAnswer, TextQuestion
 from balancer.fleet.roster import Roster
 from protocol import codec
 from protocol.agent_status import AgentStatus
@@ -33,11 +34,15 @@ from protocol.to_agent import (
     Cancel,
     Committed,
     Continue,
+    Detokenize,
     Embed,
     ExportSequence,
     GenerateTokens,
     Pause,
+    Render,
+    Rerank,
     Snapshot,
+    Tokenize,
 )
 from protocol.to_balancer import (
     Failed,
@@ -50,6 +55,7 @@ from protocol.to_balancer import (
     Tokens,
     Welcome,
 )
+from tests.support.toy_answers import toy_answer
 
 REGISTER_ID = "register"
 
@@ -75,6 +81,9 @@ class MemoryAgent:
         self.questions: dict[int, Embed] = {}
         """Every question for vectors, in order."""
         self.unanswered_questions: list[int] = []
+        self.text_questions: dict[int, TextQuestion] = {}
+        """Every other question, in order."""
+        self.unanswered_texts: list[int] = []
         self.name = name
         self.resume_key = resume_key
         self.kv_key = kv_key
@@ -261,6 +270,18 @@ class MemoryAgent:
         error = ErrorObject(code=int(code), message=message, data=data or msgspec.UNSET)
         self.link.receive(codec.encode_error(call, error))
 
+    def answer_text(self, call: int, answer: TextAnswer | None = None) -> None:
+        """Answer another question, as a toy model would or otherwise."""
+        self.unanswered_texts.remove(call)
+        given = answer or toy_answer(self.text_questions[call])
+        self.link.receive(codec.encode_result(call, given))
+
+    def refuse_text(self, call: int, code: int, message: str = "no", **data: object) -> None:
+        """Do not answer it."""
+        self.unanswered_texts.remove(call)
+        error = ErrorObject(code=int(code), message=message, data=data or msgspec.UNSET)
+        self.link.receive(codec.encode_error(call, error))
+
     def engine_dies(self) -> None:
         """End all running calls as their engine's death does."""
         for call in tuple(self.running):
@@ -321,6 +342,11 @@ class MemoryAgent:
             assert isinstance(request.id, int)
             self.questions[request.id] = request.params
             self.unanswered_questions.append(request.id)
+            return
+        if isinstance(request.params, Rerank | Tokenize | Detokenize | Render):
+            assert isinstance(request.id, int)
+            self.text_questions[request.id] = request.params
+            self.unanswered_texts.append(request.id)
             return
         assert isinstance(request.params, GenerateTokens)
         assert isinstance(request.id, int)

@@ -20,6 +20,7 @@ def test_every_row_is_found_under_all_its_paths(port: Port) -> None:
     for route in ROUTES:
         for path in (route.path, *route.aliases):
             if port in route.ports:
+                path = path.replace("{id...}", "{id}")
                 row, places = router.match(route.method, path.replace("{id}", "some id"))
                 assert row is route
                 assert places == ({"id": "some id"} if "{id}" in path else {})
@@ -40,6 +41,14 @@ def test_the_second_version_is_the_first() -> None:
 def test_a_place_in_a_path_takes_one_segment_that_is_not_empty(path: str) -> None:
     with pytest.raises(RouteNotFound):
         Router(ROUTES, port="management").match("POST", path)
+
+
+def test_a_last_place_may_take_the_rest_of_the_path() -> None:
+    router = Router(ROUTES, port="inference")
+    assert router.match("GET", "/v1/models/org/name")[1] == {"id": "org/name"}
+    for path in ("/v1/models/", "/v1/model"):
+        with pytest.raises(RouteNotFound):
+            router.match("GET", path)
 
 
 def test_plain_paths_come_before_those_with_places() -> None:

@@ -262,4 +262,5 @@ class Embedder:
                 RefusalCode.UNSUPPORTED,
                 "this model cannot rerank: its GGUF names no pooling `rank`, so it has no "
                 "classification head; use a reranking model",
+                param="model",
             )

@@ -42,7 +42,7 @@ def place_of(param: str | None) -> str | None:
         case "prompt" | "messages":
             return "inputs.text"
         case _:
-            return f"parameters.{param}"
+            return param if param.startswith("parameters.") else f"parameters.{param}"
 
 
 def _check(parameters: Parameters) -> None:
@@ -50,7 +50,7 @@ def _check(parameters: Parameters) -> None:
         if (value := getattr(parameters, param)) is not None:
             raise unsupported(param, value, "null")
     if parameters.model is not None:
-        raise refuse_value("model", parameters.model, "absent from `parameters`")
+        raise refuse_value("parameters.model", parameters.model, "absent: `model_id` names it")
     if parameters.n not in (None, 1):
         raise unsupported("n", parameters.n, "1: the answer is one text")
     if parameters.stream:
