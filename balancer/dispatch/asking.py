@@ -201,7 +201,12 @@ class Asker:
             self._broken(attempt, breakage, shown)
 
     def _broken(
-        self, attempt: Attempt, breakage: Breakage, error: BalancerError, *, is_to_blame: bool = True
+        self,
+        attempt: Attempt,
+        breakage: Breakage,
+        error: BalancerError,
+        *,
+        is_to_blame: bool = True,
     ) -> None:
         """Have another agent asked, unless the question has had its share of that."""
         inquiry, agent = attempt.inquiry, attempt.agent

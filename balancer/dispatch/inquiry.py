@@ -24,8 +24,8 @@ _INCOMPLETE = ErrorObject(
 
 
 class Answered(Struct, frozen=True, kw_only=True):
-    """An answer of the kind that belongs to the question, whole. `attempts` is 1 if the agent that
-    was asked first gave it."""
+    """An answer of the kind that belongs to the question, whole. `attempts` is
+    1 more than the agents that failed it."""
 
     answer: TextAnswer
     model: str

@@ -158,11 +158,13 @@ class Metrics:
             registry=registry,
         )
         self.questions_moved = Counter(
-            "paddler_questions_moved", "Those that another agent was asked again.", registry=registry
+            "paddler_questions_moved",
+            "Questions that another agent was asked again.",
+            registry=registry,
         )
         self.questions_waiting = Gauge(
             "paddler_questions_waiting",
-            "Those that wait for an agent with room.",
+            "Questions that wait for an agent with room.",
             registry=registry,
         )
 

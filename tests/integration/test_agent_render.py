@@ -53,7 +53,7 @@ async def counting(engine: FakeEngine) -> TokenizeCall:
     def asked() -> list[TokenizeCall]:
         return [command for command in engine.commands if isinstance(command, TokenizeCall)]
 
-    await eventually(lambda: asked(), what="the engine is asked")
+    await eventually(asked, what="the engine is asked")
     [command] = asked()
     return command
 
@@ -65,7 +65,8 @@ async def test_a_prompt_is_rendered_without_the_engine(balancer: FakeBalancer) -
         whole = await balancer.ask(Render(messages=HI))
         assert await rendered(balancer, whole) == Rendered(prompt=PROMPT)
         parts = (Message(role="user", content=(TextPart(text="h"), TextPart(text="i"))),)
-        assert (await rendered(balancer, await balancer.ask(Render(messages=parts)))).prompt == PROMPT
+        several = await balancer.ask(Render(messages=parts))
+        assert await rendered(balancer, several) == Rendered(prompt=PROMPT)
     assert engine.commands == []
 
 

@@ -27,7 +27,7 @@ HI: list[anthropic.types.MessageParam] = [{"role": "user", "content": "hi"}]
 
 @pytest.fixture
 async def balancer() -> AsyncIterator[RunningBalancer]:
-    async with running_balancer() as balancer:
+    async with running_balancer(heartbeat_interval_s=60.0) as balancer:
         yield balancer
 
 

@@ -229,9 +229,9 @@ class FakeAgent:
             case Request(id=call_id, params=GenerateTokens() as request):
                 assert isinstance(call_id, int)
                 await self._accept(Call(call_id, request))
-            case Request(id=call_id, params=Rerank() | Tokenize() | Detokenize() | Render() as asked):
-                self.asked.append(asked)
-                await self.send_raw(self._answer_to(call_id, asked).decode())
+            case Request(params=Rerank() | Tokenize() | Detokenize() | Render() as question):
+                self.asked.append(question)
+                await self.send_raw(self._answer_to(message.id, question).decode())
             case Notification(params=Cancel(call=call_id)):
                 if (call := self.calls.get(call_id)) and not self.script.ignores_cancel:
                     call.is_cancelled.set()

@@ -22,7 +22,11 @@ class GatheredText:
     def __init__(self) -> None:
         self._text: list[str] = []
 
-    def take(self, delta: StepDelta, logprobs: tuple[TokenLogprob, ...]) -> None:  # noqa: ARG002 (the contract)
+    def take(
+        self,
+        delta: StepDelta,
+        logprobs: tuple[TokenLogprob, ...],  # noqa: ARG002 (the contract)
+    ) -> None:
         """One step's output."""
         self._text.append(text_of(delta))
 

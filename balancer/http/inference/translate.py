@@ -1,5 +1,7 @@
-"""Requests of /inference as canonical ones. Pure: raises `InvalidRequest`, which names parameters as
-a text completion has them; `place_of` says where they are in the body."""
+"""Requests of /inference as canonical ones. Pure: raises `InvalidRequest`.
+
+It names parameters as a text completion has them; `place_of` says where they are in the body.
+"""
 
 from __future__ import annotations
 
