@@ -66,9 +66,7 @@ class Asker:
         self._admission = Admission(
             roster=QueryFleet(roster), settings=settings, queues=self._room, now=now
         )
-        self._queue = QueryQueue(
-            self._room, admission=self._admission, settings=settings, now=now
-        )
+        self._queue = QueryQueue(self._room, admission=self._admission, settings=settings, now=now)
         self._failures = QueryFailures(roster=roster, admission=self._admission, now=now)
         self._patience: Patience[Attempt] = Patience(
             timeout_s=settings.query_timeout_s, on_stalled=self._on_stalled

@@ -76,9 +76,7 @@ class EmbeddingDispatcher:
         self._admission = Admission(
             roster=QueryFleet(roster), settings=settings, queues=self._room, now=now
         )
-        self._queue = QueryQueue(
-            self._room, admission=self._admission, settings=settings, now=now
-        )
+        self._queue = QueryQueue(self._room, admission=self._admission, settings=settings, now=now)
         self._failures = QueryFailures(roster=roster, admission=self._admission, now=now)
         self._patience: Patience[Part] = Patience(
             timeout_s=settings.query_timeout_s, on_stalled=self._on_stalled

@@ -125,9 +125,7 @@ async def test_without_a_template_the_words_are_those_of_a_generation(
     async with running_agent(balancer.address, engine):
         await balancer.has_slots(4)
         of_render = await refusal(balancer, await balancer.ask(Render(messages=HI)))
-        of_generation = await balancer.answered(
-            await balancer.call(GenerationRequest(messages=HI))
-        )
+        of_generation = await balancer.answered(await balancer.call(GenerationRequest(messages=HI)))
     assert isinstance(of_generation, ErrorResponse)
     assert of_render == of_generation.error
     assert "no chat template" in of_render.message

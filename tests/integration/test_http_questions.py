@@ -194,12 +194,13 @@ async def test_an_error_of_inference_is_a_text_with_our_object_beside_it(
 ) -> None:
     del agent
     body: dict[str, Any] = {"model_id": "demo", "inputs": {"text": "Hi"}}
-    for changes, status, code, param in [
+    cases: list[tuple[dict[str, Any], int, str, str]] = [
         ({"model_id": "nobody"}, 404, "model_not_found", "model_id"),
         ({"model_version": "7"}, 404, "model_not_found", "model_id"),
         ({"inputs": {}}, 400, "missing_required_parameter", "inputs.text"),
         ({"parameters": {"stream": True}}, 400, "unsupported_parameter", "parameters.stream"),
-    ]:
+    ]
+    for changes, status, code, param in cases:
         answer = await balancer.post("/inference", {**body, **changes})
         told = answer.json()
         assert answer.status == status
@@ -273,7 +274,7 @@ async def test_a_real_engine_tokenises_and_counts_as_it_generates(
         prompt_tokens = usage["input_tokens"] + (usage.get("cache_read_input_tokens") or 0)
         assert counted == {"input_tokens": prompt_tokens}
         prompt = (await balancer.post("/apply-template", {"messages": HI})).json()["prompt"]
-        assert prompt == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+        assert prompt == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant"
         refused = await balancer.post("/v1/rerank", {"query": "q", "documents": ["a"]})
         assert (refused.status, refused.error["code"]) == (400, "unsupported_parameter")
         assert refused.error["param"] == "model"

@@ -22,7 +22,7 @@ from protocol.generation import Usage
 from protocol.jsonrpc import ErrorObject, Message, Notification, Request, RpcCode
 from protocol.refusals import RefusalCode
 from protocol.rendering import Rendered
-from protocol.to_agent import Cancel, Detokenize, Embed, Render, Rerank, Tokenize
+from protocol.to_agent import QUERIES, Cancel, Detokenize, Embed, Render, Rerank, Tokenize
 from protocol.to_balancer import Finished, Register, Tokens
 from protocol.transfer_messages import AbortTransfer, Credit
 from protocol.transfers import Outbox
@@ -169,7 +169,7 @@ def test_a_question_is_sent_and_its_answer_heard_once_without_a_slot(
     handler = Recorder()
     call_id = ask(agent.link, handler)
     [request] = [m for m in agent.received if isinstance(m, Request) and m.id == call_id]
-    assert request.method in {"embed", "rerank", "tokenize", "detokenize"}
+    assert request.method in QUERIES
     assert (len(agent.link.queries), agent.link.claimed_slots) == (1, 0)
     respond(agent, call_id, answer)
     assert handler.heard == [answer]

@@ -97,6 +97,12 @@ def test_a_parameter_that_has_no_place_in_the_answer_is_refused_by_name(
     assert refused.value.param == name
 
 
+def test_a_model_among_the_parameters_is_refused_there() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        asked(parameters={"model": "other"})
+    assert place_of(refused.value.param) == "parameters.model"
+
+
 @pytest.mark.parametrize(
     ("param", "place"),
     [
@@ -107,12 +113,6 @@ def test_a_parameter_that_has_no_place_in_the_answer_is_refused_by_name(
         ("stop", "parameters.stop"),
     ],
 )
-def test_a_model_among_the_parameters_is_refused_there() -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        asked(parameters={"model": "other"})
-    assert place_of(refused.value.param) == "parameters.model"
-
-
 def test_a_parameter_is_named_where_it_is_in_the_body(param: str | None, place: str | None) -> None:
     assert place_of(param) == place
 

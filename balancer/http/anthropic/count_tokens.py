@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 from aiohttp.web import StreamResponse
 
+from balancer.http.answers import json_answer
 from balancer.http.anthropic.schema import EXPECTED, CountTokensRequest
 from balancer.http.anthropic.translate import prompt_fields
-from balancer.http.answers import json_answer
 from balancer.http.asked import ask
 from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
@@ -26,9 +26,7 @@ async def count_tokens(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     question = count_question(body, created=exchange.created)
     answer, asked = await ask(exchange, wiring, question, Rendered, body_bytes=len(data))
     counted = msgspec.json.encode({"input_tokens": answer.prompt_tokens})
-    return json_answer(
-        exchange, counted, headers={"request-id": exchange.id, **asked.headers}
-    )
+    return json_answer(exchange, counted, headers={"request-id": exchange.id, **asked.headers})
 
 
 def count_question(body: CountTokensRequest, *, created: int) -> Render:

@@ -56,6 +56,4 @@ def error_answer(exchange: Exchange, error: BalancerError) -> Response:
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     body = {"error": error.message, "detail": error_object(error, exchange.id)}
-    return json_answer(
-        exchange, msgspec.json.encode(body), status=error.status, headers=headers
-    )
+    return json_answer(exchange, msgspec.json.encode(body), status=error.status, headers=headers)

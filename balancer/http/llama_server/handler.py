@@ -35,9 +35,7 @@ async def tokenize(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """The ids of a text. Raises `BalancerError`."""
     depth = wiring.settings.max_json_depth
     data = await read_body(exchange.request, wiring.settings)
-    question = tokenize_question(
-        decode_json(data, _TOKENIZE, max_depth=depth, expected=EXPECTED)
-    )
+    question = tokenize_question(decode_json(data, _TOKENIZE, max_depth=depth, expected=EXPECTED))
     answer, asked = await ask(exchange, wiring, question, TokenIds, body_bytes=len(data))
     pieces = []
     for piece in token_pieces(answer, with_pieces=question.with_pieces):
