@@ -289,6 +289,50 @@ async def test_what_cannot_be_sent_is_refused(text: str, kind: type[BalancerErro
     assert fleet.asker.in_flight == 0
 
 
+@in_virtual_time
+async def test_an_agent_that_answers_others_meanwhile_is_given_longer() -> None:
+    fleet = AskingFleet(query_timeout_s=10.0, heartbeat_interval_s=300.0)
+    agent = fleet.agent()
+    await fleet.ask("a")
+    await fleet.ask("b")
+    await asyncio.sleep(9.0)
+    agent.answer_text(agent.unanswered_texts[1])
+    await asyncio.sleep(10.0)
+    assert not agent.cancelled
+    await asyncio.sleep(1.1)
+    assert agent.cancelled == [agent.unanswered_texts[0]]
+
+
+@in_virtual_time
+async def test_a_question_that_lost_its_agent_may_wait_and_be_worked_on_anew() -> None:
+    fleet = AskingFleet(query_timeout_s=20.0, queue_timeout_s=20.0, heartbeat_interval_s=300.0)
+    one = fleet.agent("one")
+    task = await fleet.ask("a")
+    await asyncio.sleep(15.0)
+    one.die()
+    await asyncio.sleep(15.0)
+    two = fleet.agent("two")
+    await asyncio.sleep(15.0)
+    await answer_first(two)
+    assert (task.result().agent, task.result().attempts) == ("two", 2)
+    assert len(two.text_questions) == 1
+
+
+@in_virtual_time
+async def test_one_good_answer_makes_up_for_a_failure() -> None:
+    fleet = AskingFleet()
+    one = fleet.agent("one", queries=5)
+    await fleet.ask("a")
+    await fleet.ask("b")
+    agent = fleet.roster.agent("one")
+    assert agent is not None
+    one.refuse_text(one.unanswered_texts[0], RefusalCode.ENGINE_FAILED)
+    await settle()
+    assert agent.health.has_failed
+    await answer_first(one)
+    assert not agent.health.has_failed
+
+
 # --- who waits ---
 
 
@@ -329,6 +373,23 @@ async def test_no_newcomer_passes_those_that_wait() -> None:
     agent.heartbeat()
     await settle()
     assert texts_asked(agent) == ["a", "a", "b"]
+
+
+@in_virtual_time
+async def test_no_newcomer_takes_the_room_that_nobody_told_of_yet() -> None:
+    fleet = AskingFleet(heartbeat_interval_s=300.0)
+    one = fleet.agent()
+    agent = fleet.roster.agent("one")
+    assert agent is not None
+    agent.health.eject(fleet.now())
+    await fleet.ask("a")
+    await asyncio.sleep(30.0)
+    assert agent.queries_free
+    await fleet.ask("b")
+    assert texts_asked(one) == []
+    fleet.roster.take_back_ejected()
+    await settle()
+    assert texts_asked(one)[0] == "a"
 
 
 @in_virtual_time
