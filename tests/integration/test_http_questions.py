@@ -20,7 +20,7 @@ from tests.support.fake_agent import FakeAgent, Script
 from tests.support.memory_agent import MemoryAgent
 from tests.support.running_agent import running_agent
 from tests.support.running_balancer import RunningBalancer, eventually, running_balancer
-from tests.support.tiny_gguf import write_tiny_gguf
+from tests.support.tiny_gguf import write_tiny_causal_reranker, write_tiny_gguf
 
 HI: list[anthropic.types.MessageParam] = [{"role": "user", "content": "hi"}]
 
@@ -278,3 +278,32 @@ async def test_a_real_engine_tokenises_and_counts_as_it_generates(
         refused = await balancer.post("/v1/rerank", {"query": "q", "documents": ["a"]})
         assert (refused.status, refused.error["code"]) == (400, "unsupported_parameter")
         assert refused.error["param"] == "model"
+
+
+async def test_a_real_reranker_s_scores_are_sorted_and_do_not_depend_on_the_order(
+    balancer: RunningBalancer, tmp_path: Path
+) -> None:
+    path = write_tiny_causal_reranker(tmp_path / "rank.gguf")
+    options = EngineOptions(
+        model_path=str(path), threads=1, cache_type="f32", flash_attention="off"
+    )
+    address = BalancerAddress("127.0.0.1", balancer.management_port)
+    documents = ["a cat", "the port is 8080", "no"]
+    async with running_agent(address, Engine(options), model_path=path):
+        roster = balancer.app.wiring.roster
+        await eventually(lambda: any(a.queries_free for a in roster.agents()), "it serves")
+        by_text: list[dict[str, float]] = []
+        for given in (documents, documents[::-1]):
+            body = {"query": "which port", "documents": given, "return_documents": True}
+            rows = (await balancer.post("/rerank", body)).json()["results"]
+            scores = [row["relevance_score"] for row in rows]
+            assert scores == sorted(scores, reverse=True)
+            assert [given[row["index"]] for row in rows] == [
+                row["document"]["text"] for row in rows
+            ]
+            by_text.append({row["document"]["text"]: row["relevance_score"] for row in rows})
+        assert by_text[0] == pytest.approx(by_text[1], abs=1e-4)
+        assert len(set(by_text[0].values())) == len(documents)
+        long = {"query": "q", "documents": ["a", "cat " * 2000]}
+        refused = await balancer.post("/rerank", long)
+    assert (refused.status, refused.error["param"]) == (400, "documents[1]")
