@@ -20,6 +20,7 @@ from aiohttp.web import ServerRunner, SockSite
 from balancer.dispatch.asking import Asker
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.dispatch.embedding import EmbeddingDispatcher
+from balancer.dispatch.query_turns import QueryTurns
 from balancer.errors import SettingError
 from balancer.fleet.roster import Roster
 from balancer.http.connection import ClientServer
@@ -56,13 +57,14 @@ def build(settings: Settings) -> App:
         metrics=metrics,
         record_route=routes.write if routes is not None else None,
     )
-    # before the embeddings: where both wait for an agent, what is short goes first
-    asker = Asker(roster=roster, settings=settings, metrics=metrics)
+    turns = QueryTurns(roster)
     wiring = Wiring(
         settings=settings,
         dispatcher=dispatcher,
-        asker=asker,
-        embedding=EmbeddingDispatcher(roster=roster, settings=settings, metrics=metrics),
+        embedding=EmbeddingDispatcher(
+            roster=roster, settings=settings, metrics=metrics, turns=turns
+        ),
+        asker=Asker(roster=roster, settings=settings, metrics=metrics, turns=turns),
         roster=roster,
         metrics=metrics,
         traffic=Traffic(),

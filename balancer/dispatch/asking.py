@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from math import inf
 
 import structlog
 
@@ -22,6 +23,7 @@ from balancer.dispatch.query_failures import QueryFailures
 from balancer.dispatch.query_fleet import QueryCrew, QueryFleet
 from balancer.dispatch.query_patience import Patience
 from balancer.dispatch.query_queue import QueryQueue
+from balancer.dispatch.query_turns import QueryTurns
 from balancer.dispatch.underway import Underway
 from balancer.dispatch.waiting_room import WaitingRoom
 from balancer.errors import BalancerError, InvalidRequest, RequestTooLarge
@@ -50,8 +52,10 @@ class Asker:
         roster: Roster,
         settings: Settings,
         metrics: Metrics,
+        turns: QueryTurns | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`turns`: where other kinds of queries go to the same agents."""
         self._roster = roster
         self._settings = settings
         self._metrics = metrics
@@ -74,7 +78,7 @@ class Asker:
         self._inquiries: Underway[Inquiry] = Underway()
         self._arrivals = 0
         self._is_draining = False
-        roster.watch(self._start_waiting)
+        (turns or QueryTurns(roster)).add(self)
 
     async def ask(
         self,
@@ -296,10 +300,15 @@ class Asker:
         model = self._admission.resolved(inquiry.queue)
         return () if model is None else self._roster.candidates(model)
 
-    def _start_waiting(self, agent: Agent) -> None:
+    def waits_since_s(self, agent: Agent) -> float:
+        """Since when its next question for this agent waits; infinity: none does."""
+        for inquiry in self._room.in_order((*agent.names, ANY_MODEL)):
+            if agent not in inquiry.avoided:
+                return inquiry.waits_since_s
+        return inf
+
+    def start_waiting(self, agent: Agent) -> None:
         """Something about the agent changed: start those who wait for it, in their order."""
-        if not len(self._room):
-            return
         for inquiry in self._room.in_order((*agent.names, ANY_MODEL)):
             if not agent.queries_free:
                 return

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from math import inf
 
 import structlog
 
@@ -22,6 +23,7 @@ from balancer.dispatch.query_failures import QueryFailures
 from balancer.dispatch.query_fleet import QueryCrew, QueryFleet
 from balancer.dispatch.query_patience import Patience
 from balancer.dispatch.query_queue import QueryQueue
+from balancer.dispatch.query_turns import QueryTurns
 from balancer.dispatch.underway import Underway
 from balancer.dispatch.waiting_room import WaitingRoom
 from balancer.errors import BalancerError, InvalidRequest, RequestTooLarge
@@ -59,8 +61,10 @@ class EmbeddingDispatcher:
         roster: Roster,
         settings: Settings,
         metrics: Metrics,
+        turns: QueryTurns | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`turns`: where other kinds of queries go to the same agents."""
         self._roster = roster
         self._settings = settings
         self._metrics = metrics
@@ -85,7 +89,8 @@ class EmbeddingDispatcher:
         self._arrivals = 0
         self._parts = 0
         self._is_draining = False
-        roster.watch(self._start_waiting)
+        self._turns = turns or QueryTurns(roster)
+        self._turns.add(self)
 
     async def embed(
         self,
@@ -296,11 +301,18 @@ class EmbeddingDispatcher:
             self._queue.enter(batch)
 
     def _is_turn_of_another(self, batch: Batch, agent: Agent) -> bool:
-        """Whether somebody who was served less waits for this agent."""
+        """Whether somebody who was served less waits for this agent, or another kind of query."""
+        if self._turns.others_wait(self, agent):
+            return True
+        waiting = self._next_for(agent)
+        return waiting is not None and self._turn(waiting) < self._turn(batch)
+
+    def _next_for(self, agent: Agent) -> Batch | None:
+        """Whose turn it is at this agent, of those who wait."""
         for waiting in self._room.in_order((*agent.names, ANY_MODEL)):
             if agent not in waiting.avoided and waiting.kind in ("", _kind_of(agent)):
-                return self._turn(waiting) < self._turn(batch)
-        return False
+                return waiting
+        return None
 
     def _turn(self, batch: Batch) -> tuple[int, float]:
         return batch.rank[0], self._shares.service_ms(batch.tenant)
@@ -386,10 +398,13 @@ class EmbeddingDispatcher:
         model = next((agent.model for agent in agents if agent.model is not None), None)
         return None if model is None else beyond_the_model(batch.request, model)
 
-    def _start_waiting(self, agent: Agent) -> None:
+    def waits_since_s(self, agent: Agent) -> float:
+        """Since when its next batch for this agent waits; infinity: none does."""
+        waiting = self._next_for(agent)
+        return inf if waiting is None else waiting.waits_since_s
+
+    def start_waiting(self, agent: Agent) -> None:
         """Something about the agent changed: start those who wait for it, in their order."""
-        if not len(self._room):
-            return
         in_vain: set[Hashable] = set()
         for batch in self._room.in_order((*agent.names, ANY_MODEL)):
             if not agent.queries_free:

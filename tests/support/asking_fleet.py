@@ -7,6 +7,7 @@ from typing import Any
 
 from balancer.dispatch.asking import Asker
 from balancer.dispatch.inquiry import Answered
+from balancer.dispatch.query_turns import QueryTurns
 from balancer.errors import BalancerError
 from balancer.fleet.queries import TextQuestion
 from balancer.fleet.roster import Roster
@@ -27,8 +28,13 @@ class AskingFleet:
         self.settings = Settings(**settings)
         self.now = asyncio.get_running_loop().time
         self.roster = Roster(settings=self.settings, metrics=self.metrics, now=self.now)
+        self.turns = QueryTurns(self.roster)
         self.asker = Asker(
-            roster=self.roster, settings=self.settings, metrics=self.metrics, now=self.now
+            roster=self.roster,
+            settings=self.settings,
+            metrics=self.metrics,
+            turns=self.turns,
+            now=self.now,
         )
         self._tasks: list[asyncio.Task[Answered]] = []
 

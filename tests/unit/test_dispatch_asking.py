@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from balancer.dispatch.embedding import EmbeddingDispatcher
+from balancer.dispatch.embedding import LARGEST_PART, EmbeddingDispatcher
+from balancer.dispatch.embedding_batch import Embedded
 from balancer.errors import (
     BalancerError,
     DrainingError,
@@ -470,24 +471,60 @@ async def test_a_second_model_that_comes_meanwhile_ends_the_wait_of_who_named_no
     assert error_of(task).param == "model"
 
 
-@in_virtual_time
-async def test_where_embeddings_wait_too_a_question_goes_first() -> None:
-    fleet = AskingFleet()
-    embedding = EmbeddingDispatcher(
-        roster=fleet.roster, settings=fleet.settings, metrics=fleet.metrics, now=fleet.now
+def embedder(fleet: AskingFleet) -> EmbeddingDispatcher:
+    """The dispatcher of embeddings on the same agents."""
+    return EmbeddingDispatcher(
+        roster=fleet.roster,
+        settings=fleet.settings,
+        metrics=fleet.metrics,
+        turns=fleet.turns,
+        now=fleet.now,
     )
-    agent = fleet.agent(queries=1, dimensions=3)
-    await fleet.ask("a")
-    request = EmbeddingRequest(model="demo", inputs=("hi",))
+
+
+async def embed(embedding: EmbeddingDispatcher, *inputs: str) -> asyncio.Task[Embedded]:
+    request = EmbeddingRequest(model="demo", inputs=inputs)
     batch = asyncio.ensure_future(embedding.embed(request, ANYONE, request_id="req_e"))
     await settle()
-    await fleet.ask("b")
+    return batch
+
+
+@pytest.mark.parametrize("first", ["question", "batch"])
+@in_virtual_time
+async def test_of_questions_and_embeddings_the_one_goes_first_that_waits_longer(
+    first: str,
+) -> None:
+    fleet = AskingFleet()
+    embedding = embedder(fleet)
+    agent = fleet.agent(queries=1, dimensions=3)
+    await fleet.ask("a")
+    for kind in sorted(("batch", "question"), key=lambda kind: kind != first):
+        await asyncio.sleep(1.0)
+        if kind == "batch":
+            await embed(embedding, "hi")
+        else:
+            await fleet.ask("b")
     await answer_first(agent)
-    assert (texts_asked(agent), agent.questions) == (["a", "b"], {})
+    assert (len(texts_asked(agent)), len(agent.questions)) == (
+        (2, 0) if first == "question" else (1, 1)
+    )
+
+
+@in_virtual_time
+async def test_a_long_batch_gives_its_place_to_a_question_that_waits_and_takes_it_again() -> None:
+    fleet = AskingFleet()
+    embedding = embedder(fleet)
+    agent = fleet.agent(queries=1, dimensions=3)
+    batch = await embed(embedding, "x" * LARGEST_PART, "y" * LARGEST_PART)
+    assert len(agent.questions) == 1
+    await fleet.ask("a")
+    agent.embed(agent.unanswered_questions[0])
+    await settle()
+    assert (texts_asked(agent), len(agent.questions)) == (["a"], 1)
     await answer_first(agent)
     agent.embed(agent.unanswered_questions[0])
     await settle()
-    assert batch.result().agents == ("one",)
+    assert len(batch.result().vectors) == 2
 
 
 # --- what ends it from outside ---
