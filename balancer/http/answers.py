@@ -73,6 +73,20 @@ def error_answer(exchange: Exchange, error: BalancerError) -> Response:
     return json_answer(exchange, msgspec.json.encode(body), status=error.status, headers=extra)
 
 
+def text_error_body(error: BalancerError, request_id: str) -> dict[str, Any]:
+    """For clients that read a text as `error`: it, and beside it what programs may want to know."""
+    return {"error": error.message, "detail": error_object(error, request_id)}
+
+
+def text_error_answer(exchange: Exchange, error: BalancerError) -> Response:
+    """An answer with such a body."""
+    headers: dict[str, str] = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    body = msgspec.json.encode(text_error_body(error, exchange.id))
+    return json_answer(exchange, body, status=error.status, headers=headers)
+
+
 def shown_error(exchange: Exchange, error: Exception) -> BalancerError:
     """What a client is told of an error: ours as it is; any other is a fault of ours, logged."""
     if not isinstance(error, BalancerError):

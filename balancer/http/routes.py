@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from balancer.http.answers import text_error_answer
 from balancer.http.anthropic.count_tokens import count_tokens
 from balancer.http.anthropic.errors import error_answer as anthropic_error
 from balancer.http.anthropic.messages import messages
 from balancer.http.health import brief_health, detailed_health, metrics_text, ready
-from balancer.http.inference.answer import error_answer as inference_error
 from balancer.http.inference.handler import inference
 from balancer.http.llama_server.handler import apply_template, detokenize, tokenize
 from balancer.http.management.agent_socket import connect_agent
@@ -20,7 +20,6 @@ from balancer.http.management.agents import (
 from balancer.http.management.requests import cancel_request, list_requests, show_route
 from balancer.http.ollama.embedding import embed
 from balancer.http.ollama.embedding import embeddings as prompt_embeddings
-from balancer.http.ollama.errors import error_answer as ollama_error
 from balancer.http.ollama.generation import chat, generate
 from balancer.http.ollama.models import greeting, running, show, tags, version
 from balancer.http.openai.chat_completions import chat_completions
@@ -63,7 +62,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/chat",
         handler=chat,
         limit_class="chat",
-        error_form=ollama_error,
+        error_form=text_error_answer,
     ),
     Route(
         ports=("inference",),
@@ -71,7 +70,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/generate",
         handler=generate,
         limit_class="completions",
-        error_form=ollama_error,
+        error_form=text_error_answer,
     ),
     Route(
         ports=("inference",),
@@ -79,7 +78,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/embed",
         handler=embed,
         limit_class="embeddings",
-        error_form=ollama_error,
+        error_form=text_error_answer,
     ),
     Route(
         ports=("inference",),
@@ -87,7 +86,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/embeddings",
         handler=prompt_embeddings,
         limit_class="embeddings",
-        error_form=ollama_error,
+        error_form=text_error_answer,
     ),
     Route(
         ports=("inference",),
@@ -95,7 +94,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/tags",
         handler=tags,
         limit_class="models",
-        error_form=ollama_error,
+        error_form=text_error_answer,
     ),
     Route(
         ports=("inference",),
@@ -103,7 +102,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/ps",
         handler=running,
         limit_class="models",
-        error_form=ollama_error,
+        error_form=text_error_answer,
     ),
     Route(
         ports=("inference",),
@@ -111,7 +110,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/show",
         handler=show,
         limit_class="models",
-        error_form=ollama_error,
+        error_form=text_error_answer,
     ),
     Route(
         ports=("inference",),
@@ -119,7 +118,7 @@ ROUTES: tuple[Route, ...] = (
         path="/",
         handler=greeting,
         limit_class="health",
-        error_form=ollama_error,
+        error_form=text_error_answer,
         is_quiet=True,
     ),
     Route(
@@ -128,7 +127,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/version",
         handler=version,
         limit_class="models",
-        error_form=ollama_error,
+        error_form=text_error_answer,
     ),
     Route(
         ports=("inference",),
@@ -186,7 +185,7 @@ ROUTES: tuple[Route, ...] = (
         handler=inference,
         limit_class="completions",
         aliases=("/v1/inference",),
-        error_form=inference_error,
+        error_form=text_error_answer,
     ),
     Route(
         ports=("inference",),

@@ -1,4 +1,4 @@
-"""Answers and errors of /inference. Pure."""
+"""Answers of /inference. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from aiohttp.web import Response
 
 from balancer.dispatch.sink import Outcome
-from balancer.errors import BalancerError
-from balancer.http.answers import error_object, json_answer
-from balancer.http.exchange import Exchange
 from balancer.http.openai.completion_answer import text_of
 from protocol.generation import StepDelta, TokenLogprob
 
@@ -48,12 +44,3 @@ def inference_body(
     return msgspec.json.encode(
         {"model_id": model_id, "model_version": model_version, "outputs": outputs}
     )
-
-
-def error_answer(exchange: Exchange, error: BalancerError) -> Response:
-    """What this route's clients read is a text; beside it stands the object of all other routes."""
-    headers = {}
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(error.retry_after_s)
-    body = {"error": error.message, "detail": error_object(error, exchange.id)}
-    return json_answer(exchange, msgspec.json.encode(body), status=error.status, headers=headers)
