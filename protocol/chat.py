@@ -9,6 +9,8 @@ from msgspec import Meta, Struct
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 Modality = Literal["vision", "audio"]
 
+MAX_TOOLS = 1024
+MAX_TOOL_NAME_CHARS = 128
 MAX_MEDIA = 32
 """Images and sounds of one request."""
 MAX_MEDIA_BYTES = 16 * 1024 * 1024
@@ -69,6 +71,17 @@ class Tool(Struct, frozen=True, kw_only=True):
 
     type: Literal["function"] = "function"
     function: FunctionDefinition
+
+
+class NamedTool(Struct, frozen=True, kw_only=True):
+    """The one tool that must be called."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=MAX_TOOL_NAME_CHARS)]
+
+
+ToolChoice = Literal["auto", "required"] | NamedTool
+"""The model's own affair; some tool must be called; this one must be. Where none may be called,
+none are offered."""
 
 
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from protocol.chat import Message, Tool
+from protocol.chat import MAX_TOOLS, Message, Tool, ToolChoice
 from protocol.grammar import Grammar
 from protocol.models import ModelName
 
@@ -54,7 +54,10 @@ class GenerationRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     prompt: str | tuple[TokenId, ...] | None = None
     suffix: str | None = None
     """Not None: write what stands between the prompt, a text, and this."""
-    tools: tuple[Tool, ...] = ()
+    tools: Annotated[tuple[Tool, ...], Meta(max_length=MAX_TOOLS)] = ()
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
+    """False: one call at most."""
     enable_thinking: bool | None = None
     template_arguments: dict[str, Any] = {}
     max_tokens: Annotated[int, Meta(ge=1)] | None = None

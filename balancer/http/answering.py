@@ -5,6 +5,7 @@ All families of APIs share this; they differ in the shapes that they hand in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from aiohttp.web import StreamResponse
@@ -34,6 +35,7 @@ MOST_CHOICE_BYTES = 64 * MIB
 MOST_GATHERED_LOGPROBS = 128
 """Log probabilities of one position, of all choices, that an answer in one piece may have: they
 are held until its end. A stream holds none."""
+_IS_TOOL = re.compile(r"tools\[\d+\]")
 
 
 async def answer(exchange: Exchange, wiring: Wiring, generation: Generation) -> StreamResponse:
@@ -200,8 +202,7 @@ async def _generate(
             body_bytes=generation.body_bytes,
         )
     except InvalidRequest as error:
-        if error.param == "grammar":  # an agent knows nothing of the client's names
-            error.param = generation.grammar_param
+        error.param = _clients_name(error.param, generation)
         raise
     whole = answers.whole
     exchange.facts.update(
@@ -216,3 +217,12 @@ async def _generate(
     if len(sinks) > 1:
         exchange.facts["choices"] = len(sinks)
     return answers
+
+
+def _clients_name(param: str | None, generation: Generation) -> str | None:
+    """What the client calls a parameter that an agent named: it knows nothing of APIs."""
+    if param == "grammar":
+        return generation.grammar_param
+    if param is not None and _IS_TOOL.fullmatch(param):
+        return f"{param}.{generation.tool_schema}"
+    return param

@@ -77,5 +77,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     form: StreamForm
     grammar_param: str = "grammar"
     """The parameter to name where an agent can make nothing of the grammar."""
+    tool_schema: str = "function.parameters"
+    """Where a tool of `tools` has its schema, likewise."""
     logprobs_param: str = "top_logprobs"
     """The one to name where too many log probabilities are asked for."""

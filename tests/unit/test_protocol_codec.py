@@ -104,6 +104,8 @@ TO_AGENT: dict[str, Struct] = {
             Message(role="tool", content="8080", tool_call_id="call_1"),
         ),
         tools=(Tool(function=FunctionDefinition(name="port", parameters={"type": "object"})),),
+        tool_choice=NamedTool(name="port"),
+        parallel_tool_calls=False,
         enable_thinking=True,
         max_tokens=64,
         temperature=0.7,

@@ -37,5 +37,6 @@ async def messages(exchange: Exchange, wiring: Wiring) -> StreamResponse:
             whole=whole_message,
             form=EVENTS,
             grammar_param=grammar_param(body),
+            tool_schema="input_schema",
         ),
     )

@@ -17,25 +17,30 @@ from balancer.http.anthropic.schema import (
     PromptFields,
     SourceIn,
     ThinkingIn,
+    ToolChoiceIn,
     ToolIn,
 )
 from balancer.http.attached import check_media, decoded
 from balancer.http.faults import missing, refuse_value, unsupported
+from balancer.http.offered_tools import check_choice, check_tools
 from protocol.chat import (
     FunctionCall,
     FunctionDefinition,
     ImagePart,
     Message,
+    NamedTool,
     Part,
     TextPart,
     Tool,
     ToolCall,
+    ToolChoice,
 )
 from protocol.generation import GenerationRequest
 from protocol.grammar import MAX_GRAMMAR_CHARS, Grammar
 
 MAX_BLOCKS = 10_000
 """Of all messages together: a bound on what one request can make the loop do at a stretch."""
+MOST_TOOL_NAME_CHARS = 128
 _UNSUPPORTED = ("container", "context_management", "mcp_servers")
 _TIERS = (None, "auto", "standard_only")
 _ROLES = ("user", "assistant")
@@ -50,6 +55,7 @@ def messages_request(body: MessagesRequest, *, seed: int) -> GenerationRequest:
         raise unsupported("service_tier", body.service_tier, '"auto"')
     return GenerationRequest(
         **prompt_fields(body),
+        **_tool_use(body),
         max_tokens=body.max_tokens,
         temperature=1.0 if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else body.top_p,
@@ -217,14 +223,38 @@ def _tool_call(block: BlockIn, at: str) -> ToolCall:
 def _tools(body: PromptFields) -> tuple[Tool, ...]:
     """What the model is offered; nothing under `tool_choice: none`."""
     tools = tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(body.tools or ()))
-    choice = body.tool_choice
+    check_tools(tools, name="name", schema="input_schema", most_name_chars=MOST_TOOL_NAME_CHARS)
+    choice = _choice(body.tool_choice)
     if choice is None:
-        return tools
-    if choice.type not in ("auto", "none"):
-        raise unsupported("tool_choice.type", choice.type, '"auto" or "none"')
-    if tools and choice.disable_parallel_tool_use:
-        raise unsupported("tool_choice.disable_parallel_tool_use", True, "false")
-    return () if choice.type == "none" else tools
+        return ()
+    check_choice(choice, tools, param="tool_choice", name="tool_choice.name")
+    return tools
+
+
+def _choice(given: ToolChoiceIn | None) -> ToolChoice | None:
+    """None: no tool may be called."""
+    match given:
+        case None | ToolChoiceIn(type="auto"):
+            return "auto"
+        case ToolChoiceIn(type="none"):
+            return None
+        case ToolChoiceIn(type="any"):
+            return "required"
+        case ToolChoiceIn(type="tool", name=str() as name):
+            return NamedTool(name=name)
+        case ToolChoiceIn(type="tool"):
+            raise missing("tool_choice.name")
+        case _:
+            raise unsupported("tool_choice.type", given.type, "auto, any, tool or none")
+
+
+def _tool_use(body: MessagesRequest) -> dict[str, Any]:
+    """Whether tools must be called, and how many."""
+    choice = body.tool_choice
+    return {
+        "tool_choice": _choice(choice) or "auto",
+        "parallel_tool_calls": not (body.tools and choice and choice.disable_parallel_tool_use),
+    }
 
 
 def _tool(tool: ToolIn, at: str) -> Tool:

@@ -19,15 +19,13 @@ from balancer.http.openai.schema import (
     MessageIn,
     SamplingFields,
     ToolCallIn,
-    ToolIn,
 )
+from balancer.http.openai.tools import tool_fields
 from protocol.chat import (
     FunctionCall,
-    FunctionDefinition,
     Message,
     Part,
     Role,
-    Tool,
     ToolCall,
 )
 from protocol.generation import GenerationRequest
@@ -85,7 +83,7 @@ def chat_request(body: ChatCompletionRequest, *, drawn_seed: int) -> GenerationR
         **fields,
         messages=messages,
         max_tokens=body.max_tokens if max_tokens is None else max_tokens,
-        tools=_tools(body),
+        **tool_fields(body),
         enable_thinking=thinking,
         template_arguments=arguments,
         top_logprobs=_chat_logprobs(body),
@@ -174,31 +172,6 @@ def _template_arguments(body: ChatCompletionRequest) -> tuple[bool | None, dict[
             "chat_template_kwargs.enable_thinking", explicit, "a boolean", code="invalid_type"
         )
     return (thinking if explicit is None else explicit), arguments
-
-
-def _tools(body: ChatCompletionRequest) -> tuple[Tool, ...]:
-    """What the model is offered; nothing under `tool_choice: none`."""
-    tools = tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(body.tools or ()))
-    if body.tool_choice not in (None, "auto", "none"):
-        raise unsupported("tool_choice", body.tool_choice, '"auto" or "none"')
-    if tools and body.parallel_tool_calls is False:
-        raise unsupported("parallel_tool_calls", False, "true")
-    return () if body.tool_choice == "none" else tools
-
-
-def _tool(tool: ToolIn, at: str) -> Tool:
-    if tool.type != "function":
-        raise unsupported(f"{at}.type", tool.type, '"function"')
-    if tool.function is None:
-        raise missing(f"{at}.function")
-    return Tool(
-        function=FunctionDefinition(
-            name=tool.function.name,
-            description=tool.function.description or "",
-            parameters=tool.function.parameters or {},
-            strict=tool.function.strict,
-        )
-    )
 
 
 def _check_pieces(messages: list[MessageIn]) -> None:
