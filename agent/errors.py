@@ -9,6 +9,7 @@ AgentError
 ├── TemplateRefused        a chat template raised, failed, or passed a limit; for the client to read
 ├── TemplateBusy           too many chat templates wait to be rendered
 ├── GrammarRefused         a grammar cannot be expressed, or passed a limit; for the client to read
+│   ├── ToolsRefused       likewise, of the tools of a request; names the parameter
 │   └── OutsideGrammar     a token was taken that the grammar does not allow
 ├── GrammarBusy            too many grammars wait to be looked at
 ├── MediaRefused           an image or a sound cannot be taken; for the client to read
@@ -20,6 +21,8 @@ AgentError
 """
 
 from __future__ import annotations
+
+from protocol.refusals import RefusalCode
 
 
 class AgentError(Exception):
@@ -57,6 +60,18 @@ class TemplateBusy(AgentError):
 class GrammarRefused(AgentError):
     """A grammar cannot be expressed or passed a limit; the client may read the text, which names
     the construct."""
+
+
+class ToolsRefused(GrammarRefused):
+    """Tools cannot be called as was asked for, or not with the certainty that was; `param` is what of
+    the request is at fault: `tools[0]` the first tool."""
+
+    def __init__(
+        self, message: str, param: str, code: RefusalCode = RefusalCode.INVALID_GRAMMAR
+    ) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
 
 
 class OutsideGrammar(GrammarRefused):

@@ -10,6 +10,7 @@ from msgspec import Struct
 from agent.chat import reasoning
 from agent.chat.reasoning import ReasoningSplitter
 from agent.chat.tool_calls import hermes
+from agent.chat.tool_calls.form import HERMES, CallForm
 from agent.chat.tool_calls.hermes import HermesParser
 from protocol.generation import (
     ContentDelta,
@@ -34,6 +35,11 @@ class OutputFormat(Struct, frozen=True, kw_only=True):
             reasoning=reasoning.knows_reasoning(template),
             tool_calls=hermes.knows_tool_calls(template),
         )
+
+    @property
+    def call_form(self) -> CallForm | None:
+        """How the model writes tool calls; None: in no way that is known here."""
+        return HERMES if self.tool_calls else None
 
     @property
     def revision(self) -> str:

@@ -6,15 +6,15 @@ Deadlines are the balancer's business: it cancels. `deadline_ms` is not looked a
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import structlog
 from msgspec import structs
 
 from agent.chat.output import parser_for
-from agent.chat.reasoning import block_around
 from agent.chat.template import template_variables
 from agent.commands.calls import Call
-from agent.commands.desk import Desk
+from agent.commands.desk import NO_FACTS, Desk
 from agent.commands.media import (
     as_frames,
     media_of,
@@ -23,6 +23,7 @@ from agent.commands.media import (
     without_markers,
 )
 from agent.commands.served import Served
+from agent.commands.text_form import FREE, TextForm, checked_form
 from agent.engine.frames import PauseCall, Sampling, Submit
 from agent.errors import (
     GrammarBusy,
@@ -31,8 +32,8 @@ from agent.errors import (
     MediaRefused,
     TemplateBusy,
     TemplateRefused,
+    ToolsRefused,
 )
-from agent.grammar.reasoning_block import ReasoningBlock
 from protocol.jsonrpc import CallId, Request, RpcCode
 from protocol.refusals import RefusalCode
 from protocol.to_agent import GenerateTokens
@@ -57,7 +58,7 @@ def generate_tokens(desk: Desk, request: Request) -> None:
     call = desk.calls.open(request.id, params)
     if call is None:
         _refuse_duplicate(desk, request.id)
-    elif params.messages is None and params.grammar is None:
+    elif params.messages is None and params.grammar is None and params.tool_choice == "auto":
         _submit(desk, call, params.prompt or "")
     else:
         desk.spawn(_prepare_and_submit(desk, call))
@@ -102,11 +103,13 @@ async def _prepare_and_submit(desk: Desk, call: Call) -> None:
     assert served is not None
     try:
         prompt = await _prompt(desk, call, served)
-        reasoning = _reasoning_block(call, served, prompt)
-        await _check_grammar(desk, call, reasoning)
+        form = await checked_form(desk, call, served, prompt)
         await _decode_media(desk, call)
     except TemplateRefused as refusal:
         _refuse_if_open(desk, call, RefusalCode.INVALID_TEMPLATE, str(refusal))
+    except ToolsRefused as refusal:
+        facts = {"param": refusal.param}
+        _refuse_if_open(desk, call, refusal.code, str(refusal), facts)
     except GrammarRefused as refusal:
         _refuse_if_open(desk, call, RefusalCode.INVALID_GRAMMAR, str(refusal))
     except MediaRefused as refusal:
@@ -118,30 +121,13 @@ async def _prepare_and_submit(desk: Desk, call: Call) -> None:
         _refuse_if_open(desk, call, RpcCode.INTERNAL_ERROR, "the call could not be prepared")
     else:
         if desk.calls.is_open(call):
-            _submit(desk, call, prompt, reasoning)
+            _submit(desk, call, prompt, form)
 
 
 async def _prompt(desk: Desk, call: Call, served: Served) -> str | tuple[int, ...]:
     if call.request.messages is None:
         return call.request.prompt or ""
     return await _rendered(desk, call, served)
-
-
-def _reasoning_block(
-    call: Call, served: Served, prompt: str | tuple[int, ...]
-) -> ReasoningBlock | None:
-    """The block before a grammar; a prompt that is no chat has none."""
-    if call.request.grammar is None or call.request.messages is None:
-        return None
-    if not served.output_format.reasoning or not isinstance(prompt, str):
-        return None
-    return block_around(prompt)
-
-
-async def _check_grammar(desk: Desk, call: Call, reasoning: ReasoningBlock | None) -> None:
-    grammar = call.request.grammar
-    if grammar is not None:
-        await desk.grammars.check(grammar, reasoning, is_wanted=lambda: desk.calls.is_open(call))
 
 
 async def _decode_media(desk: Desk, call: Call) -> None:
@@ -191,16 +177,22 @@ async def _rendered(desk: Desk, call: Call, served: Served) -> str:
     return prompt
 
 
-def _refuse_if_open(desk: Desk, call: Call, code: int, message: str) -> None:
+def _refuse_if_open(
+    desk: Desk,
+    call: Call,
+    code: int,
+    message: str,
+    facts: Mapping[str, int | str] = NO_FACTS,
+) -> None:
     if desk.calls.is_open(call):
-        desk.end_refused(call, code, message)
+        desk.end_refused(call, code, message, facts=facts)
 
 
 def _submit(
     desk: Desk,
     call: Call,
     prompt: str | tuple[int, ...],
-    reasoning: ReasoningBlock | None = None,
+    form: TextForm = FREE,
 ) -> None:
     if desk.engine.facts is None:
         desk.end_refused(call, RefusalCode.MODEL_NOT_LOADED, "the engine is not ready")
@@ -222,8 +214,9 @@ def _submit(
             resume_emitted_chars=None,
             resume_sampler_state=request.resume.sampler_state if request.resume else (),
             scope=request.cache_scope,
-            grammar=request.grammar,
-            reasoning=reasoning,
+            grammar=form.grammar,
+            reasoning=form.reasoning,
+            tools=form.tools,
             adapters=request.adapters,
             priority=request.priority,
             context_shift=request.context_shift,

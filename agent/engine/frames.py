@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from agent.engine.query_frames import MoveCall, QueryAnswer, QueryCall
 from agent.grammar.reasoning_block import ReasoningBlock
+from agent.grammar.tools import ToolGrammar
 from protocol.chat import Modality
 from protocol.generation import (
     DRY_SEQUENCE_BREAKERS,
@@ -128,7 +129,8 @@ class Submit(Struct, frozen=True, kw_only=True, tag="submit", array_like=True):
     are names and scales of loaded ones. `warm`: cache the prompt, generate nothing.
     `context_shift`: when the context is full, go on without older tokens (context_shift.py).
 
-    A `grammar` binds after the `reasoning` block, if the model has one.
+    A `grammar` binds after the `reasoning` block, if the model has one, and so do `tools`; with both
+    the text is a sentence of the grammar or calls of tools.
     """
 
     call: int
@@ -152,6 +154,7 @@ class Submit(Struct, frozen=True, kw_only=True, tag="submit", array_like=True):
     """Not None: write what stands between the prompt, a text, and this."""
     media: tuple[Medium, ...] = ()
     """In the order in which they stand in the prompt, a text."""
+    tools: ToolGrammar | None = None
 
 
 class CancelCall(Struct, frozen=True, kw_only=True, tag="cancel", array_like=True):

@@ -148,10 +148,10 @@ class Intake:
         )
 
     def _constraint(self, submit: Submit) -> Constraint | None:
-        if submit.grammar is None:
+        if submit.grammar is None and submit.tools is None:
             return None
         try:
-            return self._grammars.constraint(submit.grammar, submit.reasoning)
+            return self._grammars.constraint(submit.grammar, submit.reasoning, submit.tools)
         except GrammarRefused as refused:
             raise PromptRefused(RefusalCode.INVALID_GRAMMAR, str(refused)) from refused
 

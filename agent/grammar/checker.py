@@ -9,16 +9,28 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from agent.errors import GrammarBusy, GrammarRefused, WorkerBusy, WorkerDied, WorkerTooSlow
-from agent.grammar.grammar_frames import MAX_REPLY_BYTES, CompileJob, encode, reply_decoder
+from agent.errors import (
+    GrammarBusy,
+    GrammarRefused,
+    ToolsRefused,
+    WorkerBusy,
+    WorkerDied,
+    WorkerTooSlow,
+)
+from agent.grammar.grammar_frames import (
+    MAX_REPLY_BYTES,
+    CompileJob,
+    CompileReply,
+    encode,
+    reply_decoder,
+)
 from agent.grammar.reasoning_block import ReasoningBlock
+from agent.grammar.tools import ToolGrammar
 from agent.killable.worker import KillableWorker
 from protocol.grammar import Grammar
 
 COMPILE_TIMEOUT_S = 2.0
 PASSED_KEPT = 64
-
-_Key = tuple[Grammar, ReasoningBlock | None]
 
 
 class GrammarChecker:
@@ -29,7 +41,7 @@ class GrammarChecker:
 
     def __init__(self, *, timeout_s: float = COMPILE_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        self._passed: OrderedDict[_Key, None] = OrderedDict()
+        self._passed: OrderedDict[CompileJob, ToolGrammar | None] = OrderedDict()
         self._worker = KillableWorker(
             "agent.grammar.grammar_worker",
             decode=reply_decoder.decode,
@@ -44,42 +56,64 @@ class GrammarChecker:
 
     async def check(
         self,
-        grammar: Grammar,
+        grammar: Grammar | None,
         reasoning: ReasoningBlock | None = None,
+        tools: ToolGrammar | None = None,
         *,
         is_wanted: Callable[[], bool] = lambda: True,
-    ) -> None:
-        """Return if the engine may be given this grammar, or nobody wants it any more.
+    ) -> ToolGrammar | None:
+        """Return if the engine may be given this, or nobody wants it any more: the tools as it may
+        be given them. Schemas that need not bind have given way where no grammar can express them,
+        and so have the tools as a whole, if it took that.
 
         Raises `GrammarRefused` with what the client may read, `GrammarBusy`, and `OSError` where no
         worker can be started. Cancelling is safe; a job that had begun costs the worker.
         """
-        key = (grammar, reasoning)
-        if key in self._passed:
-            self._passed.move_to_end(key)
-            return
-        job = CompileJob(grammar=grammar, reasoning=reasoning)
+        job = CompileJob(grammar=grammar, reasoning=reasoning, tools=tools)
+        if job in self._passed:
+            self._passed.move_to_end(job)
+            return self._passed[job]
+        try:
+            passed = await self._asked(job, is_wanted)
+        except GrammarRefused:
+            if tools is None or grammar is not None or any(tool.binds for tool in tools.tools):
+                raise
+            passed = None
+        if is_wanted():
+            self._passed[job] = passed
+        if len(self._passed) > PASSED_KEPT:
+            self._passed.popitem(last=False)
+        return passed
+
+    async def _asked(self, job: CompileJob, is_wanted: Callable[[], bool]) -> ToolGrammar | None:
         try:
             reply = await self._worker.ask(encode(job), self._timeout_s, is_wanted)
         except WorkerBusy as error:
             raise GrammarBusy("too many grammars wait to be compiled") from error
         except WorkerTooSlow as error:
-            raise GrammarRefused(
-                f"The grammar is too large: it did not compile within {self._timeout_s:g} s."
-            ) from error
+            raise _too_large(job, f"it did not compile within {self._timeout_s:g} s") from error
         except WorkerDied as error:
-            raise GrammarRefused(
-                "The grammar is too large: it took more than the 256 MiB it may, or ended the "
-                "process that compiled it."
+            raise _too_large(
+                job,
+                "it took more than the 256 MiB it may, or ended the process that compiled it",
             ) from error
-        if reply is None:
-            return
-        if reply.refusal:
-            raise GrammarRefused(reply.refusal)
-        self._passed[key] = None
-        if len(self._passed) > PASSED_KEPT:
-            self._passed.popitem(last=False)
+        return job.tools if reply is None else _tools_of(job, reply)
 
     async def close(self) -> None:
         """End the worker."""
         await self._worker.close()
+
+
+def _tools_of(job: CompileJob, reply: CompileReply) -> ToolGrammar | None:
+    if reply.at_fault:
+        raise ToolsRefused(reply.refusal, reply.at_fault)
+    if reply.refusal:
+        raise GrammarRefused(reply.refusal)
+    return job.tools.loosened(reply.loose) if job.tools and reply.loose else job.tools
+
+
+def _too_large(job: CompileJob, why: str) -> GrammarRefused:
+    message = f"The grammar is too large: {why}."
+    if job.tools is None or job.grammar is not None:
+        return GrammarRefused(message)
+    return ToolsRefused(f"The schemas of the tools: {message}", "tools")

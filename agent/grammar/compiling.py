@@ -12,7 +12,7 @@ import re
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from agent.errors import GrammarRefused
-from protocol.grammar import GrammarKind
+from protocol.grammar import Grammar, GrammarKind
 
 MAX_REASON_CHARS = 400
 
@@ -51,6 +51,11 @@ def limits_for(kind: GrammarKind) -> LLParserLimits:
         precompute_large_lexemes=False,
         verbose_errors=False,
     )
+
+
+def kind_of(grammar: Grammar | None) -> GrammarKind:
+    """What the limits go by; tools are schemas."""
+    return "json_schema" if grammar is None else grammar.kind
 
 
 def compiled(tokenizer: LLTokenizer, text: str, kind: GrammarKind) -> LLMatcher:

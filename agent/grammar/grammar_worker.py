@@ -12,9 +12,10 @@ import sys
 import time
 
 from llguidance import LLMatcher, LLTokenizer
+from msgspec import structs
 
 from agent.errors import GrammarRefused
-from agent.grammar.compiling import compiled, limits_for, reason
+from agent.grammar.compiling import compiled, kind_of, limits_for, reason
 from agent.grammar.grammar_frames import (
     MAX_REFUSAL_CHARS,
     CompileJob,
@@ -22,8 +23,11 @@ from agent.grammar.grammar_frames import (
     encode,
     job_decoder,
 )
-from agent.grammar.lark_text import TokenNames, grammar_text
+from agent.grammar.lark_text import grammar_text
+from agent.grammar.marks import TokenNames
+from agent.grammar.tools import ToolGrammar
 from agent.killable.job_loop import serve
+from protocol.grammar import Grammar
 
 MAX_CPU_S = 0.5
 """What may pass: the engine's loop stands still while it compiles the same once more."""
@@ -35,6 +39,36 @@ _NAMES_TOKENS = re.compile(r"<[^\s<>]")
 
 def checked(job: CompileJob) -> CompileReply:
     """Do one job; whatever the grammar does short of ending the process is a reply."""
+    if job.tools is None:
+        return _checked(job)
+    if job.grammar is not None:
+        alone = _checked(structs.replace(job, tools=None))
+        if alone.refusal:
+            return alone
+    whole = _checked(job)
+    return _loosened(job, job.tools, whole) if whole.refusal else whole
+
+
+def _loosened(job: CompileJob, tools: ToolGrammar, whole: CompileReply) -> CompileReply:
+    """The reply where tools cannot be held to all their schemas: which of them have to, or which
+    give way. `whole` is that for all of them as they are."""
+    loose: list[int] = []
+    for number, tool in enumerate(tools.tools):
+        schema = Grammar(kind="json_schema", text=tool.schema)
+        reply = _checked(CompileJob(grammar=schema, reasoning=None))
+        if reply.out_of_memory or (reply.refusal and tool.binds):
+            refusal = shortened(f"The parameters of the tool `{tool.name}`: {reply.refusal}")
+            return structs.replace(reply, refusal=refusal, at_fault=f"tools[{tool.place}]")
+        if reply.refusal:
+            loose.append(number)
+    may_be_loose = [number for number, tool in enumerate(tools.tools) if not tool.binds]
+    for numbers in filter(None, (loose, may_be_loose)):
+        if not _checked(structs.replace(job, tools=tools.loosened(numbers))).refusal:
+            return CompileReply(loose=tuple(numbers))
+    return structs.replace(whole, at_fault="tools")
+
+
+def _checked(job: CompileJob) -> CompileReply:
     started = time.process_time()
     try:
         _compile(job)
@@ -53,9 +87,13 @@ def checked(job: CompileJob) -> CompileReply:
 
 def _compile(job: CompileJob) -> None:
     grammar = job.grammar
-    text = grammar_text(grammar, job.reasoning, _NAMES)
-    if grammar.kind not in ("lark", "gbnf") or not _NAMES_TOKENS.search(grammar.text):
-        compiled(_BYTES, text, grammar.kind)
+    text = grammar_text(grammar, job.reasoning, _NAMES, job.tools)
+    if (
+        grammar is None
+        or grammar.kind not in ("lark", "gbnf")
+        or not _NAMES_TOKENS.search(grammar.text)
+    ):
+        compiled(_BYTES, text, kind_of(grammar))
         return
     # without a tokenizer no token can be unknown
     problem = LLMatcher.validate_grammar(text, limits=limits_for(grammar.kind))

@@ -7,79 +7,107 @@ What is left of a token behind the marker is then looked at like any other text.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import replace
 
 import llguidance
 
 from agent.errors import GrammarRefused
 from agent.grammar import gbnf_to_lark, json_schema
 from agent.grammar.gbnf_to_lark import TokenId
+from agent.grammar.marks import BLANKS, FREE, TokenNames, marker, quoted, up_to
 from agent.grammar.reasoning_block import ReasoningBlock
+from agent.grammar.tool_rules import calls_rules, spoken_rules
+from agent.grammar.tools import ToolGrammar
 from protocol.grammar import MAX_GRAMMAR_CHARS, MAX_TRIGGER_CHARS, Grammar
 
 _NO_FORCING = '%llguidance {"no_forcing": true}\n'
 """Forced text would be tokenised by the library; the model's own choice of tokens is better."""
-_FREE = "FREE: /(?s:.*)/\n"
-_BLANKS = r"/[ \t\r\n]{1,16}/?"
 _NESTED = "nested"
 _ANY_OBJECT = '{"type":"object"}'
 
 
-@dataclass(frozen=True, slots=True)
-class TokenNames:
-    """Ids by text: of a control token, which has no text of its own; of any token that is the whole
-    of a text."""
+def grammar_text(
+    grammar: Grammar | None,
+    reasoning: ReasoningBlock | None,
+    tokens: TokenNames,
+    tools: ToolGrammar | None = None,
+) -> str:
+    """What llguidance compiles, of one of the two at least. Raises `GrammarRefused`.
 
-    control: TokenId
-    whole: TokenId
+    With both the text is a sentence of the grammar or calls of tools.
+    """
+    lark = _NO_FORCING + _start(grammar, reasoning, tokens, tools)
+    grammars = [{"lark_grammar": lark}]
+    if grammar is not None and grammar.kind == "lark":
+        grammars.append({"name": _NESTED, "lark_grammar": _NO_FORCING + grammar.text})
+    return json.dumps({"grammars": grammars})
 
 
-def grammar_text(grammar: Grammar, reasoning: ReasoningBlock | None, tokens: TokenNames) -> str:
-    """What llguidance compiles. Raises `GrammarRefused`."""
+def _start(
+    grammar: Grammar | None,
+    reasoning: ReasoningBlock | None,
+    tokens: TokenNames,
+    tools: ToolGrammar | None,
+) -> str:
+    """The rule `start`: the reasoning as far as there is any, then `bound`."""
+    may_call = tools is not None and grammar is None and not tools.must_call
+    if may_call and reasoning is not None:
+        tokens = _but(reasoning.opening, tokens)
+    rules = _bound(grammar, tokens, tools)
+    if reasoning is None:
+        return f"start: bound\n{rules}"
+    reasoned = up_to("reasoned", reasoning.closing, tokens.control)
+    if reasoning.is_open:
+        return f"start: reasoned {BLANKS} bound\n{rules}{reasoned}"
+    if grammar is not None and grammar.trigger:
+        # a block that may be there is free text like any other before the trigger
+        return f"start: bound\n{rules}"
+    if may_call:
+        begun = _begun(reasoning.opening, tokens.control)
+        return f"start: (begun reasoned)? bound\n{rules}{begun}{reasoned}"
+    opening = marker(reasoning.opening, tokens.control)
+    block = f"block: {BLANKS} {opening} reasoned {BLANKS}\n"
+    return f"start: block? bound\n{rules}{block}{reasoned}"
+
+
+def _but(opening: str, tokens: TokenNames) -> TokenNames:
+    """Without the one that opens the reasoning: where that may begin it is no other text."""
+    token = tokens.control(opening)
+    return replace(tokens, others=tuple(other for other in tokens.others if other != token))
+
+
+def _begun(opening: str, token_id: TokenId) -> str:
+    """A rule for an opening where any other text could stand as well."""
+    token = token_id(opening)
+    if token is not None:
+        return f"begun: {BLANKS} <[{token}]>\n"
+    return rf"begun[lazy]: /[ \t\r\n]{{0,16}}{quoted(opening)}/" + "\n"
+
+
+def _bound(grammar: Grammar | None, tokens: TokenNames, tools: ToolGrammar | None) -> str:
+    """The rule `bound` and all that it needs."""
+    if tools is None:
+        assert grammar is not None
+        return f"bound: answer\n{_answer(grammar, tokens)}"
+    if tools.must_call:
+        return f"bound: {BLANKS} calls\n{calls_rules(tools, tokens)}"
+    if grammar is None:
+        return f"bound: spoken\n{FREE}{spoken_rules(tools, tokens)}"
+    return f"bound: answer | calls\n{_answer(grammar, tokens)}{calls_rules(tools, tokens)}"
+
+
+def _answer(grammar: Grammar, tokens: TokenNames) -> str:
+    """The rule `answer`: the body, behind its trigger if it has one."""
     if len(grammar.text) > MAX_GRAMMAR_CHARS or len(grammar.trigger) > MAX_TRIGGER_CHARS:
         raise GrammarRefused(
             f"The grammar has {len(grammar.text)} characters and a trigger of "
             f"{len(grammar.trigger)}; {MAX_GRAMMAR_CHARS} and {MAX_TRIGGER_CHARS} are allowed."
         )
-    lark = _NO_FORCING + _start(grammar, reasoning, tokens.control) + _body(grammar, tokens.whole)
-    grammars = [{"lark_grammar": lark}]
-    if grammar.kind == "lark":
-        grammars.append({"name": _NESTED, "lark_grammar": _NO_FORCING + grammar.text})
-    return json.dumps({"grammars": grammars})
-
-
-def _start(grammar: Grammar, reasoning: ReasoningBlock | None, token_id: TokenId) -> str:
-    """The rule `start`: what comes before `body`, as far as it is asked for."""
-    bound = "bound"
-    if grammar.trigger:
-        rules = _up_to("triggered", grammar.trigger, token_id) + _FREE
-        rules += "bound: FREE | triggered body\n"
-    else:
-        rules = "bound: body\n"
-    if reasoning is None:
-        return f"start: {bound}\n{rules}"
-    if reasoning.is_open:
-        rules += _up_to("reasoned", reasoning.closing, token_id)
-        return f"start: reasoned {_BLANKS} {bound}\n{rules}"
-    if grammar.trigger:
-        # a block that may be there is free text like any other before the trigger
-        return f"start: {bound}\n{rules}"
-    rules += _up_to("reasoned", reasoning.closing, token_id)
-    rules += f"block: {_BLANKS} {_marker(reasoning.opening, token_id)} reasoned {_BLANKS}\n"
-    return f"start: block? {bound}\n{rules}"
-
-
-def _up_to(name: str, marker: str, token_id: TokenId) -> str:
-    """A rule for free text up to the first `marker`, with it."""
-    token = token_id(marker)
-    if token is not None:
-        return f"{name}: {name.upper()} <[{token}]>\n{name.upper()}: /(?s:.*)/\n"
-    return f"{name}[lazy]: /(?s:.*){_quoted(marker)}/\n"
-
-
-def _marker(marker: str, token_id: TokenId) -> str:
-    token = token_id(marker)
-    return f"/{_quoted(marker)}/" if token is None else f"<[{token}]>"
+    body = _body(grammar, tokens.whole)
+    if not grammar.trigger:
+        return f"answer: body\n{body}"
+    triggered = up_to("triggered", grammar.trigger, tokens.control)
+    return f"answer: FREE | triggered body\n{triggered}{FREE}{body}"
 
 
 def _body(grammar: Grammar, token_id: TokenId) -> str:
@@ -94,8 +122,3 @@ def _body(grammar: Grammar, token_id: TokenId) -> str:
             return gbnf_to_lark.lark_rules(grammar.text, "body", token_id)
         case "lark":
             return f"body: @{_NESTED}\n"
-
-
-def _quoted(text: str) -> str:
-    """A regular expression for this very text."""
-    return "".join(rf"\x{{{ord(character):X}}}" for character in text)

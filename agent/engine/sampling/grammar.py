@@ -15,9 +15,11 @@ from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
 from agent.errors import GrammarRefused, OutsideGrammar
-from agent.grammar.compiling import compiled, reason
-from agent.grammar.lark_text import TokenNames, grammar_text
+from agent.grammar.compiling import compiled, kind_of, reason
+from agent.grammar.lark_text import grammar_text
+from agent.grammar.marks import TokenNames
 from agent.grammar.reasoning_block import ReasoningBlock
+from agent.grammar.tools import ToolGrammar
 from protocol.grammar import Grammar
 
 GRAMMARS_KEPT = 32
@@ -25,6 +27,7 @@ _CONTROL = b"\xff"
 """What llguidance wants in front of tokens that are no text."""
 
 Ints = NDArray[np.int32]
+_Key = tuple[Grammar | None, ReasoningBlock | None, ToolGrammar | None]
 
 
 class Tokens(Protocol):
@@ -50,26 +53,33 @@ class Grammars:
             n_vocab=vocabulary.size,
             eos_token=list(vocabulary.end_tokens) or None,
         )
-        control = (token for token, piece in enumerate(vocabulary.pieces) if not piece)
+        control = [token for token, piece in enumerate(vocabulary.pieces) if not piece]
         self._control = {vocabulary.shown_pieces[token]: token for token in control}
-        self._names = TokenNames(control=self._control_token, whole=self._whole_token)
-        self._compiled: OrderedDict[tuple[Grammar, ReasoningBlock | None], LLMatcher] = (
-            OrderedDict()
+        ends = frozenset(vocabulary.end_tokens)
+        self._names = TokenNames(
+            control=self._control_token,
+            whole=self._whole_token,
+            others=tuple(token for token in control if token not in ends),
         )
+        self._compiled: OrderedDict[_Key, LLMatcher] = OrderedDict()
 
     def constraint(
-        self, grammar: Grammar, reasoning: ReasoningBlock | None = None
+        self,
+        grammar: Grammar | None,
+        reasoning: ReasoningBlock | None = None,
+        tools: ToolGrammar | None = None,
     ) -> GrammarConstraint:
-        """A call's constraint, at its first token. Raises `GrammarRefused`.
+        """A call's constraint, at its first token; one of grammar and tools is given, or both are.
+        Raises `GrammarRefused`.
 
         A grammar's first use compiles it: 1 to 20 ms, 0.5 s at the worst of what the agent's
         worker lets pass; any other is a copy in microseconds.
         """
-        key = (grammar, reasoning)
+        key = (grammar, reasoning, tools)
         matcher = self._compiled.get(key)
         if matcher is None:
-            text = grammar_text(grammar, reasoning, self._names)
-            matcher = self._compiled[key] = compiled(self._tokenizer, text, grammar.kind)
+            text = grammar_text(grammar, reasoning, self._names, tools)
+            matcher = self._compiled[key] = compiled(self._tokenizer, text, kind_of(grammar))
             if len(self._compiled) > GRAMMARS_KEPT:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(key)

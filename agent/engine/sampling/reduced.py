@@ -25,7 +25,9 @@ def takes_few(submit: Submit) -> bool:
     """Whether the likeliest tokens of each row are enough for a call: it wants the best one, or
     draws from its `top_k` best, and nothing else looks at the row or changes it."""
     sampling = submit.sampling
-    if submit.grammar is not None or submit.min_tokens or sampling.ignore_eos:
+    if submit.grammar is not None or submit.tools is not None:
+        return False
+    if submit.min_tokens or sampling.ignore_eos:
         return False
     if sampling.top_logprobs is not None or sampling.logit_bias:
         return False

@@ -1,0 +1,52 @@
+"""Texts in Lark: as they stand, as control tokens where a model has them, and what comes before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agent.grammar.gbnf_to_lark import TokenId
+
+FREE = "FREE: /(?s:.*)/\n"
+"""Any text; control tokens are none."""
+BLANKS = r"/[ \t\r\n]{1,16}/?"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenNames:
+    """Ids by text: of a control token, which has no text of its own; of any token that is the whole
+    of a text. `others` are all control tokens that end nothing."""
+
+    control: TokenId
+    whole: TokenId
+    others: tuple[int, ...] = ()
+
+
+def quoted(text: str) -> str:
+    """A regular expression for this very text."""
+    return "".join(rf"\x{{{ord(character):X}}}" for character in text)
+
+
+def marker(text: str, token_id: TokenId) -> str:
+    """A symbol for a marker."""
+    token = token_id(text)
+    return f"/{quoted(text)}/" if token is None else f"<[{token}]>"
+
+
+def up_to(name: str, text: str, token_id: TokenId) -> str:
+    """A rule for free text up to the first marker, with it."""
+    token = token_id(text)
+    if token is not None:
+        return f"{name}: {name.upper()} <[{token}]>\n{name.upper()}: /(?s:.*)/\n"
+    return f"{name}[lazy]: /(?s:.*){quoted(text)}/\n"
+
+
+def one_of(tokens: Iterable[int]) -> str:
+    """A symbol for any of these tokens, of which there is at least one."""
+    ranges: list[list[int]] = []
+    for token in sorted(tokens):
+        if ranges and token == ranges[-1][1] + 1:
+            ranges[-1][1] = token
+        else:
+            ranges.append([token, token])
+    return "<[" + ",".join(f"{first}-{last}" for first, last in ranges) + "]>"

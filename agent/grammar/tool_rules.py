@@ -1,0 +1,110 @@
+"""Tool calls as Lark rules: `calls` is an answer that is nothing else, `spoken` one of free text in
+which calls may come.
+
+A call that may come is no state of ours but a lexeme in front, as with lazy grammars: text up to the
+opening, however it was cut into tokens.
+"""
+
+from __future__ import annotations
+
+import re
+
+from agent.grammar import json_schema
+from agent.grammar.call_form import CallForm
+from agent.grammar.marks import TokenNames, one_of, quoted
+from agent.grammar.tools import ToolGrammar
+
+_ANY_OBJECT = '{"type":"object"}'
+
+_Pieces = list[int | str]
+"""A text around names and arguments: ids of control tokens, and what stands between them."""
+
+
+def calls_rules(tools: ToolGrammar, tokens: TokenNames) -> str:
+    """The rule `calls` and what it is made of. Raises `GrammarRefused`."""
+    form = tools.form
+    more = ""
+    if tools.several and form.between_calls is not None:
+        more = f"({_symbols(form.between_calls, form, tokens)} call)*"
+    opening = _symbols(form.opening + form.before_first, form, tokens)
+    closing = _symbols(form.after_last, form, tokens)
+    return f"calls: {opening} call {more} {closing}\n" + _call_rules(tools, tokens)
+
+
+def spoken_rules(tools: ToolGrammar, tokens: TokenNames) -> str:
+    """The rule `spoken` and what it is made of, but for `FREE`. Raises `GrammarRefused`."""
+    opened, others = _opened(tools.form, tokens)
+    text = f"FREE? {one_of(others)}" if others else ""
+    if tools.several:
+        pieces = f"(opened called | {text})*" if text else "(opened called)*"
+        spoken = f"spoken: {pieces} FREE?\n"
+    else:
+        spoken = f"spoken: {f'({text})* ' if text else ''}(FREE | opened called)?\n"
+    return spoken + opened + _called(tools, tokens) + _call_rules(tools, tokens)
+
+
+def _opened(form: CallForm, tokens: TokenNames) -> tuple[str, tuple[int, ...]]:
+    """The rule `opened`, free text up to the opening, with it; and the control tokens that may
+    stand in free text."""
+    match _pieces(form.opening, form, tokens):
+        case [str() as text, *rest]:
+            begun = f"opened: opening {_symbols_of(rest)}\n"
+            return begun + f"opening[lazy]: /(?s:.*){quoted(text)}/\n", tokens.others
+        case [int() as token, str() as text, *rest]:
+            # the token may open something else, too: what follows it decides
+            begun = f"opened: FREE? <[{token}]> opening {_symbols_of(rest)}\n"
+            return begun + f"opening[lazy]: /{quoted(text)}/\n", tokens.others
+        case [int() as token, *rest]:
+            others = tuple(other for other in tokens.others if other != token)
+            return f"opened: FREE? <[{token}]> {_symbols_of(rest)}\n", others
+        case _:
+            raise AssertionError("a call that may come has an opening")
+
+
+def _called(tools: ToolGrammar, tokens: TokenNames) -> str:
+    """The rule `called`: calls from behind their opening on."""
+    form, more = tools.form, ""
+    between = form.between_calls if tools.several else None
+    # where the opening stands between calls, too, the next one is opened as the first was
+    if between is not None and (form.before_first or form.opening not in between):
+        more = f"({_symbols(between, form, tokens)} call)*"
+    before = _symbols(form.before_first, form, tokens)
+    return f"called: {before} call {more} {_symbols(form.after_last, form, tokens)}\n"
+
+
+def _call_rules(tools: ToolGrammar, tokens: TokenNames) -> str:
+    form = tools.form
+    before = _symbols(form.before_name, form, tokens)
+    after = _symbols(form.after_arguments, form, tokens)
+    choice = " | ".join(f"tool{number}" for number in range(len(tools.tools)))
+    rules = f"call: {before} ({choice}) {after}\n"
+    for number, tool in enumerate(tools.tools):
+        named = _symbols(tool.name + form.before_arguments, form, tokens)
+        schema = json_schema.json_text(tool.schema or _ANY_OBJECT)
+        rules += f"tool{number}: {named} arguments{number}\narguments{number}: %json {schema}\n"
+    return rules
+
+
+def _symbols(text: str, form: CallForm, tokens: TokenNames) -> str:
+    return _symbols_of(_pieces(text, form, tokens))
+
+
+def _symbols_of(pieces: _Pieces) -> str:
+    return " ".join(
+        f"<[{piece}]>" if isinstance(piece, int) else f"/{quoted(piece)}/" for piece in pieces
+    )
+
+
+def _pieces(text: str, form: CallForm, tokens: TokenNames) -> _Pieces:
+    """The text, cut where the model has control tokens for what stands there."""
+    ids = {special: tokens.control(special) for special in form.specials}
+    specials = sorted((special for special in ids if ids[special] is not None), key=len)
+    if not specials:
+        return [text] if text else []
+    cut = re.split(f"({'|'.join(map(re.escape, reversed(specials)))})", text)
+    pieces: _Pieces = []
+    for part in cut:
+        token = ids.get(part)
+        if part:
+            pieces.append(part if token is None else token)
+    return pieces
