@@ -10,16 +10,18 @@ import psutil
 import pytest
 from msgspec import structs
 
-from agent.engine.frames import Submit
-from agent.errors import GrammarRefused
+from agent.chat.tool_calls.form import HERMES
+from agent.engine.frames import EngineFacts, Submit
+from agent.errors import GrammarRefused, ToolsRefused
 from agent.grammar.checker import GrammarChecker
 from agent.grammar.grammar_frames import CompileJob
 from agent.grammar.grammar_worker import checked
 from agent.grammar.reasoning_block import ReasoningBlock
-from protocol.chat import Message
+from agent.grammar.tools import ToolGrammar, ToolSchema
+from protocol.chat import FunctionDefinition, Message, NamedTool, Tool
 from protocol.generation import GenerationRequest
 from protocol.grammar import Grammar, GrammarKind
-from protocol.jsonrpc import ErrorResponse
+from protocol.jsonrpc import ErrorObject, ErrorResponse
 from protocol.refusals import RefusalCode
 from tests.support.fake_balancer import FakeBalancer, fake_balancer
 from tests.support.fake_engine import FACTS, FakeEngine
@@ -172,3 +174,123 @@ async def test_a_wrong_grammar_is_the_client_s_fault_and_never_meets_the_engine(
     assert answer.error.code == RefusalCode.INVALID_GRAMMAR
     assert "`nothing` is not defined" in answer.error.message
     assert [submit.prompt for submit in engine.submits] == ["y"]
+
+
+# --- tools on their way to the engine ---
+
+HERMES_FACTS = structs.replace(
+    FACTS, chat_template="{{ messages[0].content }}{# <tool_call> <think> #}"
+)
+FINE = {"type": "object", "properties": {"x": {"type": "integer"}}}
+IMPOSSIBLE = {"type": "object", "not": {"required": ["x"]}}
+
+
+def tool(name: str, parameters: dict[str, Any], *, strict: bool = False) -> Tool:
+    return Tool(function=FunctionDefinition(name=name, parameters=parameters, strict=strict))
+
+
+def with_tools(*tools: Tool, **more: Any) -> GenerationRequest:
+    return GenerationRequest(messages=(Message(role="user", content="Hi"),), tools=tools, **more)
+
+
+async def answered(
+    balancer: FakeBalancer, request: GenerationRequest, facts: EngineFacts = HERMES_FACTS
+) -> Submit | ErrorObject:
+    """What reaches the engine of a request, or what it is refused with."""
+    engine = FakeEngine(facts=facts)
+    async with running_agent(balancer.address, engine):
+        await balancer.has_slots(4)
+        answer = await balancer.answered(await balancer.call(request))
+    return answer.error if isinstance(answer, ErrorResponse) else engine.submits[0]
+
+
+async def test_tools_reach_the_engine_behind_the_reasoning(balancer: FakeBalancer) -> None:
+    submit = await answered(balancer, with_tools(tool("f", FINE), tool("g", FINE)))
+    assert isinstance(submit, Submit)
+    assert submit.reasoning == ReasoningBlock("<think>", "</think>")
+    assert submit.tools is not None
+    assert (submit.tools.must_call, submit.tools.several) == (False, True)
+    assert [(one.name, json.loads(one.schema)) for one in submit.tools.tools] == [
+        ("f", FINE),
+        ("g", FINE),
+    ]
+
+
+async def test_a_demanded_call_leaves_no_text_to_have_a_form(balancer: FakeBalancer) -> None:
+    request = with_tools(tool("f", FINE), tool_choice="required", grammar=SCHEMA)
+    submit = await answered(balancer, request)
+    assert isinstance(submit, Submit)
+    assert submit.grammar is None
+    assert submit.tools is not None
+    assert submit.tools.must_call
+
+
+async def test_text_and_calls_are_held_to_theirs(balancer: FakeBalancer) -> None:
+    submit = await answered(balancer, with_tools(tool("f", FINE), grammar=SCHEMA))
+    assert isinstance(submit, Submit)
+    assert submit.grammar == SCHEMA
+    assert submit.tools is not None
+
+
+async def test_a_schema_that_need_not_bind_gives_way(balancer: FakeBalancer) -> None:
+    submit = await answered(balancer, with_tools(tool("f", IMPOSSIBLE), tool("g", FINE)))
+    assert isinstance(submit, Submit)
+    assert submit.tools is not None
+    loose, held = submit.tools.tools
+    assert (loose.schema, json.loads(held.schema)) == ("", FINE)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        with_tools(tool("f", FINE), tool("g", IMPOSSIBLE), tool_choice="required"),
+        with_tools(tool("f", FINE), tool("g", IMPOSSIBLE), tool_choice=NamedTool(name="g")),
+        with_tools(tool("f", IMPOSSIBLE), tool("g", IMPOSSIBLE, strict=True)),
+    ],
+)
+async def test_a_schema_that_must_bind_is_refused_by_name(
+    balancer: FakeBalancer, request_: GenerationRequest
+) -> None:
+    error = await answered(balancer, request_)
+    assert isinstance(error, ErrorObject)
+    assert error.code == RefusalCode.INVALID_GRAMMAR
+    assert error.data == {"param": "tools[1]"}
+    assert "`g`" in error.message
+    assert "`not`" in error.message
+
+
+async def test_a_model_that_cannot_call_is_asked_in_vain(balancer: FakeBalancer) -> None:
+    error = await answered(balancer, with_tools(tool("f", FINE), tool_choice="required"), FACTS)
+    assert isinstance(error, ErrorObject)
+    assert (error.code, error.data) == (RefusalCode.UNSUPPORTED, {"param": "tool_choice"})
+
+
+async def test_a_choice_without_messages_is_refused(balancer: FakeBalancer) -> None:
+    error = await answered(balancer, GenerationRequest(prompt="x", tool_choice="required"))
+    assert isinstance(error, ErrorObject)
+    assert error.data == {"param": "tool_choice"}
+
+
+async def test_schemas_too_large_for_a_grammar_leave_calls_free(checker: GrammarChecker) -> None:
+    large = ToolSchema("f", LARGE, binds=False, place=0)
+    tools = ToolGrammar(form=HERMES, tools=(large,), must_call=False, several=True)
+    assert await checker.check(None, None, tools) == tools.loosened([0])
+    bound = structs.replace(tools, tools=(structs.replace(large, binds=True),))
+    with pytest.raises(ToolsRefused, match="too large"):
+        await checker.check(None, None, bound)
+
+
+async def test_tools_whose_grammar_does_not_compile_in_time_are_not_held() -> None:
+    checker = GrammarChecker(timeout_s=0.01)
+    large = ToolSchema("f", LARGE, binds=False, place=0)
+    tools = ToolGrammar(form=HERMES, tools=(large,), must_call=False, several=True)
+    try:
+        assert await checker.check(None, None, tools) is None
+        assert checker.pid is None
+        assert await checker.check(None, None, tools) is None
+        assert checker.pid is None
+        bound = structs.replace(tools, tools=(structs.replace(large, binds=True),))
+        with pytest.raises(ToolsRefused, match=r"within 0\.01 s"):
+            await checker.check(None, None, bound)
+    finally:
+        await checker.close()

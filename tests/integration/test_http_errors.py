@@ -52,7 +52,7 @@ REFUSED: list[tuple[Any, int, str, str | None]] = [
         "missing_required_parameter",
         "response_format.json_schema",
     ),
-    (_chat(tool_choice="required"), 400, "unsupported_parameter", "tool_choice"),
+    (_chat(tool_choice="required"), 400, "invalid_value", "tool_choice"),
     (_chat(logit_bias={"5": 101}), 400, "invalid_value", "logit_bias"),
     (_chat(model="no such model"), 400, "invalid_value", "model"),
     (_chat(model="other"), 404, "model_not_found", "model"),

@@ -309,6 +309,27 @@ async def test_a_grammar_that_no_agent_can_use_is_named_as_its_client_named_it(
         assert answer.error["param"] == param
 
 
+@pytest.mark.parametrize(
+    ("path", "tool", "param"),
+    [
+        (
+            "/v1/chat/completions",
+            {"type": "function", "function": {"name": "f"}},
+            "tools[0].function.parameters",
+        ),
+        ("/v1/messages", {"name": "f"}, "tools[0].input_schema"),
+    ],
+)
+async def test_a_schema_that_no_agent_can_use_is_named_as_its_client_named_it(
+    balancer: RunningBalancer, agent: FakeAgent, path: str, tool: dict[str, Any], param: str
+) -> None:
+    agent.script = Script(refuse_with=RefusalCode.INVALID_GRAMMAR, refuse_about="tools[0]")
+    messages = [{"role": "user", "content": "hi"}]
+    answer = await balancer.post(path, {"messages": messages, "max_tokens": 9, "tools": [tool]})
+    assert answer.status == 400
+    assert param in answer.body.decode()
+
+
 # --- streams that are taken up again ---
 
 RESUMABLE = {"X-Paddler-Resumable": "1"}

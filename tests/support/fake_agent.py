@@ -63,6 +63,8 @@ class Script(Struct, frozen=True, kw_only=True):
     pieces_at_once: int = 1
     is_held: bool = False
     refuse_with: RefusalCode | None = None
+    refuse_about: str = ""
+    """The parameter that a refusal names, as agents name it."""
     fail_with: RefusalCode | None = None
     ignores_cancel: bool = False
     ignores_pause: bool = False
@@ -255,7 +257,12 @@ class FakeAgent:
     async def _accept(self, call: Call) -> None:
         self.started.append(call.request)
         if self.script.refuse_with is not None:
-            refusal = ErrorObject(code=int(self.script.refuse_with), message="by the script")
+            about = self.script.refuse_about
+            refusal = ErrorObject(
+                code=int(self.script.refuse_with),
+                message="by the script",
+                data={"param": about} if about else UNSET,
+            )
             await self.send_raw(encode_error(call.id, refusal).decode())
             return
         self.calls[call.id] = call

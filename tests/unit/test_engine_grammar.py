@@ -17,11 +17,17 @@ from agent.engine.sampling.grammar import GRAMMARS_KEPT, GrammarConstraint, Gram
 from agent.errors import GrammarRefused, OutsideGrammar
 from agent.grammar.reasoning_block import ReasoningBlock
 from protocol.grammar import MAX_GRAMMAR_CHARS, Grammar
+from tests.support.constrained import (
+    END,
+    GRAMMARS,
+    OTHER_END,
+    WORDS,
+    random_sentence,
+    refuses,
+    take,
+)
 from tests.support.words import Words
 
-WORDS = Words()
-GRAMMARS = Grammars(WORDS)
-END, OTHER_END = WORDS.end_tokens
 PERSON: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -51,35 +57,6 @@ THINK = ReasoningBlock("<think>", "</think>")
 def constraint(kind: Any, text: str = "", **more: Any) -> GrammarConstraint:
     reasoning = more.pop("reasoning", None)
     return GRAMMARS.constraint(Grammar(kind=kind, text=text, **more), reasoning)
-
-
-def take(constrained: GrammarConstraint, text: str) -> GrammarConstraint:
-    """Accept a text; every token must be allowed by both doors."""
-    for token in WORDS.tokenize(text).tolist():
-        mask = constrained.mask()
-        assert mask[token], (text, WORDS.shown_pieces[token])
-        assert constrained.allows(token)
-        constrained.accept(token)
-    return constrained
-
-
-def refuses(constrained: GrammarConstraint, text: str) -> bool:
-    mask = constrained.mask()
-    token = WORDS.tokenize(text).tolist()[0]
-    assert mask[token] == constrained.allows(token)
-    return not constrained.allows(token)
-
-
-def random_sentence(constrained: GrammarConstraint, seed: int, most: int = 4000) -> list[int]:
-    """Any allowed token, as often as it takes; the first end that may come is taken."""
-    numbers = np.random.default_rng(seed)
-    tokens: list[int] = []
-    while not constrained.allows(END):
-        mask = constrained.mask()
-        tokens.append(int(numbers.choice(np.flatnonzero(mask))))
-        constrained.accept(tokens[-1])
-        assert len(tokens) < most
-    return tokens
 
 
 @pytest.mark.parametrize("seed", range(25))

@@ -149,9 +149,6 @@ def test_what_asks_for_nothing_is_accepted(nothing: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("given", "param"),
     [
-        ({"tool_choice": "required"}, "tool_choice"),
-        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
-        ({"tools": [WEATHER], "parallel_tool_calls": False}, "parallel_tool_calls"),
         ({"tools": [{"type": "custom"}]}, "tools[0].type"),
         ({"audio": {"voice": "x"}}, "audio"),
         ({"modalities": ["text", "audio"]}, "modalities"),
