@@ -19,6 +19,7 @@ class TokenNames:
 
     control: TokenId
     whole: TokenId
+    ends: tuple[int, ...] = ()
     others: tuple[int, ...] = ()
 
 

@@ -14,6 +14,8 @@ from agent.grammar.call_form import CallForm
 from agent.grammar.marks import TokenNames, one_of, quoted
 from agent.grammar.tools import ToolGrammar
 
+MOST_CALLS = 128
+"""Of an answer that is nothing else."""
 _ANY_OBJECT = '{"type":"object"}'
 
 _Pieces = list[int | str]
@@ -25,7 +27,7 @@ def calls_rules(tools: ToolGrammar, tokens: TokenNames) -> str:
     form = tools.form
     more = ""
     if tools.several and form.between_calls is not None:
-        more = f"({_symbols(form.between_calls, form, tokens)} call)*"
+        more = f"({_symbols(form.between_calls, form, tokens)} call){{0,{MOST_CALLS - 1}}}"
     opening = _symbols(form.opening + form.before_first, form, tokens)
     closing = _symbols(form.after_last, form, tokens)
     return f"calls: {opening} call {more} {closing}\n" + _call_rules(tools, tokens)
@@ -96,15 +98,18 @@ def _symbols_of(pieces: _Pieces) -> str:
 
 
 def _pieces(text: str, form: CallForm, tokens: TokenNames) -> _Pieces:
-    """The text, cut where the model has control tokens for what stands there."""
+    """The text, cut where the model has control tokens for what stands there; without those that
+    end an answer: an end may come wherever a grammar ends."""
     ids = {special: tokens.control(special) for special in form.specials}
     specials = sorted((special for special in ids if ids[special] is not None), key=len)
     if not specials:
         return [text] if text else []
     cut = re.split(f"({'|'.join(map(re.escape, reversed(specials)))})", text)
     pieces: _Pieces = []
-    for part in cut:
+    for part in filter(None, cut):
         token = ids.get(part)
-        if part:
-            pieces.append(part if token is None else token)
+        if token is None:
+            pieces.append(part)
+        elif token not in tokens.ends:
+            pieces.append(token)
     return pieces

@@ -61,11 +61,12 @@ HEADERS = CallForm(
     opening="<|start|>to=",
     before_name="",
     before_arguments="<|mark|>",
-    after_arguments="",
+    after_arguments="<|stop|>",
     between_calls=None,
-    specials=("<|start|>", "<|mark|>"),
+    specials=("<|start|>", "<|mark|>", "<|stop|>"),
 )
-"""A control token that opens a call or something else: what follows it decides."""
+"""A control token that opens a call or something else: what follows it decides. An end token is
+the end of a call."""
 WHOLE = CallForm(
     opening="",
     before_name='{"name": "',

@@ -55,11 +55,11 @@ class Grammars:
         )
         control = [token for token, piece in enumerate(vocabulary.pieces) if not piece]
         self._control = {vocabulary.shown_pieces[token]: token for token in control}
-        ends = frozenset(vocabulary.end_tokens)
         self._names = TokenNames(
             control=self._control_token,
             whole=self._whole_token,
-            others=tuple(token for token in control if token not in ends),
+            ends=vocabulary.end_tokens,
+            others=tuple(token for token in control if token not in vocabulary.end_tokens),
         )
         self._compiled: OrderedDict[_Key, LLMatcher] = OrderedDict()
 
