@@ -63,8 +63,8 @@ class GrammarRefused(AgentError):
 
 
 class ToolsRefused(GrammarRefused):
-    """Tools cannot be called as was asked for, or not with the certainty that was; `param` is what of
-    the request is at fault: `tools[0]` the first tool."""
+    """Tools cannot be called as was asked for, or not with the certainty that was; `param` is what
+    of the request is at fault: `tools[0]` the first tool."""
 
     def __init__(
         self, message: str, param: str, code: RefusalCode = RefusalCode.INVALID_GRAMMAR

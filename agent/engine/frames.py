@@ -129,8 +129,8 @@ class Submit(Struct, frozen=True, kw_only=True, tag="submit", array_like=True):
     are names and scales of loaded ones. `warm`: cache the prompt, generate nothing.
     `context_shift`: when the context is full, go on without older tokens (context_shift.py).
 
-    A `grammar` binds after the `reasoning` block, if the model has one, and so do `tools`; with both
-    the text is a sentence of the grammar or calls of tools.
+    A `grammar` binds after the `reasoning` block, if the model has one, and so do `tools`; with
+    both the text is a sentence of the grammar or calls of tools.
     """
 
     call: int

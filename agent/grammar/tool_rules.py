@@ -1,8 +1,8 @@
 """Tool calls as Lark rules: `calls` is an answer that is nothing else, `spoken` one of free text in
 which calls may come.
 
-A call that may come is no state of ours but a lexeme in front, as with lazy grammars: text up to the
-opening, however it was cut into tokens.
+A call that may come is no state of ours but a lexeme in front, as with lazy grammars: text up to
+the opening, however it was cut into tokens.
 """
 
 from __future__ import annotations
@@ -36,31 +36,36 @@ def calls_rules(tools: ToolGrammar, tokens: TokenNames) -> str:
 def spoken_rules(tools: ToolGrammar, tokens: TokenNames) -> str:
     """The rule `spoken` and what it is made of, but for `FREE`. Raises `GrammarRefused`."""
     opened, others = _opened(tools.form, tokens)
-    text = f"FREE? {one_of(others)}" if others else ""
+    parts = [f"FREE? {other}" for other in others]
     if tools.several:
-        pieces = f"(opened called | {text})*" if text else "(opened called)*"
-        spoken = f"spoken: {pieces} FREE?\n"
+        spoken = f"({' | '.join(['opened called', *parts])})* FREE?"
     else:
-        spoken = f"spoken: {f'({text})* ' if text else ''}(FREE | opened called)?\n"
-    return spoken + opened + _called(tools, tokens) + _call_rules(tools, tokens)
+        spoken = f"{_any_number_of(parts)} (FREE | opened called)?"
+    rules = f"spoken: {spoken}\n{opened}"
+    return rules + _called(tools, tokens) + _call_rules(tools, tokens)
 
 
-def _opened(form: CallForm, tokens: TokenNames) -> tuple[str, tuple[int, ...]]:
+def _any_number_of(parts: list[str]) -> str:
+    return f"({' | '.join(parts)})*" if parts else ""
+
+
+def _opened(form: CallForm, tokens: TokenNames) -> tuple[str, list[str]]:
     """The rule `opened`, free text up to the opening, with it; and the control tokens that may
-    stand in free text."""
-    match _pieces(form.opening, form, tokens):
+    stand in free text. None is in two symbols: the library takes the first for what it means."""
+    opening = _pieces(form.opening, form, tokens)
+    first = opening[0]
+    others = tuple(other for other in tokens.others if other != first)
+    symbols = [one_of(others)] if others else []
+    match opening:
         case [str() as text, *rest]:
             begun = f"opened: opening {_symbols_of(rest)}\n"
-            return begun + f"opening[lazy]: /(?s:.*){quoted(text)}/\n", tokens.others
-        case [int() as token, str() as text, *rest]:
+            return begun + f"opening[lazy]: /(?s:.*){quoted(text)}/\n", symbols
+        case [token, str() as text, *rest]:
             # the token may open something else, too: what follows it decides
             begun = f"opened: FREE? <[{token}]> opening {_symbols_of(rest)}\n"
-            return begun + f"opening[lazy]: /{quoted(text)}/\n", tokens.others
-        case [int() as token, *rest]:
-            others = tuple(other for other in tokens.others if other != token)
-            return f"opened: FREE? <[{token}]> {_symbols_of(rest)}\n", others
+            return begun + f"opening[lazy]: /{quoted(text)}/\n", [*symbols, f"<[{token}]>"]
         case _:
-            raise AssertionError("a call that may come has an opening")
+            return f"opened: FREE? {_symbols_of(opening)}\n", symbols
 
 
 def _called(tools: ToolGrammar, tokens: TokenNames) -> str:

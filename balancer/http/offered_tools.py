@@ -48,7 +48,5 @@ def check_choice(choice: ToolChoice, tools: Sequence[Tool], *, param: str, name:
         return
     if not tools:
         raise refuse_value(param, "given", "absent where no `tools` are offered")
-    if isinstance(choice, NamedTool) and all(
-        tool.function.name != choice.name for tool in tools
-    ):
+    if isinstance(choice, NamedTool) and all(tool.function.name != choice.name for tool in tools):
         raise refuse_value(name, choice.name, "the name of one of `tools`")

@@ -109,7 +109,12 @@ def test_json_may_stand_beside_calls() -> None:
         (HERMES, {"tool_choice": NamedTool(name="c")}, "tool_choice", None),
         (WHOLE, {"grammar": JSON}, "grammar", RefusalCode.UNSUPPORTED),
         (HERMES, {"grammar": Grammar(kind="gbnf")}, "grammar", RefusalCode.UNSUPPORTED),
-        (HERMES, {"grammar": structs.replace(JSON, trigger="x")}, "grammar", RefusalCode.UNSUPPORTED),
+        (
+            HERMES,
+            {"grammar": structs.replace(JSON, trigger="x")},
+            "grammar",
+            RefusalCode.UNSUPPORTED,
+        ),
         (WHOLE, {"parallel_tool_calls": False}, "parallel_tool_calls", RefusalCode.UNSUPPORTED),
         (
             HERMES,

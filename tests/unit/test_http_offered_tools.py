@@ -58,7 +58,11 @@ def anthropic(**fields: Any) -> GenerationRequest:
             "required",
             False,
         ),
-        (anthropic(tool_choice={"type": "tool", "name": "weather"}), NamedTool(name="weather"), True),
+        (
+            anthropic(tool_choice={"type": "tool", "name": "weather"}),
+            NamedTool(name="weather"),
+            True,
+        ),
     ],
 )
 def test_a_choice_is_told_to_the_agent(
@@ -129,9 +133,7 @@ def test_openais_tools_are_refused_by_name(given: dict[str, Any], code: str, par
         ),
     ],
 )
-def test_anthropics_tools_are_refused_by_name(
-    given: dict[str, Any], code: str, param: str
-) -> None:
+def test_anthropics_tools_are_refused_by_name(given: dict[str, Any], code: str, param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         anthropic(**given)
     assert (refused.value.code, refused.value.param) == (code, param)

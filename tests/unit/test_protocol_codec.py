@@ -20,6 +20,7 @@ from protocol.chat import (
     FunctionDefinition,
     ImagePart,
     Message,
+    NamedTool,
     TextPart,
     Tool,
     ToolCall,
