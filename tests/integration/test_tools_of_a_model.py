@@ -5,18 +5,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import jsonschema
 import pytest
 import pytest_asyncio
 
+from agent.chat.answer import answer_of
 from agent.engine.engine import Engine
 from agent.engine.frames import EngineOptions
 from agent.settings import BalancerAddress
+from protocol.chat import FunctionDefinition, Message, Tool
+from protocol.generation import GenerationRequest, Resume
+from protocol.to_agent import generate_tokens_call
 from tests.support.cluster import DEMO_MODEL, eventually
 from tests.support.running_agent import running_agent
 from tests.support.running_balancer import RunningBalancer, running_balancer
+from tests.support.two_agents import HeardCall, two_agents
 
 PATH = "/v1/chat/completions"
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -44,15 +50,18 @@ TOOLS = [
 ]
 
 
+def engine(**options: Any) -> Engine:
+    return Engine(EngineOptions(model_path=str(DEMO_MODEL), slots=2, threads=1, **options))
+
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def balancer() -> AsyncIterator[RunningBalancer]:
-    options = EngineOptions(model_path=str(DEMO_MODEL), slots=2, threads=1)
     async with running_balancer() as balancer:
         address = BalancerAddress("127.0.0.1", balancer.management_port)
-        async with running_agent(address, Engine(options), model_path=DEMO_MODEL):
+        async with running_agent(address, engine(), model_path=DEMO_MODEL):
             roster = balancer.app.wiring.roster
             await eventually(
                 lambda: any(agent.slots_free for agent in roster.agents()), what="the agent serves"
@@ -110,7 +119,7 @@ async def test_calls_that_are_not_parallel_are_one(balancer: RunningBalancer) ->
 async def test_a_call_that_the_model_makes_of_its_own_accord_fits(
     balancer: RunningBalancer, seed: int
 ) -> None:
-    """Unheld, the model writes what it is told: a string for a number, and no unit."""
+    """Unheld, the shipped model writes what is not even JSON here."""
     question = "Call forecast with days set to many."
     answer = await choice(balancer, question, temperature=0.5, seed=seed)
     assert calls_of(answer)[:1] == ["forecast"]
@@ -132,3 +141,40 @@ async def test_a_schema_that_no_grammar_can_express_is_named(balancer: RunningBa
     assert (answer.status, answer.error["param"]) == (400, "tools[2].function.parameters")
     assert "`not`" in answer.error["message"]
     assert (await balancer.post(PATH, body)).status == 200
+
+
+@dataclass
+class CallWithCut(HeardCall):
+    """Remembers where another agent would have to go on, had it broken off after 20 tokens."""
+
+    cut: Resume | None = None
+
+    def on_tokens(self, *step: Any) -> None:
+        super().on_tokens(*step)
+        if self.cut is None and len(self.token_ids) >= 20:
+            self.cut = self.resume()
+
+
+async def test_a_call_that_breaks_off_in_its_arguments_goes_on_elsewhere() -> None:
+    tools = tuple(
+        Tool(function=FunctionDefinition(name=name, description="Do it", parameters=schema))
+        for name, schema in SCHEMAS.items()
+    )
+    question = Message(role="user", content="Call forecast with days set to many.")
+    asked = GenerationRequest(
+        messages=(question,), tools=tools, temperature=0.5, seed=3, max_tokens=300
+    )
+    async with two_agents(engine(speculation="off"), engine(speculation="off")) as fleet:
+        first = CallWithCut()
+        facts: dict[str, Any] = {"created": 0, "deadline_ms": None, "trace_id": "t"}
+        fleet.link("one").call(generate_tokens_call(asked, cache_scope="", **facts), first)
+        await eventually(lambda: first.is_over, what="the call is over")
+        assert first.cut is not None
+        second = await fleet.whole("two", asked, resume=first.cut)
+    assert [*first.cut.token_ids, *second.token_ids] == first.token_ids
+    message = answer_of(first.deltas)
+    (call,) = message.tool_calls
+    jsonschema.validate(json.loads(call.function.arguments), SCHEMAS["forecast"])
+    assert (
+        len("forecast") < first.cut.emitted_chars < len("forecast") + len(call.function.arguments)
+    )
