@@ -264,6 +264,7 @@ def test_what_cannot_be_done_is_refused_by_name(given: dict[str, Any], param: st
             "messages[0].tool_calls[0].function.name",
         ),
         ({"tools": [{"type": "web_search", "function": {"name": "w"}}]}, "tools[0].type"),
+        ({"tools": [WEATHER, WEATHER]}, "tools[1].function.name"),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
     ],
 )

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from balancer.http.attached import check_media, decoded
 from balancer.http.faults import missing, refuse_value, unsupported
+from balancer.http.offered_tools import check_tools
 from balancer.http.ollama.call_ids import CallIds
 from balancer.http.ollama.schema import (
     ChatRequest,
@@ -80,6 +81,7 @@ def chat_request(body: ChatRequest, *, model: str, drawn_seed: int) -> Generatio
     messages = tuple(_message(one, f"messages[{i}]", ids) for i, one in enumerate(given))
     check_media(messages)
     tools = tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(body.tools or ()))
+    check_tools(tools, name="function.name", schema="function.parameters")
     return GenerationRequest(**fields, messages=messages, tools=tools)
 
 
