@@ -1,6 +1,7 @@
 """Token ids to text, one call at a time, never half a character. Pure.
 
-Pieces are bytes; a character may be spread over several tokens. Control tokens have empty pieces,
+Pieces are bytes; a character may be spread over several tokens. Control tokens have empty pieces
+(but for those that a call shall show),
 user-defined ones their text. Bytes that are not UTF-8 become U+FFFD, as in Python's decoder.
 """
 

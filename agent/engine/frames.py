@@ -150,6 +150,8 @@ class Submit(Struct, frozen=True, kw_only=True, tag="submit", array_like=True):
     warm: bool = False
     grammar: Grammar | None = None
     reasoning: ReasoningBlock | None = None
+    shown_specials: tuple[str, ...] = ()
+    """Texts of control tokens that are text of the answer, too; others have none."""
     suffix: str | None = None
     """Not None: write what stands between the prompt, a text, and this."""
     media: tuple[Medium, ...] = ()

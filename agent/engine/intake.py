@@ -142,7 +142,7 @@ class Intake:
                 prompt=without_media(prompt),
                 pieces=self.vocabulary.shown_pieces,
             ),
-            pieces=self.vocabulary.pieces,
+            pieces=self.vocabulary.pieces_with(submit.shown_specials),
             shown_pieces=self.vocabulary.shown_pieces,
             ends=self._end_set,
         )

@@ -24,7 +24,8 @@ from agent.engine.llama.model import Model
 from agent.errors import ModelUnusable
 from protocol.refusals import RefusalCode, consequence_of
 from tests.support.engine_bench import EngineBench
-from tests.support.tiny_gguf import CONTEXT, END, TEMPLATE, TOOL, tokens, write_tiny_gguf
+from tests.support.engine_calls import Heard
+from tests.support.tiny_gguf import CONTEXT, END, START, TEMPLATE, TOOL, tokens, write_tiny_gguf
 
 SLOTS = 4
 GREEDY = Sampling(temperature=0.0)
@@ -542,3 +543,29 @@ def test_a_file_that_is_no_model_is_said_to_be_so(
         path.write_bytes(content)
     with pytest.raises(ModelUnusable, match=says):
         Model(EngineOptions(model_path=str(path)), log)
+
+
+def test_a_control_token_is_text_where_it_was_asked_for_and_nowhere_else(
+    bench: EngineBench,
+) -> None:
+    start = tokens().index(START)
+    always = Sampling(temperature=0.0, logit_bias=((start, 1000.0),))
+
+    def heard(*shown: str, stop: tuple[str, ...] = ()) -> Heard:
+        return bench.call(sampling=always, max_tokens=2, shown_specials=shown, stop=stop)
+
+    assert (heard().token_ids, heard().text) == ([start, start], "")
+    assert heard(START).text == START + START
+    assert heard(START, stop=(START,)).text == ""
+    assert heard(TOOL).text == ""
+
+
+def test_sets_of_shown_tokens_are_bounded(bench: EngineBench) -> None:
+    vocabulary = bench.model.vocabulary
+    first = vocabulary.pieces_with((START,))
+    assert vocabulary.pieces_with((START,)) is first
+    for name in ("a", "b", "c", "d", "e"):
+        vocabulary.pieces_with((name,))
+    assert vocabulary.pieces_with((START,)) is not first
+    assert vocabulary.pieces_with((START,)) == first
+    assert vocabulary.pieces_with(()) is vocabulary.pieces

@@ -12,6 +12,8 @@ from agent.engine.llama.arrays import Ints
 from agent.errors import ModelUnusable
 
 MAX_PIECE_BYTES = 4096
+SETS_KEPT = 4
+"""Sets of control tokens that are shown: a model has one for calls with tools, one without."""
 
 
 class Vocabulary:
@@ -44,6 +46,25 @@ class Vocabulary:
         self.shown_pieces = [self._piece(token, buffer, special=True) for token in range(self.size)]
         """The same, with the text of control tokens."""
         self.longest_piece = max(map(len, self.shown_pieces))
+        self._pieces_with: dict[tuple[str, ...], list[bytes]] = {}
+
+    def pieces_with(self, specials: tuple[str, ...]) -> list[bytes]:
+        """`pieces`, but control tokens of these texts add their text, too."""
+        kept = self._pieces_with.get(specials)
+        if kept is None:
+            kept = self._pieces_with[specials] = self._shown(specials)
+            if len(self._pieces_with) > SETS_KEPT:
+                del self._pieces_with[next(iter(self._pieces_with))]
+        return kept
+
+    def _shown(self, specials: tuple[str, ...]) -> list[bytes]:
+        shown = {special.encode() for special in specials}
+        if not shown:
+            return self.pieces
+        return [
+            text if not piece and text in shown else piece
+            for piece, text in zip(self.pieces, self.shown_pieces, strict=True)
+        ]
 
     def attributes(self, token: int) -> int:
         """llama.cpp's attribute bits of a token."""
