@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from msgspec import Struct
 
-from agent.chat import reasoning
-from agent.chat.reasoning import ReasoningSplitter
-from agent.chat.tool_calls import hermes
-from agent.chat.tool_calls.form import HERMES, CallForm
-from agent.chat.tool_calls.hermes import HermesParser
+from agent.chat.reasoning_formats import REASONING_FORMATS, Splitter, reasoning_format_of
+from agent.chat.tool_calls.parser import CallParser
+from agent.chat.tool_calls.table import TOOL_FORMATS, tool_format_of
+from agent.grammar.call_form import CallForm
+from agent.grammar.reasoning_block import ReasoningBlock
 from protocol.generation import (
     ContentDelta,
     FinishReason,
@@ -21,31 +21,54 @@ from protocol.generation import (
     TypedDelta,
 )
 
+SHORT_ID_CHARS = 9
+
 
 class OutputFormat(Struct, frozen=True, kw_only=True):
-    """What the model's text can hold besides content, as its chat template tells."""
+    """What the model's text can hold besides content: names of formats, "" for none."""
 
-    reasoning: bool = False
-    tool_calls: bool = False
+    reasoning: str = ""
+    tool_calls: str = ""
 
     @classmethod
-    def of_template(cls, template: str) -> OutputFormat:
-        """The format of a model with this template."""
+    def of_template(
+        cls, template: str, *, reasoning: str = "auto", tool_calls: str = "auto"
+    ) -> OutputFormat:
+        """The format of a model with this template; what is not `auto` is set, maybe to `none`."""
+        if reasoning == "auto":
+            reasoning = reasoning_format_of(template)
+        if tool_calls == "auto":
+            tool_calls = tool_format_of(template)
         return cls(
-            reasoning=reasoning.knows_reasoning(template),
-            tool_calls=hermes.knows_tool_calls(template),
+            reasoning="" if reasoning == "none" else reasoning,
+            tool_calls="" if tool_calls == "none" else tool_calls,
         )
-
-    @property
-    def call_form(self) -> CallForm | None:
-        """How the model writes tool calls; None: in no way that is known here."""
-        return HERMES if self.tool_calls else None
 
     @property
     def revision(self) -> str:
         """The parsers in force; agents that differ here cannot go on for each other."""
-        names = [reasoning.REVISION] * self.reasoning + [hermes.REVISION] * self.tool_calls
+        names: list[str] = []
+        if self.reasoning:
+            names.append(f"reasoning:{REASONING_FORMATS[self.reasoning].revision}")
+        if self.tool_calls:
+            names.append(f"calls:{TOOL_FORMATS[self.tool_calls].revision}")
         return "+".join(names) or "plain"
+
+    @property
+    def call_form(self) -> CallForm | None:
+        """How the model writes tool calls, plainly; None: not at all."""
+        return TOOL_FORMATS[self.tool_calls].form if self.tool_calls else None
+
+    def reasoning_block(self, rendered_prompt: str) -> ReasoningBlock | None:
+        """What a grammar must let by before it binds; None: nothing."""
+        return REASONING_FORMATS[self.reasoning].block(rendered_prompt) if self.reasoning else None
+
+    def specials(self, *, with_tools: bool) -> tuple[str, ...]:
+        """Texts of control tokens that the parsers must see."""
+        shown = REASONING_FORMATS[self.reasoning].specials if self.reasoning else ()
+        if with_tools and self.tool_calls:
+            shown += TOOL_FORMATS[self.tool_calls].form.specials
+        return tuple(sorted(set(shown)))
 
 
 class OutputParser:
@@ -55,7 +78,7 @@ class OutputParser:
     several tokens of one call, all of them count alike.
     """
 
-    def __init__(self, splitter: ReasoningSplitter | None, tool_calls: HermesParser | None) -> None:
+    def __init__(self, splitter: Splitter | None, tool_calls: CallParser | None) -> None:
         self._splitter = splitter
         self._tool_calls = tool_calls
         self.reasoning_tokens = 0
@@ -66,34 +89,35 @@ class OutputParser:
         if splitter is None:
             return text if self._tool_calls is None else _packed(self._tool_calls.feed(text))
         was_inside = splitter.inside
-        reasoned, content = splitter.feed(text)
-        if was_inside or splitter.inside or reasoned:
+        parts = splitter.feed(text)
+        if was_inside or splitter.inside or any(isinstance(p, ReasoningDelta) for p in parts):
             self.reasoning_tokens += tokens
         if splitter.done:
             self._splitter = None
-        return self._delta(reasoned, content)
+        return _packed(self._with_calls(parts))
 
     def finish(self) -> StepDelta:
         """What was held back at the end."""
-        reasoned, content = self._splitter.finish() if self._splitter else ("", "")
+        parts = self._splitter.finish() if self._splitter else []
         self._splitter = None
-        first = self._delta(reasoned, content)
-        return joined(first, _packed(self._tool_calls.finish())) if self._tool_calls else first
+        held = self._with_calls(parts)
+        if self._tool_calls is not None:
+            held += self._tool_calls.finish()
+        return _packed(held)
 
     def finish_reason(self, engine_reason: FinishReason) -> FinishReason:
         """The engine's reason, or `tool_calls` for a stop with a call."""
         has_called = self._tool_calls is not None and self._tool_calls.calls > 0
         return "tool_calls" if engine_reason == "stop" and has_called else engine_reason
 
-    def _delta(self, reasoned: str, content: str) -> StepDelta:
-        if not reasoned and self._tool_calls is None:
-            return content
-        deltas: list[TypedDelta] = [ReasoningDelta(reasoned)] if reasoned else []
-        if self._tool_calls is not None:
-            deltas += self._tool_calls.feed(content)
-        elif content:
-            deltas.append(ContentDelta(content))
-        return _packed(deltas)
+    def _with_calls(self, parts: list[TypedDelta]) -> list[TypedDelta]:
+        """The parts with the tool calls in their content."""
+        if self._tool_calls is None:
+            return parts
+        deltas: list[TypedDelta] = []
+        for part in parts:
+            deltas += self._tool_calls.feed(part.text) if isinstance(part, ContentDelta) else [part]
+        return deltas
 
 
 def plain_parser() -> OutputParser:
@@ -102,22 +126,33 @@ def plain_parser() -> OutputParser:
 
 
 def parser_for(
-    output_format: OutputFormat, rendered_prompt: str, *, with_tools: bool, seed: int, trace_id: str
+    output_format: OutputFormat,
+    rendered_prompt: str,
+    *,
+    tools: Set[str],
+    seed: int,
+    trace_id: str,
 ) -> OutputParser:
-    """The parser of a chat: reasoning as the template knows it, tool calls if tools are offered."""
+    """The parser of a chat: reasoning as the model writes it, calls of the `tools` on offer."""
     splitter = None
     if output_format.reasoning:
-        splitter = ReasoningSplitter(inside=reasoning.opens_reasoning(rendered_prompt))
+        splitter = REASONING_FORMATS[output_format.reasoning].splitter(rendered_prompt)
     tool_calls = None
-    if output_format.tool_calls and with_tools:
-        tool_calls = HermesParser(lambda index: tool_call_id(trace_id, seed, index))
+    if output_format.tool_calls and tools:
+        row = TOOL_FORMATS[output_format.tool_calls]
+        tool_calls = CallParser(
+            row.writing,
+            tools,
+            lambda index: tool_call_id(trace_id, seed, index, short=row.has_short_ids),
+        )
     return OutputParser(splitter, tool_calls)
 
 
-def tool_call_id(trace_id: str, seed: int, index: int) -> str:
+def tool_call_id(trace_id: str, seed: int, index: int, *, short: bool = False) -> str:
     """The same wherever the same generation runs or goes on."""
     facts = f"{trace_id}\0{seed}\0{index}".encode()
-    return "call_" + hashlib.blake2b(facts, digest_size=12).hexdigest()
+    digest = hashlib.blake2b(facts, digest_size=12).hexdigest()
+    return digest[:SHORT_ID_CHARS] if short else "call_" + digest
 
 
 def joined(first: StepDelta, second: StepDelta) -> StepDelta:
@@ -133,8 +168,11 @@ def _parts(delta: StepDelta) -> Iterable[TypedDelta]:
     return (ContentDelta(delta),) if isinstance(delta, str) else delta
 
 
-def _packed(deltas: Iterable[TypedDelta]) -> StepDelta:
+def _packed(deltas: list[TypedDelta]) -> StepDelta:
     """Neighbours of one kind merged; content alone as a plain string."""
+    if len(deltas) == 1:
+        only = deltas[0]
+        return only.text if isinstance(only, ContentDelta) else (only,)
     merged: list[TypedDelta] = []
     for delta in deltas:
         last = merged[-1] if merged else None

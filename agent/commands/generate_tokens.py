@@ -170,7 +170,7 @@ async def _rendered(desk: Desk, call: Call, served: Served) -> str:
     call.parser = parser_for(
         served.output_format,
         prompt,
-        with_tools=bool(request.tools),
+        tools=frozenset(tool.function.name for tool in request.tools),
         seed=request.seed,
         trace_id=request.trace_id,
     )
@@ -221,10 +221,18 @@ def _submit(
             priority=request.priority,
             context_shift=request.context_shift,
             media=as_frames(media, call.media_places) if media is not None else (),
+            shown_specials=_shown_specials(desk, request),
         )
     )
     if call.paused:
         desk.engine.send(PauseCall(call=call.number))
+
+
+def _shown_specials(desk: Desk, request: GenerateTokens) -> tuple[str, ...]:
+    """Control tokens whose texts the call's parsers need; a prompt that is no chat has none."""
+    if request.messages is None or desk.served is None:
+        return ()
+    return desk.served.output_format.specials(with_tools=bool(request.tools))
 
 
 def sampling_of(request: GenerateTokens) -> Sampling:

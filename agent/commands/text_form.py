@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from agent.chat.reasoning import block_around
 from agent.commands.calls import Call
 from agent.commands.desk import Desk
 from agent.commands.served import Served
@@ -44,6 +43,6 @@ def _reasoning_block(
     call: Call, served: Served, prompt: str | tuple[int, ...]
 ) -> ReasoningBlock | None:
     """The block before a grammar; a prompt that is no chat has none."""
-    if call.request.messages is None or not served.output_format.reasoning:
+    if call.request.messages is None or not isinstance(prompt, str):
         return None
-    return block_around(prompt) if isinstance(prompt, str) else None
+    return served.output_format.reasoning_block(prompt)

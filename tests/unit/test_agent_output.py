@@ -20,14 +20,16 @@ from protocol.generation import (
     emitted_chars,
 )
 
-BOTH = OutputFormat(reasoning=True, tool_calls=True)
+BOTH = OutputFormat(reasoning="think", tool_calls="hermes")
+TOOLS = frozenset({"f", "g", "get_port", "write"})
 CALL = '<tool_call>\n{"name": "get_port", "arguments": {"of": "api"}}\n</tool_call>'
 
 
 def parser(
     output_format: OutputFormat = BOTH, *, prompt: str = "", with_tools: bool = True
 ) -> OutputParser:
-    return parser_for(output_format, prompt, with_tools=with_tools, seed=7, trace_id="req_1")
+    tools = TOOLS if with_tools else frozenset[str]()
+    return parser_for(output_format, prompt, tools=tools, seed=7, trace_id="req_1")
 
 
 def parsed(text: str, cuts: tuple[int, ...] = (), **kind: Any) -> tuple[TypedDelta, ...]:
@@ -192,10 +194,10 @@ def test_emitted_characters_are_those_of_every_text_but_the_call_ids() -> None:
 
 
 def test_the_format_follows_from_the_template() -> None:
-    assert OutputFormat.of_template("{{ '<think>' }}") == OutputFormat(reasoning=True)
-    assert OutputFormat.of_template("<tool_call>").revision == "hermes-1"
+    assert OutputFormat.of_template("{{ '<think>' }}") == OutputFormat(reasoning="think")
+    assert OutputFormat.of_template("<tool_call>").revision == "calls:hermes-2"
     assert OutputFormat.of_template("plain").revision == "plain"
-    assert BOTH.revision == "think-1+hermes-1"
+    assert BOTH.revision == "reasoning:think-2+calls:hermes-2"
 
 
 _PIECES = st.sampled_from(

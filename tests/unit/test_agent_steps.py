@@ -163,7 +163,7 @@ def test_a_sampler_s_state_travels_with_its_call_s_tokens(table: Table) -> None:
 def test_text_held_back_comes_out_when_a_call_ends_without_a_last_token(table: Table) -> None:
     call = table.open(committed=False)
     call.parser = parser_for(
-        OutputFormat(tool_calls=True), "", with_tools=True, seed=0, trace_id="t"
+        OutputFormat(tool_calls="hermes"), "", tools={"f"}, seed=0, trace_id="t"
     )
     call.parser.feed("<tool", tokens=1)
     table.step(accepted=(Accepted(call.number, 1, 8),), ended=(ended(call),))

@@ -1,1 +1,1 @@
-"""How models write tool calls, one file a format."""
+"""How models write tool calls: one file a format, one parser, one table."""
