@@ -186,7 +186,13 @@ class App:
     def on_ready(self, facts: EngineFacts) -> None:
         """A model is loaded: announce it and have its template compiled."""
         self._desk.served = model = served(facts, self._settings)
-        log.info("model ready", model=model.model.name, slots=model.slots)
+        log.info(
+            "model ready",
+            model=model.model.name,
+            slots=model.slots,
+            tool_format=model.output_format.tool_calls or "none",
+            reasoning_format=model.output_format.reasoning or "none",
+        )
         self._heartbeats.engine_ready(
             model.model,
             model.resume_key,

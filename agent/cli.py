@@ -70,6 +70,10 @@ MODEL_ALIASES = {"demo": DEMO_MODEL_PATH}
 @click.option("--lora", multiple=True, metavar="NAME=FILE", help="An adapter to ask for (none).")
 @click.option("--keep-warm", multiple=True, metavar="FILE", help="A prompt kept in memory (none).")
 @click.option("--chat-template", metavar="FILE", help="A Jinja template (the model's own).")
+@click.option(
+    "--tool-format", metavar="NAME", help="How tool calls are written (as in the template)."
+)
+@click.option("--reasoning-format", metavar="NAME", help="How reasoning is (as in the template).")
 @click.option("--log-level", metavar="L", help="debug, info, warning or error (info).")
 @click.option("--log-format", metavar="F", help="json or console (console).")
 def agent(**flags: Any) -> None:

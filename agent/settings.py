@@ -22,6 +22,22 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "console"]
 CacheType = Literal["f16", "f32", "q8_0"]
 Switch = Literal["auto", "on", "off"]
+ToolFormatName = Literal[
+    "auto",
+    "none",
+    "harmony",
+    "deepseek-fenced",
+    "deepseek",
+    "mistral-named",
+    "mistral",
+    "granite",
+    "hermes",
+    "llama",
+    "generic",
+]
+ReasoningFormatName = Literal[
+    "auto", "none", "harmony", "granite", "granite-tags", "mistral", "think"
+]
 
 ENVIRONMENT_PREFIX = "PADDLER_AGENT_"
 GGUF_MAGIC = b"GGUF"
@@ -92,6 +108,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     message."""
     chat_template: str = ""
     """The text of the template; empty: the one in the model file."""
+    tool_format: ToolFormatName = "auto"
+    """How the model writes tool calls; auto: as its template shows, none: it is all text."""
+    reasoning_format: ReasoningFormatName = "auto"
+    """Likewise, its reasoning."""
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
     drain_timeout_s: float = 30.0
@@ -354,6 +374,8 @@ _RULES: dict[str, _Rule] = {
     "lora": _Rule("lora", _adapters, "at most 64 of NAME=FILE.gguf"),
     "keep-warm": _Rule("keep_warm", _warm_files, "at most 64 files of at most 1 MiB"),
     "chat-template": _Rule("chat_template", _template_file, "a Jinja file of at most 256 KiB"),
+    "tool-format": _Rule("tool_format", *_one_of(ToolFormatName)),
+    "reasoning-format": _Rule("reasoning_format", *_one_of(ReasoningFormatName)),
     "log-level": _Rule("log_level", *_one_of(LogLevel)),
     "log-format": _Rule("log_format", *_one_of(LogFormat)),
     "drain-timeout": _Rule("drain_timeout_s", _seconds, "seconds, 0 to 86400"),

@@ -51,7 +51,9 @@ def served(facts: EngineFacts, settings: Settings) -> Served:
     """What the engine loaded, as the settings want it served."""
     name, *aliases = settings.model_names
     template = settings.chat_template or facts.chat_template
-    output_format = OutputFormat.of_template(template)
+    output_format = OutputFormat.of_template(
+        template, reasoning=settings.reasoning_format, tool_calls=settings.tool_format
+    )
     return Served(
         model=ServedModel(
             name=name,

@@ -146,6 +146,24 @@ async def test_a_thought_and_a_tool_call_come_out_as_typed_deltas(balancer: Fake
     assert finished.usage.reasoning_tokens == 3
 
 
+async def test_the_engine_shows_the_control_tokens_that_the_format_has(
+    balancer: FakeBalancer,
+) -> None:
+    engine = FakeEngine(("[TOOL_CALLS]", "port[AR", 'GS]{"of": 1}'), facts=CHAT_FACTS)
+    async with running_agent(balancer.address, engine, tool_format="mistral-named"):
+        await balancer.has_slots(4)
+        for request in (chat("Which?", tools=(TOOL,)), chat("Which?"), ASK):
+            call = await balancer.call(request)
+            finished = await balancer.finished(call)
+            if request.tools:
+                assert finished.finish_reason == "tool_calls"
+                assert balancer.text(call) == ""
+    with_tools, without, plain = engine.submits
+    assert {"[TOOL_CALLS]", "[ARGS]", "<think>"} <= set(with_tools.shown_specials)
+    assert set(without.shown_specials) == {"<think>", "</think>"}
+    assert plain.shown_specials == ()
+
+
 async def test_text_held_back_comes_out_before_the_end(balancer: FakeBalancer) -> None:
     engine = FakeEngine(("See ", "<tool_"), facts=CHAT_FACTS)
     async with running_agent(balancer.address, engine):

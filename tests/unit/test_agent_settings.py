@@ -90,6 +90,8 @@ def test_the_template_s_text_is_read_at_the_start(model: Path, tmp_path: Path) -
         ({"label": ("room",)}, ["--label", "KEY=VALUE"]),
         ({"cache_type": "q4_0"}, ["--cache-type", "f16, f32, q8_0"]),
         ({"flash_attention": "yes"}, ["--flash-attention", "auto, on, off"]),
+        ({"tool_format": "openai"}, ["--tool-format", "'openai'", "auto, none, harmony"]),
+        ({"reasoning_format": "on"}, ["--reasoning-format", "auto, none, harmony", "think"]),
         ({"model": "/no/such.gguf"}, ["--model", "no such file", "GGUF"]),
         ({"mmproj": "/no/such.gguf"}, ["--mmproj", "no such file", "belongs to the model"]),
         ({"model": __file__}, ["--model", "not a GGUF file"]),
