@@ -10,7 +10,7 @@ import psutil
 import pytest
 from msgspec import structs
 
-from agent.chat.tool_calls.form import HERMES
+from agent.chat.tool_calls.table import TOOL_FORMATS
 from agent.engine.frames import EngineFacts, Submit
 from agent.errors import GrammarRefused, ToolsRefused
 from agent.grammar.checker import GrammarChecker
@@ -273,7 +273,9 @@ async def test_a_choice_without_messages_is_refused(balancer: FakeBalancer) -> N
 
 async def test_schemas_too_large_for_a_grammar_leave_calls_free(checker: GrammarChecker) -> None:
     large = ToolSchema("f", LARGE, binds=False, place=0)
-    tools = ToolGrammar(form=HERMES, tools=(large,), must_call=False, several=True)
+    tools = ToolGrammar(
+        form=TOOL_FORMATS["hermes"].form, tools=(large,), must_call=False, several=True
+    )
     assert await checker.check(None, None, tools) == tools.loosened([0])
     bound = structs.replace(tools, tools=(structs.replace(large, binds=True),))
     with pytest.raises(ToolsRefused, match="too large"):
@@ -283,7 +285,9 @@ async def test_schemas_too_large_for_a_grammar_leave_calls_free(checker: Grammar
 async def test_tools_whose_grammar_does_not_compile_in_time_are_not_held() -> None:
     checker = GrammarChecker(timeout_s=0.01)
     large = ToolSchema("f", LARGE, binds=False, place=0)
-    tools = ToolGrammar(form=HERMES, tools=(large,), must_call=False, several=True)
+    tools = ToolGrammar(
+        form=TOOL_FORMATS["hermes"].form, tools=(large,), must_call=False, several=True
+    )
     try:
         assert await checker.check(None, None, tools) is None
         assert checker.pid is None

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from agent.chat.tool_calls.form import HERMES
-from agent.chat.tool_calls.hermes import HermesParser
+from agent.chat.tool_calls.parser import CallParser
+from agent.chat.tool_calls.table import TOOL_FORMATS
 from agent.engine.sampling.grammar import GrammarConstraint
 from agent.errors import GrammarRefused
 from agent.grammar.call_form import CallForm
@@ -42,6 +42,7 @@ WEATHER: dict[str, Any] = {
     "$defs": {"days": {"type": "integer", "minimum": 1, "maximum": 14}},
 }
 NOTHING: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+HERMES = TOOL_FORMATS["hermes"].form
 SCHEMAS = {"weather": WEATHER, "weather_now": NOTHING}
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo", "days": 3}}\n</tool_call>'
 NOW = '<tool_call>\n{"name": "weather_now", "arguments": {}}\n</tool_call>'
@@ -93,9 +94,9 @@ def may(form: CallForm = HERMES, **more: Any) -> GrammarConstraint:
     return must(form, must_call=False, **more)
 
 
-def parsed(text: str) -> tuple[str, list[tuple[str, Any]]]:
-    """The content of a Hermes model's text, and its calls' names and arguments."""
-    parser = HermesParser(str)
+def parsed(text: str, name: str = "hermes") -> tuple[str, list[tuple[str, Any]]]:
+    """The content of a model's text, and its calls' names and arguments."""
+    parser = CallParser(TOOL_FORMATS[name].writing, SCHEMAS.keys(), str)
     content, names, arguments = "", list[str](), dict[int, str]()
     for delta in [*parser.feed(text), *parser.finish()]:
         match delta:
@@ -125,6 +126,27 @@ def test_an_answer_that_must_call_is_a_call_that_fits_its_tool(seed: int) -> Non
     for name, arguments in calls:
         jsonschema.validate(arguments, SCHEMAS[name])
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", TOOL_FORMATS)
+def test_what_a_grammar_lets_be_written_is_a_call_in_every_format(name: str, seed: int) -> None:
+    constrained = must(TOOL_FORMATS[name].form)
+    content, calls = parsed(WORDS.text_of(random_sentence(constrained, seed)).decode(), name)
+    assert not content
+    assert calls
+    for called, arguments in calls:
+        jsonschema.validate(arguments, SCHEMAS[called])
+
+
+@pytest.mark.parametrize("name", [name for name, row in TOOL_FORMATS.items() if row.form.opening])
+def test_a_call_that_may_come_is_bound_from_its_opening_on_in_every_format(name: str) -> None:
+    form = TOOL_FORMATS[name].form
+    answer = take(may(form), "the cat\n" + form.opening + form.before_first + form.before_name)
+    assert refuses(answer, "the")
+    take(answer, "weather_now" + form.before_arguments + "{}" + form.after_arguments)
+    take(answer, form.after_last)
+    assert answer.allows(END)
 
 
 def test_both_tools_may_be_called_and_nothing_else_be_written() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from agent.chat.tool_calls.form import HERMES
+from agent.chat.tool_calls.table import TOOL_FORMATS
 from agent.errors import ToolsRefused
 from agent.grammar.call_form import CallForm
 from agent.grammar.tools import ToolGrammar, tool_grammar
@@ -17,6 +17,7 @@ from protocol.generation import GenerationRequest
 from protocol.grammar import MAX_GRAMMAR_CHARS, Grammar
 from protocol.refusals import RefusalCode
 
+HERMES = TOOL_FORMATS["hermes"].form
 JSON = Grammar(kind="json_object")
 WHOLE = CallForm(
     opening="",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agent.chat.tool_calls.form import HERMES
 from agent.chat.tool_calls.format import ToolFormat, Writing
+from agent.grammar.call_form import CallForm
 
 OPEN = "<tool_call>"
 CLOSE = "</tool_call>"
@@ -16,7 +16,14 @@ def knows_tool_calls(template: str) -> bool:
 
 FORMAT = ToolFormat(
     revision="hermes-2",
-    form=HERMES,
+    form=CallForm(
+        opening=OPEN,
+        before_name='\n{"name": "',
+        before_arguments='", "arguments": ',
+        after_arguments="}\n" + CLOSE,
+        between_calls="\n" + OPEN,
+        specials=(OPEN, CLOSE),
+    ),
     writing=Writing(openings=(OPEN,), objects=True, stop=CLOSE, endings=(CLOSE,)),
     knows_tool_calls=knows_tool_calls,
 )
