@@ -16,11 +16,12 @@ CONTROL = ("<|start|>", "<|mark|>", "<|end|>", "<|stop|>")
 class Words:
     """`agent.engine.sampling.grammar.Tokens` over these pieces; a text is cut greedily."""
 
-    def __init__(self, extra: tuple[str, ...] = ()) -> None:
+    def __init__(self, extra: tuple[str, ...] = (), control: tuple[str, ...] = ()) -> None:
+        names = [*CONTROL[:2], *(name for name in control if name not in CONTROL), *CONTROL[2:]]
         texts = [bytes([byte]) for byte in range(256)]
         texts += [piece.encode() for piece in (*PIECES, *extra) if len(piece.encode()) > 1]
-        self.shown_pieces = texts + [name.encode() for name in CONTROL]
-        self.pieces = texts + [b""] * len(CONTROL)
+        self.shown_pieces = texts + [name.encode() for name in names]
+        self.pieces = texts + [b""] * len(names)
         self.size = len(self.pieces)
         self.end_tokens: tuple[int, ...] = (self.size - 2, self.size - 1)
         self._ids = {piece: token for token, piece in enumerate(self.shown_pieces)}
