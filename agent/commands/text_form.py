@@ -42,7 +42,11 @@ async def checked_form(
 def _reasoning_block(
     call: Call, served: Served, prompt: str | tuple[int, ...]
 ) -> ReasoningBlock | None:
-    """The block before a grammar; a prompt that is no chat has none."""
+    """The block before a grammar. A prompt that is no chat has none, and who was told not to think
+    opens none."""
     if call.request.messages is None or not isinstance(prompt, str):
         return None
-    return served.output_format.reasoning_block(prompt)
+    block = served.output_format.reasoning_block(prompt)
+    if block is not None and call.request.enable_thinking is False and not block.is_open:
+        return None
+    return block

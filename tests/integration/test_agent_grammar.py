@@ -151,14 +151,21 @@ async def test_a_prompt_s_grammar_reaches_the_engine(balancer: FakeBalancer) -> 
     assert (submit.grammar, submit.reasoning) == (SCHEMA, None)
 
 
-@pytest.mark.parametrize("is_open", [False, True])
-async def test_a_chat_s_grammar_binds_after_the_reasoning_of_its_model(
-    balancer: FakeBalancer, is_open: bool
+@pytest.mark.parametrize(
+    ("thinking", "block"),
+    [
+        (None, ReasoningBlock("<think>", "</think>", is_open=False)),
+        (True, ReasoningBlock("<think>", "</think>", is_open=True)),
+        (False, None),
+    ],
+)
+async def test_a_chat_s_grammar_binds_after_the_reasoning_of_its_model_unless_it_is_off(
+    balancer: FakeBalancer, thinking: bool | None, block: ReasoningBlock | None
 ) -> None:
     messages = (Message(role="user", content="Hi"),)
-    request = GenerationRequest(messages=messages, grammar=SCHEMA, enable_thinking=is_open)
+    request = GenerationRequest(messages=messages, grammar=SCHEMA, enable_thinking=thinking)
     submit = await submitted(balancer, request)
-    assert submit.reasoning == ReasoningBlock("<think>", "</think>", is_open)
+    assert submit.reasoning == block
 
 
 async def test_a_wrong_grammar_is_the_client_s_fault_and_never_meets_the_engine(
