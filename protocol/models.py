@@ -6,7 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-MODEL_NAME_PATTERN = r"^[A-Za-z0-9._:/@-]{1,200}$"
+MAX_NAME_CHARS = 200
+MODEL_NAME_PATTERN = rf"^[A-Za-z0-9._:/@-]{{1,{MAX_NAME_CHARS}}}$"
 ModalityName = Annotated[str, Meta(max_length=32)]
 ModelName = Annotated[str, Meta(pattern=MODEL_NAME_PATTERN)]
 
@@ -36,9 +37,26 @@ class ServedModel(Struct, frozen=True, kw_only=True):
     adapters: Annotated[tuple[ModelName, ...], Meta(max_length=64)] = ()
     """LoRA adapters that a request may ask for."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it goes by, as it is: its name, then its aliases."""
+        return (self.name, *self.aliases)
+
+    def adapter_names(self) -> dict[str, str]:
+        """What it goes by under an adapter, `<name>:<adapter>`, also with its version behind an
+        `@`; each with the adapter. What is a name of its own, or longer than names may be, is left
+        out."""
+        names = {f"{name}:{adapter}": adapter for name in self.names for adapter in self.adapters}
+        names |= {f"{name}@{self.version}": adapter for name, adapter in names.items()}
+        own = names_of(self)
+        return {
+            name: adapter
+            for name, adapter in names.items()
+            if len(name) <= MAX_NAME_CHARS and name not in own
+        }
+
 
 def names_of(model: ServedModel) -> frozenset[str]:
     """All names that a request may call a model by: each of its own, and each with its version
     behind an `@`."""
-    names = (model.name, *model.aliases)
-    return frozenset((*names, *(f"{name}@{model.version}" for name in names)))
+    return frozenset((*model.names, *(f"{name}@{model.version}" for name in model.names)))

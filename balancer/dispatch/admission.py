@@ -313,6 +313,14 @@ def ambiguous_model(names: list[str]) -> BalancerError:
     )
 
 
+def only_generates(model: str, own_name: str) -> BalancerError:
+    """Something else is asked of a model under an adapter than to generate."""
+    return InvalidRequest(
+        f"the model {model!r} only generates: adapters act on nothing else; ask {own_name!r}",
+        param="model",
+    )
+
+
 def _served_text(names: list[str]) -> str:
     if not names:
         return "none is served at present"

@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 import structlog
+from msgspec import structs
 
-from balancer.dispatch.admission import ANY_MODEL, Admission
+from balancer.dispatch.admission import ANY_MODEL, Admission, only_generates
 from balancer.dispatch.consequences import agent_lost
 from balancer.dispatch.inquiry import Answered, Attempt, Inquiry, problem_with
 from balancer.dispatch.listing import RequestSnapshot
@@ -38,6 +39,7 @@ from balancer.settings import Settings
 from protocol.errors import FrameTooLarge
 from protocol.jsonrpc import ErrorObject
 from protocol.refusals import consequence_of
+from protocol.to_agent import Rerank
 
 log = structlog.get_logger(__name__)
 
@@ -282,8 +284,15 @@ class Asker:
     def _send(self, inquiry: Inquiry, agent: Agent) -> None:
         now = self._now()
         attempt = Attempt(inquiry, agent, self, started_s=now)
+        question = inquiry.question
+        own_name = agent.own_name(question.model)
+        if own_name != question.model:  # it is under an adapter, which has no scores of its own
+            if isinstance(question, Rerank):
+                inquiry.fail(only_generates(question.model, own_name))
+                return
+            question = structs.replace(question, model=own_name)
         try:
-            attempt.call_id = agent.link.queries.ask(inquiry.question, attempt)
+            attempt.call_id = agent.link.queries.ask(question, attempt)
         except FrameTooLarge as error:
             inquiry.fail(RequestTooLarge(f"no agent can be sent this: {error}; send less at once"))
             return

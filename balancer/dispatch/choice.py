@@ -48,6 +48,8 @@ class Choice:
         if model is None:
             return None
         agents = self._roster.candidates(model)
+        if not agents:  # the chain is first made where somebody serves the model: see Chain
+            return None
         if relay.trail.moves:
             agents = self.others(relay) or [one for one in agents if relay.can_use(one)]
             has_state = [one for one in agents if one.name == relay.prefers and one.slots_free]

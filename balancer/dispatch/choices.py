@@ -1,4 +1,4 @@
-"""Several answers to one request: generations that share their prompt, and no more than that.
+"""Several answers to one request: generations that share a prompt, and no more than that.
 
 Each is a relay of its own: it waits, is routed, and goes on elsewhere by itself. The first starts
 ahead, so that the others find its prompt being computed. One that fails ends them all, so none
@@ -12,9 +12,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct, structs
 
-from balancer.dispatch.chain import Chain
 from balancer.dispatch.dispatcher import Dispatcher
-from balancer.dispatch.relay import CACHE_SCOPE
 from balancer.dispatch.siblings import Siblings
 from balancer.dispatch.sink import Flow, Outcome, Sink
 from balancer.policy.choices import seed_of_choice
@@ -82,13 +80,15 @@ async def generate_choices(
     principal: Principal,
     sinks: Sequence[Sink],
     *,
+    prompts: Sequence[str | tuple[int, ...]] = (),
     on_end: Callable[[int, Outcome], None],
     request_id: str,
     timeout_s: float | None = None,
     body_bytes: int = 0,
 ) -> Answers:
     """Run a generation for each sink to its end. `on_end(index, outcome)` is called for each that
-    ends while others go on.
+    ends while others go on. Several `prompts` take the place of the request's; each has the same
+    number of sinks, those of the first come first.
 
     Raises the first `BalancerError` of any, once the others are cancelled. Cancelling is safe at
     any time, as with `Dispatcher.generate`.
@@ -105,19 +105,21 @@ async def generate_choices(
         return Answers(outcomes=(outcome,), last=0, whole=outcome)
     each_bytes = -(-body_bytes // len(sinks))  # they share one body
     dispatcher.check_room(request.model, principal, count=len(sinks), body_bytes=each_bytes)
-    chain, siblings = Chain(request, cache_scope=CACHE_SCOPE), Siblings()
+    requests = [structs.replace(request, prompt=prompt) for prompt in prompts] or [request]
+    of_each = len(sinks) // len(requests)
+    chains, siblings = [dispatcher.chain(one) for one in requests], Siblings()
     outcomes: dict[int, Outcome] = {}
 
     async def run(index: int, sink: Sink) -> None:
         outcomes[index] = outcome = await dispatcher.generate(
-            structs.replace(request, seed=seed_of_choice(request.seed, index)),
+            structs.replace(requests[index // of_each], seed=seed_of_choice(request.seed, index)),
             principal,
             sink,
             request_id=request_id,
             timeout_s=timeout_s,
             body_bytes=each_bytes,
             choice=index,
-            chain=chain,
+            chain=chains[index // of_each],
             siblings=siblings,
         )
         if len(outcomes) < len(sinks):
@@ -131,12 +133,12 @@ async def generate_choices(
         raise group.exceptions[0] from None
     last = next(reversed(outcomes))
     in_order = tuple(outcomes[index] for index in range(len(sinks)))
-    return Answers(outcomes=in_order, last=last, whole=joined(in_order))
+    return Answers(outcomes=in_order, last=last, whole=joined(in_order, of_each))
 
 
-def joined(outcomes: Sequence[Outcome]) -> Outcome:
-    """All choices as one: the prompt counts once, as the first choice found it in the cache, what
-    was generated is summed, and times are those of the whole.
+def joined(outcomes: Sequence[Outcome], of_each: int) -> Outcome:
+    """All choices as one, so many of each prompt: a prompt counts once, as its first choice found
+    it in the cache, what was generated is summed, and times are those of the whole.
 
     Durations of the agents are the longest of each kind, but decoding lasts from the first start to
     the last end, as choices may come one after the other: so tokens a second are those of all
@@ -144,6 +146,7 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
     """
     first = outcomes[0]
     usages = [outcome.usage for outcome in outcomes]
+    of_prompts = usages[::of_each]
     timings = [outcome.timings for outcome in outcomes]
     queue_ms = min(outcome.queue_ms for outcome in outcomes)
     total_ms = max(outcome.total_ms for outcome in outcomes)
@@ -151,9 +154,9 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
     return structs.replace(
         first,
         usage=Usage(
-            prompt_tokens=first.usage.prompt_tokens,
+            prompt_tokens=sum(usage.prompt_tokens for usage in of_prompts),
             completion_tokens=sum(usage.completion_tokens for usage in usages),
-            cached_tokens=first.usage.cached_tokens,
+            cached_tokens=sum(usage.cached_tokens for usage in of_prompts),
             reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
         ),
         timings=Timings(

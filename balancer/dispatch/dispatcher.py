@@ -23,7 +23,7 @@ from balancer.dispatch.holding import Hold, Holding
 from balancer.dispatch.journal import Journal, Record, Route
 from balancer.dispatch.listing import RequestSnapshot
 from balancer.dispatch.places import Places
-from balancer.dispatch.relay import Relay, resume_queue
+from balancer.dispatch.relay import CACHE_SCOPE, Relay, resume_queue
 from balancer.dispatch.siblings import Siblings
 from balancer.dispatch.sink import Flow, Outcome, Sink
 from balancer.dispatch.waiting_room import WaitingRoom
@@ -143,7 +143,7 @@ class Dispatcher:
             tenant=principal.tenant,
             request_id=request_id,
             choice=choice,
-            chain=chain,
+            chain=chain or self.chain(request),
             siblings=siblings,
             body_bytes=body_bytes,
             deadline_s=None if timeout_s is None else self._now() + timeout_s,
@@ -174,6 +174,10 @@ class Dispatcher:
         finally:
             self._forget(relay)
             self._metrics.generation_ended(outcome_name)
+
+    def chain(self, request: GenerationRequest) -> Chain:
+        """For all generations that are made for this prompt."""
+        return Chain(request, cache_scope=CACHE_SCOPE, adapters_of=self._roster.adapters_of)
 
     def check_room(self, model: str, principal: Principal, *, count: int, body_bytes: int) -> None:
         """Raises `BalancerError` where so many generations, each with such a body, could not all

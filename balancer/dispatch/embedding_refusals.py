@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from balancer.dispatch.admission import only_generates
 from balancer.errors import BalancerError, GenerationTimeout, InvalidRequest
 from protocol.embeddings import FLOAT_BYTES, MAX_VECTOR_BYTES, EmbeddingRequest
 from protocol.models import ServedModel
@@ -9,6 +10,8 @@ from protocol.models import ServedModel
 
 def beyond_the_model(request: EmbeddingRequest, model: ServedModel) -> BalancerError | None:
     """Why this model cannot do it; None: it can, as far as it says."""
+    if request.model in model.adapter_names():
+        return only_generates(request.model, model.name)
     if model.embedding_dimensions == 0:
         return InvalidRequest(
             f"the model {model.name!r} makes no embeddings; ask one that does", param="model"

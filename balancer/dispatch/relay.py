@@ -132,8 +132,8 @@ class Relay:
         now: Callable[[], float],
         created: int,
         route: Route,
+        chain: Chain,
         choice: int = 0,
-        chain: Chain | None = None,
         siblings: Siblings | None = None,
     ) -> None:
         self.request = request
@@ -164,7 +164,7 @@ class Relay:
         self._attempts = 0
         self._is_paused = False
         self._is_committed = False
-        self._chain = chain or Chain(request, cache_scope=CACHE_SCOPE)
+        self._chain = chain
         self._charged_ms = 0.0
         self._held_blocks = 0
         self._prefilled = 0
@@ -318,7 +318,7 @@ class Relay:
         self.so_far.begin(agent.resume_key)
         chain = self._chain.packed
         params = generate_tokens_call(
-            request,
+            agent.addressed(request),
             created=self._created,
             deadline_ms=self._deadline_ms(),
             trace_id=self.request_id,

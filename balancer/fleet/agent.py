@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec import structs
+
 from balancer.fleet.agent_link import AgentLink
 from balancer.fleet.cached_blocks import CachedBlocks
 from balancer.fleet.prefix_index import PrefixIndex
 from balancer.policy.ejection import Health
 from balancer.policy.rates import Rates
 from protocol.agent_status import AgentStatus, Issue
+from protocol.generation import AdapterScale, GenerationRequest
 from protocol.jsonrpc import CallId
 from protocol.models import ServedModel, names_of
 from protocol.to_balancer import Finished, Heartbeat, Register
@@ -63,7 +66,8 @@ class Agent:
         self.issues: dict[str, Issue] = {issue.code: issue for issue in register.status.issues}
         self.noticed: dict[str, Issue] = {}
         """Issues that the balancer itself has with the agent."""
-        self.names: frozenset[str] = _names_of(register.model)
+        self.names: dict[str, str] = _names_of(register.model)
+        """Each name that its model goes by, with the adapter it stands for; "" for none."""
         self.rates = Rates()
         self.cached = CachedBlocks(index, register.name)
         self.cached.compare(register.status.cache_seq)
@@ -122,6 +126,23 @@ class Agent:
     def serves(self, model: str) -> bool:
         """Whether this is one of the served model's names."""
         return model in self.names
+
+    def adapters_for(self, model: str) -> tuple[AdapterScale, ...]:
+        """What is in force under this name."""
+        adapter = self.names.get(model)
+        return ((adapter, 1.0),) if adapter else ()
+
+    def own_name(self, model: str) -> str:
+        """What its model is called where adapters do not matter."""
+        return self.model.name if self.model is not None and self.names.get(model) else model
+
+    def addressed(self, request: GenerationRequest) -> GenerationRequest:
+        """The request as this agent is sent it: a name that stands for an adapter becomes the
+        model's own, and the adapter."""
+        adapters = self.adapters_for(request.model)
+        if not adapters:
+            return request
+        return structs.replace(request, model=self.own_name(request.model), adapters=adapters)
 
     def matched_blocks(self, chain: bytes) -> int:
         """How many blocks of a packed prefix chain its cache holds, from the first on: a guess."""
@@ -205,5 +226,5 @@ class Agent:
         return 0 if is_closed else self.slots_total - self._held_by_others
 
 
-def _names_of(model: ServedModel | None) -> frozenset[str]:
-    return frozenset() if model is None else names_of(model)
+def _names_of(model: ServedModel | None) -> dict[str, str]:
+    return {} if model is None else {**model.adapter_names(), **dict.fromkeys(names_of(model), "")}

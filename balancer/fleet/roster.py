@@ -23,6 +23,7 @@ from balancer.observability.metrics import AgentSlots, Metrics
 from balancer.policy.ejection import Health
 from balancer.settings import Settings
 from protocol.agent_status import AgentStatus, Issue
+from protocol.generation import AdapterScale
 from protocol.models import ServedModel
 from protocol.to_balancer import (
     OLDEST_PROTOCOL_VERSION,
@@ -123,6 +124,11 @@ class Roster:
         """How many blocks of a packed prefix chain each agent has cached, from the first on, by
         name; who has none is left out. A guess."""
         return self._index.matched_blocks(chain)
+
+    def adapters_of(self, model: str) -> tuple[AdapterScale, ...]:
+        """What is in force under a model's name; nothing where nobody serves it."""
+        serving = self._serving.get(model)
+        return serving[0].adapters_for(model) if serving else ()
 
     def served_models(self) -> list[ServedModel]:
         """The models served now, by name."""

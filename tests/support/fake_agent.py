@@ -94,6 +94,7 @@ class FakeAgent:
         name: str = "one",
         slots: int = 4,
         model: str | None = "demo",
+        adapters: tuple[str, ...] = (),
         epoch: str = "e1",
         script: Script | None = None,
         heartbeat_s: float | None = 0.5,
@@ -102,7 +103,11 @@ class FakeAgent:
         self.name = name
         self.slots = slots
         self.script = script or Script()
-        self._model = None if model is None else ServedModel(name=model, context_tokens=2048)
+        self._model = (
+            None
+            if model is None
+            else ServedModel(name=model, context_tokens=2048, adapters=adapters)
+        )
         self._epoch = epoch
         self._heartbeat_s = heartbeat_s
         self._sequence = count(1)
@@ -187,9 +192,18 @@ class FakeAgent:
             await self._has_calls.wait_for(lambda: bool(self.calls))
         return list(self.calls.values())[index]
 
-    async def tokens(self, call: Call, delta: StepDelta) -> None:
+    async def tokens(
+        self, call: Call, delta: StepDelta, logprobs: tuple[TokenLogprob, ...] = ()
+    ) -> None:
         """One step of one call."""
-        await self._send(Tokens(calls=(call.id,), token_ids=((call.sent + 10,),), deltas=(delta,)))
+        await self._send(
+            Tokens(
+                calls=(call.id,),
+                token_ids=((call.sent + 10,),),
+                deltas=(delta,),
+                logprobs=(logprobs,) if logprobs else (),
+            )
+        )
         call.sent += 1
 
     async def finish(self, call: Call, reason: FinishReason = "stop") -> None:

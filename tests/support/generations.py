@@ -114,6 +114,7 @@ class Balancer:
         aliases: tuple[str, ...] = (),
         resume_key: str = "same",
         kv_key: str = "",
+        adapters: tuple[str, ...] = (),
     ) -> MemoryAgent:
         """Connect an agent."""
         return MemoryAgent(
@@ -124,6 +125,7 @@ class Balancer:
             aliases=aliases,
             resume_key=resume_key,
             kv_key=kv_key,
+            adapters=adapters,
         ).register()
 
     async def ask(

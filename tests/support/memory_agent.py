@@ -76,6 +76,7 @@ class MemoryAgent:
         kv_key: str = "",
         queries: int = 0,
         dimensions: int = 0,
+        adapters: tuple[str, ...] = (),
     ) -> None:
         self.queries = queries
         self.questions: dict[int, Embed] = {}
@@ -93,7 +94,11 @@ class MemoryAgent:
             None
             if model is None
             else ServedModel(
-                name=model, aliases=aliases, context_tokens=2048, embedding_dimensions=dimensions
+                name=model,
+                aliases=aliases,
+                context_tokens=2048,
+                embedding_dimensions=dimensions,
+                adapters=adapters,
             )
         )
         self.calls: dict[int, GenerateTokens] = {}

@@ -36,6 +36,7 @@ class Asked:
         count: int,
         *,
         prompt: str = "hi",
+        prompts: tuple[str, ...] = (),
         request_id: str = "req_n",
         timeout_s: float | None = None,
         body_bytes: int = 100,
@@ -48,6 +49,7 @@ class Asked:
                 GenerationRequest(model="demo", prompt=prompt, seed=5),
                 ANYONE,
                 self.sinks,
+                prompts=prompts,
                 on_end=self._on_end,
                 request_id=request_id,
                 timeout_s=timeout_s,
@@ -124,6 +126,26 @@ async def test_the_whole_counts_the_prompt_once_and_every_completion() -> None:
     assert (whole.queue_ms, whole.ttft_ms, whole.total_ms) == (0.0, 1000.0, 3000.0)
     assert (whole.agent, whole.attempts) == ("one", 1)
     assert whole.timings.decode_ms == 3000.0  # four tokens in three seconds, not in the longest one
+
+
+@in_virtual_time
+async def test_several_prompts_have_their_choices_one_after_the_other() -> None:
+    balancer = Balancer()
+    agent = balancer.agent(slots=6)
+    prompts = (LONG, "another " + LONG)
+    request = await asked(balancer, 6, prompts=prompts)
+    calls = list(agent.calls.values())
+    chains = [call.prefix_chain for call in calls]
+    assert [call.prompt for call in calls] == [prompts[0]] * 3 + [prompts[1]] * 3
+    assert seeds_of(agent) == [seed_of_choice(5, choice) for choice in range(6)]
+    assert chains == [chains[0]] * 3 + [chains[3]] * 3
+    assert chains[0] != chains[3]
+    await finish_all(agent)
+    usage = request.answers.whole.usage
+    assert (usage.prompt_tokens, usage.cached_tokens) == (14, 4)
+    assert usage.completion_tokens == sum(
+        outcome.usage.completion_tokens for outcome in request.answers.outcomes
+    )
 
 
 @in_virtual_time

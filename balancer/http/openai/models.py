@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp.web import StreamResponse
@@ -14,12 +15,19 @@ from protocol.models import ServedModel
 
 
 async def list_models(exchange: Exchange, wiring: Wiring) -> StreamResponse:
-    """The models that agents serve now, by their first names, then their aliases."""
+    """The models that agents serve now, by their first names, then their aliases; then what their
+    adapters make of them."""
     rows = []
-    for model in wiring.roster.served_models():
+    served = wiring.roster.served_models()
+    own = {name for model in served for name in model.names}
+    for model in served:
         agents = wiring.roster.candidates(model.name)
-        for name in (model.name, *model.aliases):
+        for name in model.names:
             rows.append(_row(name, model, agents, created=wiring.started))
+        for name, adapted in _adapted(model.name, agents).items():
+            if name not in own:
+                serving = wiring.roster.candidates(name)
+                rows.append(_row(name, adapted, serving, created=wiring.started))
     return value_answer(exchange, {"object": "list", "data": rows})
 
 
@@ -37,12 +45,27 @@ async def show_model(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     return value_answer(exchange, _row(name, model, agents, created=wiring.started))
 
 
+def _adapted(model_name: str, agents: Sequence[Agent]) -> dict[str, ServedModel]:
+    """Under the first name alone: with all aliases there would be as many rows as names times
+    adapters."""
+    models = [agent.model for agent in agents if agent.model is not None]
+    adapted = {
+        name: model
+        for model in models
+        for name, adapter in model.adapter_names().items()
+        if name == f"{model_name}:{adapter}"
+    }
+    return dict(sorted(adapted.items()))
+
+
 def _row(name: str, model: ServedModel, agents: Any, *, created: int) -> dict[str, Any]:
+    is_adapted = name in model.adapter_names()
     return {
         "id": name,
         "object": "model",
         "created": created,
         "owned_by": "paddler",
+        **({"parent": model.name} if is_adapted else {}),
         "provider_type": "agent",
         "status": _status_of(agents),
         "enabled": True,
@@ -53,14 +76,14 @@ def _row(name: str, model: ServedModel, agents: Any, *, created: int) -> dict[st
         "capabilities": {
             "chat": model.generates and model.has_chat_template,
             "completions": model.generates,
-            "embeddings": model.embedding_dimensions > 0,
+            "embeddings": model.embedding_dimensions > 0 and not is_adapted,
             "vision": "vision" in model.modalities,
             "audio": "audio" in model.modalities,
         },
     }
 
 
-def _status_of(agents: list[Agent]) -> str:
+def _status_of(agents: Sequence[Agent]) -> str:
     """Healthy: somebody could take a request; degraded: everybody has issues or no slot at all."""
     able = [agent for agent in agents if agent.slots_total or agent.queries_total]
     if any(not agent.is_draining and not agent.issues for agent in able):

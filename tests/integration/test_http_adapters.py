@@ -1,0 +1,52 @@
+"""LoRA adapters as models of their own, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import openai
+import pytest
+
+from tests.support.fake_agent import FakeAgent
+from tests.support.running_balancer import RunningBalancer, running_balancer
+
+POET = (("poet", 1.0),)
+
+
+@pytest.fixture
+async def balancer() -> AsyncIterator[RunningBalancer]:
+    async with running_balancer() as balancer:
+        yield balancer
+
+
+async def test_a_model_with_an_adapter_is_asked_for_by_both_names(
+    balancer: RunningBalancer,
+) -> None:
+    async with FakeAgent(balancer.management_port, adapters=("poet",)) as agent:
+        body = (await balancer.chat(model="demo:poet")).json()
+        assert body["model"] == "demo:poet"
+        assert (agent.started[0].model, agent.started[0].adapters) == ("demo", POET)
+        refused = await balancer.chat(model="demo:singer")
+        assert (refused.status, refused.error["code"]) == (404, "model_not_found")
+        refused = await balancer.post("/v1/embeddings", {"model": "demo:poet", "input": "hi"})
+        assert (refused.status, refused.error["param"]) == (400, "model")
+
+
+async def test_models_with_adapters_are_listed_with_the_model_that_they_are_made_of(
+    balancer: RunningBalancer,
+) -> None:
+    async with (
+        FakeAgent(balancer.management_port, name="one", adapters=("poet",)),
+        FakeAgent(balancer.management_port, name="two", adapters=("clerk", "poet")),
+        openai.AsyncOpenAI(base_url=f"{balancer.url}/v1", api_key="none") as client,
+    ):
+        rows = (await balancer.get_json(f"{balancer.url}/v1/models"))["data"]
+        assert [(row["id"], row.get("parent")) for row in rows] == [
+            ("demo", None),
+            ("demo:clerk", "demo"),
+            ("demo:poet", "demo"),
+        ]
+        assert not any(row["capabilities"]["embeddings"] for row in rows[1:])
+        async with FakeAgent(balancer.management_port, name="merged", model="demo:poet"):
+            listed = [model.id async for model in client.models.list()]
+        assert listed == ["demo", "demo:clerk", "demo:poet"]
