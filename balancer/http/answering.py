@@ -12,7 +12,7 @@ from aiohttp.web import StreamResponse
 
 from balancer.dispatch.choices import Answers, generate_choices
 from balancer.dispatch.sink import Outcome
-from balancer.errors import InvalidRequest, RequestTooLarge
+from balancer.errors import Forbidden, InvalidRequest, RequestTooLarge
 from balancer.http.answers import json_answer, shown_error
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.replay import Replay
@@ -40,12 +40,13 @@ _IS_TOOL = re.compile(r"tools\[\d+\]")
 
 async def answer(exchange: Exchange, wiring: Wiring, generation: Generation) -> StreamResponse:
     """Run the generations and answer. Raises `BalancerError` while a real status is possible."""
+    _check_priority(exchange, generation)
     _check_size(generation)
     if generation.is_stream:
         return await _answer_stream(exchange, wiring, generation)
     _check_logprobs(generation)
     course = Course(exchange, wiring, generation)
-    sinks = [GatheringSink(course) for _ in range(generation.choices)]
+    sinks = [GatheringSink(course) for _ in range(generation.made)]
     answers = await _generate(exchange, wiring, course, sinks, on_end=lambda *_: None)
     course.agent = answers.whole.agent  # another may have begun it
     return json_answer(
@@ -53,9 +54,21 @@ async def answer(exchange: Exchange, wiring: Wiring, generation: Generation) -> 
     )
 
 
+def _check_priority(exchange: Exchange, generation: Generation) -> None:
+    """Others give way to a call of a higher priority."""
+    highest, priority = exchange.principal.highest_priority, generation.request.priority
+    if priority > highest:
+        raise Forbidden(
+            f"`priority` is {priority}, and at most {highest} for you: what is above it belongs to "
+            "admins",
+            param="priority",
+            details={"parameter": "priority", "received_value": priority},
+        )
+
+
 def _check_size(generation: Generation) -> None:
-    """One choice is bounded by the body's own limit."""
-    choices, size_bytes = generation.choices, generation.body_bytes
+    """One choice is bounded by the body's own limit; several prompts share it."""
+    choices, size_bytes = generation.made_of_each, generation.body_bytes
     if choices > 1 and choices * size_bytes > MOST_CHOICE_BYTES:
         raise RequestTooLarge(
             f"{choices} choices of a request of {size_bytes} bytes are too much at once; ask for "
@@ -67,12 +80,13 @@ def _check_size(generation: Generation) -> None:
 
 def _check_logprobs(generation: Generation) -> None:
     """What is gathered is held until its end."""
-    top_logprobs, choices = generation.request.top_logprobs, generation.choices
+    top_logprobs, choices = generation.request.top_logprobs, generation.made
     if top_logprobs is None or choices * (top_logprobs + 1) <= MOST_GATHERED_LOGPROBS:
         return
     name = generation.logprobs_param
+    what = "prompts times `n`" if generation.prompts else "`n`"
     raise InvalidRequest(
-        f"`n` times (`{name}` + 1) is {choices * (top_logprobs + 1)}, and at most "
+        f"{what} times (`{name}` + 1) is {choices * (top_logprobs + 1)}, and at most "
         f"{MOST_GATHERED_LOGPROBS} in an answer that is not streamed; ask for at most "
         f"{MOST_GATHERED_LOGPROBS // (top_logprobs + 1)} choices or for fewer log probabilities, "
         "or send `stream: true`",
@@ -89,7 +103,7 @@ async def _answer_stream(
         return await _answer_resumable(exchange, wiring, generation)
     course = Course(exchange, wiring, generation)
     stream = _event_stream(exchange, wiring, course)
-    sinks = [StreamingSink(course, stream, index) for index in range(generation.choices)]
+    sinks = [StreamingSink(course, stream, index) for index in range(generation.made)]
     try:
         return stream.finish(await _stream(exchange, wiring, course, sinks))
     except Exception as error:
@@ -150,7 +164,7 @@ async def _answer_resumable(
     stream = _event_stream(exchange, wiring, course)
     replay = wiring.replays.open(exchange.id, exchange.principal.tenant, form=generation.form)
     replay.headers = course.headers
-    sinks = [StreamingSink(course, replay, index) for index in range(generation.choices)]
+    sinks = [StreamingSink(course, replay, index) for index in range(generation.made)]
 
     async def fill() -> None:
         try:
@@ -196,6 +210,7 @@ async def _generate(
             generation.request,
             exchange.principal,
             sinks,
+            prompts=generation.prompts,
             on_end=on_end,
             request_id=exchange.id,
             timeout_s=generation.timeout_s,
@@ -221,8 +236,13 @@ async def _generate(
 
 def _clients_name(param: str | None, generation: Generation) -> str | None:
     """What the client calls a parameter that an agent named: it knows nothing of APIs."""
-    if param == "grammar":
-        return generation.grammar_param
+    match param:
+        case "grammar":
+            return generation.grammar_param
+        case "messages":
+            return generation.prompt_param
+        case "adapters":
+            return "model"
     if param is not None and _IS_TOOL.fullmatch(param):
         return f"{param}.{generation.tool_schema}"
     return param

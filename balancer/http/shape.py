@@ -66,7 +66,13 @@ class Generation(Struct, frozen=True, kw_only=True):
     index."""
 
     request: GenerationRequest
+    prompts: tuple[str | tuple[int, ...], ...] = ()
+    """Several, in place of the request's: each has its choices."""
     choices: int = 1
+    """Of each prompt."""
+    best_of: int = 0
+    """As many are made of each prompt, if that is more, and the likeliest are shown; not in a
+    stream."""
     id_prefix: str
     body_bytes: int
     timeout_s: float | None = None
@@ -81,3 +87,15 @@ class Generation(Struct, frozen=True, kw_only=True):
     """Where a tool of `tools` has its schema, likewise."""
     logprobs_param: str = "top_logprobs"
     """The one to name where too many log probabilities are asked for."""
+    prompt_param: str = "messages"
+    """The one to name where the prompt is at fault."""
+
+    @property
+    def made_of_each(self) -> int:
+        """Generations of a prompt, shown or not."""
+        return max(self.choices, self.best_of)
+
+    @property
+    def made(self) -> int:
+        """Generations of the request."""
+        return self.made_of_each * max(len(self.prompts), 1)

@@ -6,8 +6,9 @@ One sink a choice; what the choices of a request share is its `Course`.
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -17,6 +18,7 @@ from balancer.http.exchange import Exchange, Wiring
 from balancer.http.replay import Replay
 from balancer.http.shape import AnswerHead, Chunks, Generation
 from balancer.http.sse import EventStream
+from balancer.policy.choices import likeliest
 from protocol.generation import StepDelta, TokenLogprob
 from protocol.to_agent import Committed
 
@@ -137,6 +139,13 @@ class GatheringSink(CourseSink):
     def __init__(self, course: Course) -> None:
         super().__init__(course)
         self.gathered = course.generation.gathered()
+        self._logprobs = 0.0
+        self._tokens = 0
+
+    @property
+    def mean_logprob(self) -> float:
+        """Of its tokens, as far as they came with one; of none, less than of any."""
+        return self._logprobs / self._tokens if self._tokens else -math.inf
 
     def on_tokens(
         self,
@@ -146,14 +155,28 @@ class GatheringSink(CourseSink):
     ) -> None:
         """Keep it."""
         self.gathered.take(delta, logprobs)
+        for token in logprobs:
+            self._logprobs += token.logprob
+            self._tokens += 1
 
 
 async def gathered_body(course: Course, sinks: Sequence[GatheringSink], answers: Answers) -> bytes:
     """The answer of all choices. They are encoded one by one, so that other requests come between:
     one with many log probabilities takes its time."""
     choices: list[msgspec.Raw] = []
-    for index, (sink, outcome) in enumerate(zip(sinks, answers.outcomes, strict=True)):
+    for index, made in enumerate(_shown(course.generation, sinks)):
         if index:
             await asyncio.sleep(0)
-        choices.append(msgspec.Raw(msgspec.json.encode(sink.gathered.choice(index, outcome))))
+        choice = sinks[made].gathered.choice(index, answers.outcomes[made])
+        choices.append(msgspec.Raw(msgspec.json.encode(choice)))
     return course.generation.whole(course.head(), choices, answers.whole)
+
+
+def _shown(generation: Generation, sinks: Sequence[GatheringSink]) -> Iterator[int]:
+    """Which of those that were made are in the answer, in its order: prompt by prompt, the
+    likeliest of each first where not all are."""
+    made, shown = generation.made_of_each, generation.choices
+    for start in range(0, len(sinks), made):
+        means = [sink.mean_logprob for sink in sinks[start : start + made]]
+        best = range(made) if made == shown else likeliest(means, shown)
+        yield from (start + index for index in best)

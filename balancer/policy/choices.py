@@ -1,7 +1,8 @@
-"""The seeds of a request's choices. Pure."""
+"""A request's choices: their seeds, and which of them are the best. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 
@@ -16,3 +17,11 @@ def seed_of_choice(seed: int, choice: int) -> int:
         return seed
     digest = blake2b(f"{seed}:{choice}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def likeliest(means: Sequence[float], count: int) -> list[int]:
+    """The indexes of the `count` highest, the highest first; of equal ones the earlier first.
+
+    `means` are answers' mean log probabilities a token: the longer answer is not the less likely.
+    """
+    return sorted(range(len(means)), key=lambda index: -means[index])[:count]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from hashlib import blake2b
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.policy.choices import seed_of_choice
+from balancer.policy.choices import likeliest, seed_of_choice
 
 SEEDS = st.integers(0, 2**63 - 1)
 
@@ -30,3 +31,16 @@ def test_choices_of_one_request_and_of_neighbouring_seeds_all_differ(seed: int) 
     neighbours = [abs(seed + distance) % 2**63 for distance in range(-2, 3)]
     seeds = {seed_of_choice(one, choice) for one in neighbours for choice in range(128)}
     assert len(seeds) == len(set(neighbours)) * 128
+
+
+def test_the_likeliest_are_those_of_the_highest_mean_and_they_come_first() -> None:
+    assert likeliest([-3.0, -0.5, -2.0, -1.0], 2) == [1, 3]
+    assert likeliest([-3.0, -0.5], 2) == [1, 0]
+
+
+def test_of_equally_likely_ones_the_earlier_is_taken() -> None:
+    assert likeliest([-1.0, -0.5, -0.5, -0.5], 2) == [1, 2]
+
+
+def test_an_answer_without_tokens_is_the_last_to_be_taken() -> None:
+    assert likeliest([-math.inf, -9.0, -math.inf], 2) == [1, 0]

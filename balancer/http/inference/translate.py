@@ -24,7 +24,7 @@ def inference_request(body: InferenceBody, *, drawn_seed: int) -> GenerationRequ
     _check(parameters)
     fields = {name: getattr(parameters, name) for name in SamplingFields.__struct_fields__}
     completion = CompletionRequest(**{**fields, "prompt": body.inputs.text})
-    request = completion_request(completion, drawn_seed=drawn_seed)
+    request = completion_request(completion, (body.inputs.text,), drawn_seed=drawn_seed)
     return structs.replace(request, model=model_name(body))
 
 

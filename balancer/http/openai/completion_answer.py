@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -19,8 +20,17 @@ class CompletionChunks:
     """Pushes a choice of a text completion as server-sent events; each method returns whole
     events."""
 
-    def __init__(self, head: AnswerHead, index: int = 0, *, include_usage: bool) -> None:
+    def __init__(
+        self,
+        head: AnswerHead,
+        index: int = 0,
+        *,
+        include_usage: bool,
+        echoed: Sequence[str] = (),
+    ) -> None:
+        """`echoed`: what comes before each choice of the request."""
         self._index = index
+        self._echoed = echoed[index] if echoed else ""
         self._end_of_stream = StreamEnd(head, "text_completion", include_usage=include_usage)
         self._logprobs = CompletionLogprobs()
         opening = _encode(common_fields(head, "text_completion"))[:-1]
@@ -31,8 +41,8 @@ class CompletionChunks:
         self._tail = self._middle + b"null" + self._end
 
     def opening(self) -> bytes:
-        """Text completions have no opening chunk."""
-        return b""
+        """The prompt, where it is to be echoed."""
+        return self._head + _encode(self._echoed) + self._tail if self._echoed else b""
 
     def tokens(self, delta: StepDelta, logprobs: tuple[TokenLogprob, ...]) -> bytes:
         """One step's chunk; nothing for a step whose text is still held back."""
@@ -58,7 +68,9 @@ class CompletionChunks:
 class CompletionAnswer:
     """Gathers a choice of a text completion."""
 
-    def __init__(self, *, with_logprobs: bool) -> None:
+    def __init__(self, *, with_logprobs: bool, echoed: Sequence[str] = ()) -> None:
+        """`echoed`: what comes before each choice of the request."""
+        self._echoed = echoed
         self._text: list[str] = []
         self._logprobs: list[TokenLogprob] | None = [] if with_logprobs else None
 
@@ -74,7 +86,7 @@ class CompletionAnswer:
         if self._logprobs is not None:
             logprobs = CompletionLogprobs().shape(self._logprobs)
         return {
-            "text": "".join(self._text),
+            "text": "".join((self._echoed[index] if self._echoed else "", *self._text)),
             "index": index,
             "logprobs": logprobs,
             "finish_reason": outcome.finish_reason,

@@ -14,6 +14,7 @@ from balancer.http.exchange import Exchange, Wiring
 from balancer.http.openai.completion_answer import CompletionAnswer, CompletionChunks
 from balancer.http.openai.ending import whole_body
 from balancer.http.openai.grammars import grammar_param
+from balancer.http.openai.prompts import best_of, echoed_texts, prompts_of
 from balancer.http.openai.schema import EXPECTED, CompletionRequest
 from balancer.http.openai.stream_form import SSE
 from balancer.http.openai.translate import completion_request
@@ -27,23 +28,30 @@ async def completions(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     settings = wiring.settings
     data = await read_body(exchange.request, settings)
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
+    prompts = prompts_of(body)
+    echoed = echoed_texts(body, prompts)
     options = body.stream_options
     include_usage = options is not None and bool(options.include_usage)
     return await answer(
         exchange,
         wiring,
         Generation(
-            request=completion_request(body, drawn_seed=random.getrandbits(63)),
+            request=completion_request(body, prompts, drawn_seed=random.getrandbits(63)),
+            prompts=prompts if len(prompts) > 1 else (),
             choices=body.n or 1,
+            best_of=best_of(body),
             id_prefix="cmpl-",
             body_bytes=len(data),
             timeout_s=body.timeout,
             is_stream=bool(body.stream),
-            chunks=partial(CompletionChunks, include_usage=include_usage),
-            gathered=partial(CompletionAnswer, with_logprobs=body.logprobs is not None),
+            chunks=partial(CompletionChunks, include_usage=include_usage, echoed=echoed),
+            gathered=partial(
+                CompletionAnswer, with_logprobs=body.logprobs is not None, echoed=echoed
+            ),
             whole=partial(whole_body, kind="text_completion"),
             form=SSE,
             logprobs_param="logprobs",
+            prompt_param="prompt",
             grammar_param=grammar_param(body.response_format, body.grammar, body.json_schema),
         ),
     )

@@ -17,11 +17,15 @@ from protocol.generation import (
     MAX_DRY_WINDOW,
     MAX_MESSAGES,
     MAX_PENALTY_WINDOW,
+    MAX_PRIORITY,
     MAX_STOP_CHARS,
     MAX_STOPS,
     MAX_TOP_LOGPROBS,
 )
 from protocol.models import MODEL_NAME_PATTERN
+
+MAX_CHOICES = 128
+"""Answers of one request."""
 
 StopText = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARS)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
@@ -64,10 +68,13 @@ class SamplingFields(Struct, kw_only=True):
     seed: int | None = None
     stop: StopText | Annotated[list[StopText], Meta(max_length=MAX_STOPS)] | None = None
     max_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    n_predict: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
     ignore_eos: bool | None = None
-    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    context_shift: bool | None = None
+    priority: Annotated[int, Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
@@ -78,10 +85,27 @@ class SamplingFields(Struct, kw_only=True):
     grammar: str | None = None
     json_schema: dict[str, Any] | None = None
 
-    # Known, and refused unless their value asks for nothing: see translate.UNSUPPORTED.
+    # Known, and without effect.
+    prompt_cache_key: Any = None
+    prompt_cache_retention: Any = None
+    safety_identifier: Any = None
+
+    # Known, and refused unless their value asks for nothing: see `refused`.
     store: Any = None
     service_tier: Any = None
-    priority: Any = None
+    samplers: Any = None
+    cache_prompt: Any = None
+    id_slot: Any = None
+    n_probs: Any = None
+    n_keep: Any = None
+    min_keep: Any = None
+    top_n_sigma: Any = None
+    dynatemp_range: Any = None
+    t_max_predict_ms: Any = None
+    return_tokens: Any = None
+    post_sampling_probs: Any = None
+    timings_per_token: Any = None
+    lora: Any = None
 
 
 class FunctionCallIn(Struct):
@@ -180,7 +204,7 @@ class CompletionRequest(SamplingFields, kw_only=True):
     prompt: str | list[Any] | None = None
     suffix: str | None = None
     echo: bool | None = None
-    best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
+    best_of: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
     logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
 
 
@@ -226,11 +250,13 @@ EXPECTED = {
     "max_completion_tokens": "an integer, at least 1",
     "min_tokens": "an integer, at least 0",
     "logit_bias": "an object of token ids with numbers, -100..100",
-    "n": "1..128",
-    "best_of": "1..128",
+    "n_predict": "an integer, at least 1, or -1 for no cap",
+    "n": f"1..{MAX_CHOICES}",
+    "best_of": f"1..{MAX_CHOICES}",
+    "priority": f"-{MAX_PRIORITY}..{MAX_PRIORITY}",
     "top_logprobs": f"0..{MAX_TOP_LOGPROBS}",
     "timeout": "seconds, above 0, at most 86400",
-    "prompt": "a string or a list of token ids",
+    "prompt": "a string, a list of token ids, or a list of either",
     "input": f"a string, a list of token ids, or a list of 1 to {MAX_INPUTS} of either",
     "encoding_format": '"float" or "base64"',
     "dimensions": f"1..{MAX_DIMENSIONS}, at most what the model's vectors have",

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
-
 from balancer.http.attached import check_media
 from balancer.http.faults import missing, refuse_value, unsupported
 from balancer.http.openai.grammars import grammar_of
 from balancer.http.openai.parts import content_part
+from balancer.http.openai.prompts import MAX_TOKEN_ID, Prompt, best_of, suffix_of
+from balancer.http.openai.refused import refuse_unsupported
 from balancer.http.openai.schema import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -31,32 +31,16 @@ from protocol.chat import (
 from protocol.generation import GenerationRequest
 
 MAX_SEED = 2**63 - 1
-MAX_TOKEN_ID = 2**31 - 1
-MAX_PROMPT_TOKENS = 2**20
 MAX_BIASES = 10_000
 MAX_PIECES = 10_000
-"""Parts of contents and tool calls in the history, of all messages together. As the two above, a
+"""Parts of contents and tool calls in the history, of all messages together. As the one above, a
 bound on what one request can make the loop do at a stretch."""
-
-_HARMLESS: dict[str, tuple[Any, ...]] = {
-    "store": (False,),
-    "service_tier": ("auto", "default"),
-    "priority": (0,),
-    "audio": (),
-    "modalities": (["text"],),
-    "prediction": (),
-    "web_search_options": (),
-    "verbosity": ("medium",),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-}
-"""Parameters that cannot be honoured yet, with the values that ask for nothing (null always)."""
 
 _SAME_NAME = (
     "temperature", "top_p", "min_p", "typical_p", "presence_penalty", "frequency_penalty",
     "repeat_penalty", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
     "xtc_probability", "xtc_threshold", "mirostat", "mirostat_tau", "mirostat_eta",
-    "min_tokens", "ignore_eos",
+    "min_tokens", "ignore_eos", "priority", "context_shift",
 )  # fmt: skip
 
 _ROLES: dict[str, Role] = {
@@ -75,14 +59,13 @@ def chat_request(body: ChatCompletionRequest, *, drawn_seed: int) -> GenerationR
     """The canonical form of a chat completion. `drawn_seed` serves if the client gave none."""
     fields = _sampling(body, drawn_seed)
     _check_pieces(body.messages)
-    max_tokens = body.max_completion_tokens
     thinking, arguments = _template_arguments(body)
     messages = tuple(_message(m, f"messages[{i}]") for i, m in enumerate(body.messages))
     check_media(messages)
     return GenerationRequest(
         **fields,
         messages=messages,
-        max_tokens=body.max_tokens if max_tokens is None else max_tokens,
+        max_tokens=body.max_completion_tokens or _cap(body),
         **tool_fields(body),
         enable_thinking=thinking,
         template_arguments=arguments,
@@ -90,24 +73,31 @@ def chat_request(body: ChatCompletionRequest, *, drawn_seed: int) -> GenerationR
     )
 
 
-def completion_request(body: CompletionRequest, *, drawn_seed: int) -> GenerationRequest:
-    """The canonical form of a text completion."""
-    if body.best_of not in (None, body.n or 1):
-        raise unsupported("best_of", body.best_of, "the same as `n`")
-    if body.suffix:
-        raise unsupported("suffix", body.suffix, "empty: no model here fills in the middle")
-    if body.echo:
-        raise unsupported("echo", body.echo, "false")
+def completion_request(
+    body: CompletionRequest, prompts: tuple[Prompt, ...], *, drawn_seed: int
+) -> GenerationRequest:
+    """The canonical form of a text completion, with the first of its prompts."""
+    chooses = best_of(body) > (body.n or 1)
     return GenerationRequest(
         **_sampling(body, drawn_seed),
-        prompt=_prompt(body.prompt),
-        max_tokens=body.max_tokens,
-        top_logprobs=body.logprobs,
+        prompt=prompts[0],
+        suffix=suffix_of(body, prompts),
+        max_tokens=_cap(body),
+        top_logprobs=0 if body.logprobs is None and chooses else body.logprobs,
     )
 
 
+def _cap(body: SamplingFields) -> int | None:
+    """On output. `n_predict` is what llama-server calls `max_tokens`."""
+    if body.max_tokens is not None:
+        return body.max_tokens
+    if body.n_predict == 0:
+        raise refuse_value("n_predict", 0, "at least 1, or -1 for no cap")
+    return None if body.n_predict == -1 else body.n_predict
+
+
 def _sampling(body: SamplingFields, drawn_seed: int) -> dict[str, Any]:
-    _refuse_unsupported(body)
+    refuse_unsupported(body)
     given = {name: getattr(body, name) for name in _SAME_NAME}
     fields = {name: value for name, value in given.items() if value is not None}
     fields["model"] = body.model or ""
@@ -121,18 +111,6 @@ def _sampling(body: SamplingFields, drawn_seed: int) -> dict[str, Any]:
     fields["logit_bias"] = _logit_bias(body.logit_bias)
     fields["grammar"] = grammar_of(body.response_format, body.grammar, body.json_schema)
     return fields
-
-
-def _refuse_unsupported(body: Struct) -> None:
-    for param, harmless in _HARMLESS.items():
-        value = getattr(body, param, None)
-        if value is None or any(type(value) is type(ok) and value == ok for ok in harmless):
-            continue
-        raise unsupported(param, value, " or ".join(_json_words(ok) for ok in harmless) or "null")
-
-
-def _json_words(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
 
 
 def _logit_bias(bias: dict[str, float] | None) -> tuple[tuple[int, float], ...]:
@@ -231,24 +209,3 @@ def _tool_call(call: ToolCallIn, at: str) -> ToolCall:
         raise missing(f"{at}.function")
     function = FunctionCall(name=call.function.name, arguments=call.function.arguments)
     return ToolCall(id=call.id or "", function=function)
-
-
-def _prompt(prompt: str | list[Any] | None) -> str | tuple[int, ...]:
-    """The one prompt of the request: text, or token ids."""
-    if prompt is None:
-        raise missing("prompt")
-    if isinstance(prompt, str):
-        return prompt
-    if len(prompt) == 1 and isinstance(prompt[0], str | list):
-        return _prompt(prompt[0])
-    if len(prompt) > MAX_PROMPT_TOKENS:
-        raise refuse_value("prompt", prompt, f"at most {MAX_PROMPT_TOKENS} token ids")
-    if prompt and all(_is_token(item) for item in prompt):
-        return tuple(prompt)
-    if len(prompt) > 1 and all(isinstance(item, str | list) for item in prompt):
-        raise unsupported("prompt", prompt, "one prompt a request")
-    raise refuse_value("prompt", prompt, "a string or a list of token ids", code="invalid_type")
-
-
-def _is_token(item: Any) -> bool:
-    return isinstance(item, int) and not isinstance(item, bool) and 0 <= item <= MAX_TOKEN_ID

@@ -6,6 +6,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from protocol.generation import MAX_PRIORITY
+
 Role = Literal["public", "user", "admin", "system"]
 
 
@@ -14,6 +16,12 @@ class Principal(Struct, frozen=True, kw_only=True):
 
     tenant: str
     role: Role
+
+    @property
+    def highest_priority(self) -> int:
+        """Of its requests. Whoever does not run the system may give way to others, and have none
+        give way to them."""
+        return MAX_PRIORITY if self.role in ("admin", "system") else 0
 
 
 def open_mode_principal(client_address: str) -> Principal:

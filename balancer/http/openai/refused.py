@@ -1,0 +1,54 @@
+"""Parameters that are known and cannot be honoured: refused by name, never silently ignored. Pure.
+
+Of OpenAI's, and of llama-server's, whose clients send them here, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from balancer.http.faults import unsupported
+
+_SAMPLERS = ["penalties", "dry", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"]
+"""The order that is always kept; top_n_sigma, which is refused, would be the third."""
+
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "store": (False,),
+    "service_tier": ("auto", "default"),
+    "audio": (),
+    "modalities": (["text"],),
+    "prediction": (),
+    "web_search_options": (),
+    "verbosity": ("medium",),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "samplers": (_SAMPLERS, [*_SAMPLERS[:2], "top_n_sigma", *_SAMPLERS[2:]]),
+    "cache_prompt": (True,),
+    "id_slot": (-1,),
+    "n_probs": (0,),
+    "n_keep": (0,),
+    "min_keep": (0,),
+    "top_n_sigma": (-1, -1.0),
+    "dynatemp_range": (0, 0.0),
+    "t_max_predict_ms": (0, -1),
+    "return_tokens": (False,),
+    "post_sampling_probs": (False,),
+    "timings_per_token": (False,),
+    "lora": ([],),
+}
+"""With the values that ask for nothing (null always does)."""
+
+
+def refuse_unsupported(body: Struct) -> None:
+    """Raises `InvalidRequest` naming the first one that asks for something."""
+    for param, harmless in _HARMLESS.items():
+        value = getattr(body, param, None)
+        if value is None or any(type(value) is type(ok) and value == ok for ok in harmless):
+            continue
+        raise unsupported(param, value, " or ".join(_json_words(ok) for ok in harmless) or "null")
+
+
+def _json_words(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
