@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import pytest
 
 from agent.engine.frames import Submit
 from agent.settings import BalancerAddress
@@ -167,3 +168,29 @@ async def test_a_request_of_two_mebibytes_reaches_the_engine_while_others_are_an
 
         answers = await asyncio.gather(complete(big), complete("small"), complete(big))
     assert list(answers) == [str(len(big)), "5", str(len(big))]
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "n", "schema": {"not": {"type": "null"}}},
+                }
+            },
+            "response_format",
+        ),
+        ({"json_schema": {"type": "array", "items": {"not": {}}}}, "json_schema"),
+    ],
+)
+async def test_a_schema_that_no_grammar_can_express_is_a_400_that_names_the_construct(
+    given: dict[str, Any], param: str
+) -> None:
+    engine = FakeEngine(words(3))
+    async with site(engine) as target, target.chat("hi", **given) as answer:
+        error = (await answer.json())["error"]
+    assert (answer.status, error["code"], error["param"]) == (400, "invalid_value", param)
+    assert "`not`" in error["message"]
+    assert not engine.submits

@@ -100,6 +100,10 @@ def test_the_least_request_has_neutral_sampling_and_does_not_think() -> None:
             {"output_format": {"type": "json_schema", "schema": SCHEMA}},
             {"grammar": Grammar(kind="json_schema", text=msgspec.json.encode(SCHEMA).decode())},
         ),
+        (
+            {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
+            {"grammar": Grammar(kind="json_schema", text=msgspec.json.encode(SCHEMA).decode())},
+        ),
     ],
 )
 def test_a_parameter_arrives(given: dict[str, Any], canonical: dict[str, Any]) -> None:
