@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from msgspec import Struct
 
 from balancer.errors import InvalidRequest
 
@@ -66,3 +69,17 @@ def shorten(value: Any) -> Any:
             return "array"
         case _:
             return "object"
+
+
+def refuse_unless_harmless(body: Struct, harmless: Mapping[str, tuple[Any, ...]]) -> None:
+    """Refuse the parameters that cannot be honoured, unless they have a value that asks for
+    nothing: null always, or one of those listed. A body may lack some of them."""
+    for param, values in harmless.items():
+        value = getattr(body, param, None)
+        if value is None or any(type(value) is type(ok) and value == ok for ok in values):
+            continue
+        raise unsupported(param, value, " or ".join(_json_words(ok) for ok in values) or "null")
+
+
+def _json_words(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')

@@ -24,7 +24,7 @@ def grammar_of(
         for name, grammar in (
             ("response_format", _of_format(response_format)),
             ("grammar", _gbnf(gbnf)),
-            ("json_schema", None if schema is None else _json_schema(schema, "json_schema")),
+            ("json_schema", _of_schema(schema)),
         )
         if grammar is not None
     ]
@@ -55,19 +55,24 @@ def _of_format(given: dict[str, Any] | None) -> Grammar | None:
             schema = given.get("schema")
             if schema is None:
                 return Grammar(kind="json_object")
-            return _json_schema(schema, "response_format.schema")
+            return json_schema_grammar(schema, "response_format.schema")
         case "json_schema":
             wrapper = given.get("json_schema")
             if not isinstance(wrapper, dict):
                 raise missing("response_format.json_schema")
             if wrapper.get("schema") is None:
                 raise missing("response_format.json_schema.schema")
-            return _json_schema(wrapper["schema"], "response_format.json_schema.schema")
+            return json_schema_grammar(wrapper["schema"], "response_format.json_schema.schema")
         case other:
             raise refuse_value("response_format.type", other, _TYPES)
 
 
-def _json_schema(schema: Any, param: str) -> Grammar:
+def _of_schema(schema: dict[str, Any] | None) -> Grammar | None:
+    return None if schema is None else json_schema_grammar(schema, "json_schema")
+
+
+def json_schema_grammar(schema: Any, param: str) -> Grammar:
+    """The one of a schema; `param` is where the client put it, for errors."""
     if not isinstance(schema, dict | bool):
         raise refuse_value(param, schema, "a JSON schema: an object", code="invalid_type")
     text = msgspec.json.encode(schema).decode()

@@ -10,7 +10,7 @@ from balancer.http.faults import missing, refuse_value, unsupported
 from balancer.http.openai.schema import ImageUrlIn, InputAudioIn, PartIn
 from protocol.chat import AudioPart, ImagePart, Part, TextPart
 
-_DETAILS = (None, "auto", "high")
+DETAILS = (None, "auto", "high")
 """Images are looked at as large as the model can."""
 
 
@@ -36,7 +36,7 @@ def content_part(part: PartIn, at: str) -> Part:
 def _image(image: ImageUrlIn | str, at: str) -> bytes:
     url = image if isinstance(image, str) else image.url
     at_url = at if isinstance(image, str) else f"{at}.url"
-    if not isinstance(image, str) and image.detail not in _DETAILS:
+    if not isinstance(image, str) and image.detail not in DETAILS:
         raise unsupported(f"{at}.detail", image.detail, '"auto"')
     scheme, _, rest = url.partition(":")
     head, comma, data = rest.partition(",")

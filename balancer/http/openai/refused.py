@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from balancer.http.faults import unsupported
+from balancer.http.faults import refuse_unless_harmless
 
 _SAMPLERS = ["penalties", "dry", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"]
 """The order that is always kept; top_n_sigma, which is refused, would be the third."""
@@ -43,12 +43,4 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 
 def refuse_unsupported(body: Struct) -> None:
     """Raises `InvalidRequest` naming the first one that asks for something."""
-    for param, harmless in _HARMLESS.items():
-        value = getattr(body, param, None)
-        if value is None or any(type(value) is type(ok) and value == ok for ok in harmless):
-            continue
-        raise unsupported(param, value, " or ".join(_json_words(ok) for ok in harmless) or "null")
-
-
-def _json_words(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
+    refuse_unless_harmless(body, _HARMLESS)

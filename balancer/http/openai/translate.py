@@ -50,8 +50,9 @@ _ROLES: dict[str, Role] = {
     "assistant": "assistant",
     "tool": "tool",
 }
-_THINKING_BY_EFFORT = {
+THINKING_BY_EFFORT = {
     "none": False, "minimal": False, "low": True, "medium": True, "high": True, "xhigh": True,
+    "max": True,
 }  # fmt: skip
 
 
@@ -136,13 +137,13 @@ def _template_arguments(body: ChatCompletionRequest) -> tuple[bool | None, dict[
     """Whether to think, and what else the chat template is given."""
     thinking = None
     if body.reasoning_effort is not None:
-        if body.reasoning_effort not in _THINKING_BY_EFFORT:
+        if body.reasoning_effort not in THINKING_BY_EFFORT:
             raise refuse_value(
                 "reasoning_effort",
                 body.reasoning_effort,
-                "one of " + ", ".join(_THINKING_BY_EFFORT),
+                "one of " + ", ".join(THINKING_BY_EFFORT),
             )
-        thinking = _THINKING_BY_EFFORT[body.reasoning_effort]
+        thinking = THINKING_BY_EFFORT[body.reasoning_effort]
     arguments = dict(body.chat_template_kwargs or {})
     explicit = arguments.pop("enable_thinking", None)
     if explicit is not None and not isinstance(explicit, bool):
