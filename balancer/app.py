@@ -35,6 +35,9 @@ from balancer.observability.metrics import Metrics
 from balancer.observability.route_file import RouteFile
 from balancer.services.liveness import Liveness
 from balancer.settings import Address, Settings
+from balancer.storage.memory_responses import MemoryResponses
+from balancer.storage.responses import Bounds, ResponseStore
+from balancer.storage.sql_responses import SqlResponses
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +72,7 @@ def build(settings: Settings) -> App:
         metrics=metrics,
         traffic=Traffic(),
         replays=Replays(settings),
+        responses=_response_store(settings),
         is_draining=lambda: dispatcher.is_draining,
         started=int(time.time()),
     )
@@ -84,6 +88,16 @@ def _route_file(settings: Settings) -> RouteFile | None:
         raise SettingError(
             f"record_routes: {settings.record_routes} cannot be written ({error.strerror})"
         ) from error
+
+
+def _response_store(settings: Settings) -> ResponseStore:
+    bounds = Bounds(
+        max_responses=settings.max_stored_responses,
+        max_bytes=settings.max_stored_response_bytes,
+    )
+    if not settings.data_dir:
+        return MemoryResponses(bounds, now=time.time)
+    return SqlResponses(Path(settings.data_dir), bounds, now=time.time)
 
 
 class App:
@@ -146,6 +160,7 @@ class App:
                 self._close_sockets()
                 if self._routes is not None:
                     self._routes.close()
+                await self.wiring.responses.close()
         log.info("balancer stopped")
 
     async def _serve(self, port: Port) -> ServerRunner:

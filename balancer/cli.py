@@ -27,6 +27,7 @@ _EXIT_WRONG_SETTING = 2
 )
 @click.option("--policy", type=click.Choice(get_args(PolicyName)), help="How agents are chosen.")
 @click.option("--record-routes", metavar="FILE", help="Write down why requests went where.")
+@click.option("--data-dir", metavar="DIR", help="Keep stored responses there, in a file.")
 @click.option("--heartbeat-interval", metavar="S", help="Seconds between agents' heartbeats (5).")
 @click.option("--heartbeat-misses", metavar="N", help="Missed heartbeats until one is dead (3).")
 @click.option("--queue-timeout", metavar="S", help="Longest wait for a slot; 0 is none (60).")

@@ -28,6 +28,7 @@ BalancerError
 └── InternalError            500  internal_error: our mistake; its text never says where
 
 SettingError                 the configuration is wrong; one line for the operator
+StoreFailed                  what is stored cannot be read or written now; the text is for the log
 LinkRefused                  an agent may not register; the text holds the remedy
 """
 
@@ -237,6 +238,10 @@ class InternalError(BalancerError):
 
 class SettingError(Exception):
     """A setting is wrong: one line with what, where it came from and what is allowed."""
+
+
+class StoreFailed(Exception):
+    """A store cannot be read or written at present. The message has no content of anybody."""
 
 
 RefusedReason = Literal["name_reserved", "name_taken", "protocol_version", "removed"]

@@ -72,6 +72,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     stream_replay_bytes: int = 64 * MIB
     """Events kept of all resumable streams."""
 
+    data_dir: str = ""
+    """Where responses are kept in a file; empty: in memory."""
+    max_stored_responses: int = 10_000
+    max_stored_response_bytes: int = 128 * MIB
+    """Requests and answers of all stored responses."""
+
     max_body_bytes: int = 20 * MIB
     max_header_bytes: int = 16 * KIB
     max_json_depth: int = 64

@@ -20,6 +20,7 @@ from balancer.http.traffic import Traffic
 from balancer.observability.metrics import Metrics
 from balancer.policy.identity.principal import Principal
 from balancer.settings import Settings
+from balancer.storage.responses import ResponseStore
 
 Port = Literal["inference", "management"]
 ErrorForm = Callable[["Exchange", BalancerError], StreamResponse]
@@ -39,6 +40,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
     metrics: Metrics
     traffic: Traffic
     replays: Replays
+    responses: ResponseStore
     is_draining: Callable[[], bool]
     started: int
     """Unix seconds."""

@@ -1,0 +1,1 @@
+"""What outlives a request: in memory, or in a file."""
