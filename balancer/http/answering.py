@@ -231,6 +231,8 @@ async def _generate(
     )
     if len(sinks) > 1:
         exchange.facts["choices"] = len(sinks)
+    if generation.before_end is not None:
+        await generation.before_end(course.head(), whole)
     return answers
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -89,6 +89,8 @@ class Generation(Struct, frozen=True, kw_only=True):
     """The one to name where too many log probabilities are asked for."""
     prompt_param: str = "messages"
     """The one to name where the prompt is at fault."""
+    before_end: Callable[[AnswerHead, Outcome], Awaitable[None]] | None = None
+    """Awaited when it ended well, before the last of its answer is made. Must not raise."""
 
     @property
     def made_of_each(self) -> int:
