@@ -27,6 +27,13 @@ from balancer.http.openai.completions import completions
 from balancer.http.openai.embeddings import embeddings
 from balancer.http.openai.models import list_models, show_model
 from balancer.http.rerank.handler import rerank
+from balancer.http.responses.create import create_response
+from balancer.http.responses.stored import (
+    cancel_response,
+    delete_response,
+    list_input_items,
+    show_response,
+)
 from balancer.http.router import Route
 from balancer.http.streams import take_up_stream
 
@@ -137,6 +144,46 @@ ROUTES: tuple[Route, ...] = (
         limit_class="tokens",
         aliases=("/messages/count_tokens",),
         error_form=anthropic_error,
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/v1/responses",
+        handler=create_response,
+        limit_class="chat",
+        aliases=("/responses",),
+    ),
+    Route(
+        ports=("inference",),
+        method="GET",
+        path="/v1/responses/{id}",
+        handler=show_response,
+        limit_class="models",
+        aliases=("/responses/{id}",),
+    ),
+    Route(
+        ports=("inference",),
+        method="DELETE",
+        path="/v1/responses/{id}",
+        handler=delete_response,
+        limit_class="models",
+        aliases=("/responses/{id}",),
+    ),
+    Route(
+        ports=("inference",),
+        method="GET",
+        path="/v1/responses/{id}/input_items",
+        handler=list_input_items,
+        limit_class="models",
+        aliases=("/responses/{id}/input_items",),
+    ),
+    Route(
+        ports=("inference",),
+        method="POST",
+        path="/v1/responses/{id}/cancel",
+        handler=cancel_response,
+        limit_class="models",
+        aliases=("/responses/{id}/cancel",),
     ),
     Route(
         ports=("inference",),

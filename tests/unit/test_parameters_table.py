@@ -15,6 +15,7 @@ from balancer.http.openai.schema import (
     CompletionRequest,
     EmbeddingsRequest,
 )
+from balancer.http.responses.schema import ResponseRequest
 
 TESTS = Path(__file__).parents[1]
 PAGE = TESTS.parent / "docs" / "reference" / "parameters.md"
@@ -23,6 +24,7 @@ SCHEMAS: dict[str, type[Struct]] = {
     "completions": CompletionRequest,
     "embeddings": EmbeddingsRequest,
     "messages": MessagesRequest,
+    "responses": ResponseRequest,
 }
 KINDS = {"effect", "no effect", "refused"}
 
