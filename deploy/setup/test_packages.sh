@@ -1,20 +1,34 @@
 #!/usr/bin/env bash
-# System packages that the tests use. Installs only what is missing, only where apt-get works.
+# What the tests use beside Python packages: programs, installed only where they are missing and
+# apt-get works, and OpenAI's client for Node.
 set -euo pipefail
+cd "$(dirname "$0")/../.."
 
-declare -A package_of=([curl]=curl)
-missing=()
-for program in "${!package_of[@]}"; do
-  command -v "$program" >/dev/null || missing+=("${package_of[$program]}")
-done
-[ ${#missing[@]} -eq 0 ] && exit 0
+install_programs() {
+  local missing=() sudo="" program
+  declare -A package_of=([curl]=curl [node]=nodejs [npm]=npm)
+  for program in "${!package_of[@]}"; do
+    command -v "$program" >/dev/null || missing+=("${package_of[$program]}")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
 
-if ! command -v apt-get >/dev/null; then
-  echo "The tests need: ${missing[*]}. Install them with your package manager." >&2
-  exit 1
-fi
-sudo=""
-[ "$(id -u)" -eq 0 ] || sudo="sudo"
-echo "[setup] installing ${missing[*]}" >&2
-$sudo apt-get update -qq
-DEBIAN_FRONTEND=noninteractive $sudo apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+  if ! command -v apt-get >/dev/null; then
+    echo "The tests need: ${missing[*]}. Install them with your package manager." >&2
+    exit 1
+  fi
+  [ "$(id -u)" -eq 0 ] || sudo="sudo"
+  echo "[setup] installing ${missing[*]}" >&2
+  $sudo apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+install_node_client() {
+  local folder=tests/end_to_end/node
+  local stamp=$folder/node_modules/.package-lock.json
+  [ "$stamp" -nt $folder/package-lock.json ] && return
+  echo "[setup] installing OpenAI's client for Node" >&2
+  (cd $folder && npm ci --silent --no-audit --no-fund --ignore-scripts)
+}
+
+install_programs
+install_node_client
