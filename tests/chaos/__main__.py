@@ -1,5 +1,6 @@
 """`make chaos`: a minute of faults, one every two seconds, under 32 streams (`--seconds`), then an
-agent that is drained, black holes, an engine that stands still, and all agents gone at once.
+agent that is drained, black holes, an engine that stands still, all agents gone at once, and agents
+killed in the middle of a stream of each family of APIs (`--kills`).
 
 Ends with an error if a stream failed, or said anything else than on a quiet day, or if more than
 one in a hundred requests failed beside a black hole. `--only` runs one part.
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 from tests.chaos.all_gone import all_gone, all_gone_words
 from tests.chaos.black_hole import FORMS, black_hole, black_hole_words
 from tests.chaos.drain import Drained, drain
+from tests.chaos.families import families
 from tests.chaos.gray import equal_and_failed, gray, gray_words
 from tests.chaos.storm import KINDS, Tally, storm
 
@@ -35,6 +37,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kinds", nargs="*", choices=tuple(KINDS), help="one group of these")
     parser.add_argument("--requests", type=int, default=2000, help="beside each black hole")
+    parser.add_argument("--kills", type=int, default=20, help="in streams of each family of APIs")
     parser.add_argument("--policy", default="prefix_aware", help="beside the black holes")
     arguments = parser.parse_args()
     parts = ("storm",) if arguments.kinds else (arguments.only,) if arguments.only else tuple(PARTS)
@@ -93,12 +96,19 @@ def _all_gone(arguments: argparse.Namespace) -> bool:
     return equal_and_failed(outcome.said, outcome.expected) != (len(outcome.said), 0)
 
 
+def _families(arguments: argparse.Namespace) -> bool:
+    outcome = _in_a_folder(partial(families, kills=arguments.kills, seed=arguments.seed))
+    print(f"{arguments.kills} agents killed: {outcome.words}", flush=True)
+    return bool(outcome.different)
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], bool]] = {
     "storm": _storm,
     "drain": _drain,
     "black_hole": _black_hole,
     "gray": _gray,
     "all_gone": _all_gone,
+    "families": _families,
 }
 """Each says whether something went wrong."""
 
