@@ -202,6 +202,15 @@ def _of_openai(event: Body) -> tuple[str, object]:
     return text or "", choice["finish_reason"]
 
 
+def _of_responses(event: Body) -> tuple[str, object]:
+    match event["type"]:
+        case "response.output_text.delta":
+            return event["delta"], None
+        case "response.completed" | "response.failed" | "response.incomplete":
+            return "", (event["type"], event["response"]["usage"]["output_tokens"])
+    return "", None
+
+
 def _of_anthropic(event: Body) -> tuple[str, object]:
     match event["type"]:
         case "content_block_delta":
@@ -221,6 +230,11 @@ def _of_ollama(event: Body) -> tuple[str, object]:
 FAMILIES: dict[str, Family] = {
     "chat": Family("/v1/chat/completions", _openai, _of_openai),
     "completions": Family("/v1/completions", _prompted, _of_openai),
+    "responses": Family(
+        "/v1/responses",
+        lambda question: {"temperature": 0, "max_output_tokens": 700, "input": question},
+        _of_responses,
+    ),
     "anthropic": Family(
         "/v1/messages",
         lambda question: {"temperature": 0, "max_tokens": 700, **_asked(question)},
