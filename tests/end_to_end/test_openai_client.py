@@ -193,6 +193,27 @@ async def test_a_text_completion_is_the_same_whole_and_in_pieces(
     assert "".join(pieces) == whole.choices[0].text
 
 
+def test_responses_are_parsed_and_go_on_after_a_tool(client: openai.OpenAI) -> None:
+    found = client.responses.parse(
+        model="demo", input="Where is it?", text_format=Found, temperature=0
+    )
+    assert isinstance(found.output_parsed, Found)
+    tool: Any = {"type": "function", "strict": True, **TOOLS[0]["function"]}
+    first = client.responses.create(
+        model="demo", input=weather_tool.QUESTION, tools=[tool], temperature=0
+    )
+    (call,) = [item for item in first.output if item.type == "function_call"]
+    result = weather_tool.weather(**json.loads(call.arguments))
+    second = client.responses.create(
+        model="demo",
+        previous_response_id=first.id,
+        input=[{"type": "function_call_output", "call_id": call.call_id, "output": result}],
+        tools=[tool],
+        temperature=0,
+    )
+    assert second.output_text == weather_tool.ANSWER
+
+
 def test_embeddings_are_the_same_in_both_encodings(client: openai.OpenAI) -> None:
     inputs = ["the cat", "the dog"]
     # the client asks for base64 by itself and decodes it

@@ -11,6 +11,7 @@ import pytest
 from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
 from openai.types import Completion, CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response, ResponseItem, ResponseStreamEvent
 
 from tests.support import weather_tool
 from tests.support.cluster import Cluster
@@ -46,6 +47,27 @@ COMPLETIONS: dict[str, dict[str, Any]] = {
     "plain": PROMPT,
     "logprobs": {**PROMPT, "logprobs": 2},
     "choices": {**PROMPT, "n": 2, "temperature": 1, "seed": 3},
+}
+RESPONSES: dict[str, dict[str, Any]] = {
+    "plain": {"input": "Count from 1 to 20.", "temperature": 0},
+    "cut": {"input": "Count from 1 to 20.", "temperature": 0, "max_output_tokens": 3},
+    "tools": {
+        "input": weather_tool.QUESTION,
+        "temperature": 0,
+        "max_output_tokens": 100,
+        "tools": [{"type": "function", "strict": True, **FUNCTION}],
+    },
+    "thinking": {
+        "input": "Count from 1 to 20.",
+        "temperature": 0,
+        "reasoning": {"effort": "high"},
+    },
+    "logprobs": {
+        "input": "Count from 1 to 20.",
+        "temperature": 0,
+        "include": ["message.output_text.logprobs"],
+        "top_logprobs": 2,
+    },
 }
 MESSAGES: dict[str, dict[str, Any]] = {
     "plain": COUNTING,
@@ -124,6 +146,29 @@ def test_text_completions_have_every_field(serving: Cluster, form: str) -> None:
         if choice["finish_reason"] is not None
     ]
     assert sorted(ends) == list(range(COMPLETIONS[form].get("n", 1)))
+
+
+@pytest.mark.parametrize("form", RESPONSES)
+def test_responses_have_every_field(serving: Cluster, form: str) -> None:
+    answer = conforms(Response, _post(serving, "/v1/responses", RESPONSES[form]))
+    assert answer["status"] == ("incomplete" if form == "cut" else "completed")
+    # documented as required, null where there is none
+    assert answer.keys() >= {"error", "incomplete_details", "instructions", "usage"}
+    kept = serving.get(f"{serving.inference_url}/v1/responses/{answer['id']}")
+    assert conforms(Response, kept)["output"] == answer["output"]
+    url = f"{serving.inference_url}/v1/responses/{answer['id']}/input_items"
+    for item in serving.get_json(url)["data"]:
+        conforms(ResponseItem, json.dumps(item))
+
+
+@pytest.mark.parametrize("form", RESPONSES)
+def test_events_of_responses_have_every_field(serving: Cluster, form: str) -> None:
+    said = _post(serving, "/v1/responses", {**RESPONSES[form], "stream": True})
+    events = [conforms(ResponseStreamEvent, event) for event in _events(said)]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert events[0]["type"] == "response.created"
+    last = "response.incomplete" if form == "cut" else "response.completed"
+    assert events[-1]["type"] == last
 
 
 def test_embeddings_have_every_field(serving: Cluster) -> None:
