@@ -67,7 +67,7 @@ format: setup-check ## let ruff mend what it can
 	@$(BIN)/ruff format .
 
 clean: ## remove the virtual environment and everything generated; the llama.cpp wheel stays
-	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .hypothesis .coverage tests/end_to_end/node/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-llama: ## forget the llama.cpp builds and made-up models kept in the user's cache folder
