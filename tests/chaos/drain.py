@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -31,12 +30,6 @@ class Drained:
         return [one.usage["prompt_tokens_details"]["cached_tokens"] for one in self.said]
 
 
-def _post(cluster: Cluster, path: str) -> None:
-    request = urllib.request.Request(cluster.management_url + path, method="POST")
-    with urllib.request.urlopen(request, timeout=10):
-        pass
-
-
 async def drain(folder: Path, *, seed: int = 1) -> Drained:
     """Eight streams on one agent, which is drained when all of them run."""
     cluster, outcome = Cluster(folder), Drained()
@@ -44,7 +37,7 @@ async def drain(folder: Path, *, seed: int = 1) -> Drained:
         await asyncio.to_thread(cluster.start_balancer, *FLAGS)
         for name in ("first", "second"):
             await asyncio.to_thread(cluster.start_agent, name, "--slots", str(SLOTS))
-        _post(cluster, "/agents/second/drain")
+        cluster.operate("/agents/second/drain")
         asked = list(bodies(Random(seed), ("counting",), SLOTS).values())
         async with client(cluster.inference_url) as ask:
             outcome.expected = [await ask(body) for body in asked]
@@ -54,8 +47,8 @@ async def drain(folder: Path, *, seed: int = 1) -> Drained:
                     lambda: cluster.agents()["first"]["slots"]["running"] == SLOTS,
                     what="all streams run",
                 )
-                _post(cluster, "/agents/second/undrain")
-                _post(cluster, "/agents/first/drain?deadline_s=0")
+                cluster.operate("/agents/second/undrain")
+                cluster.operate("/agents/first/drain?deadline_s=0")
             outcome.said = [task.result() for task in running]
         outcome.moves = cluster.metric("paddler_generation_moves_total")
     finally:

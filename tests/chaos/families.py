@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +102,7 @@ async def _kill_one(
     outcome: Killings,
 ) -> None:
     question, _ = dice.choice(corpus.long_counting_tasks())
-    _post(cluster, f"/agents/{spare}/drain")  # so that all of them begin at the other agent
+    cluster.operate(f"/agents/{spare}/drain")  # so that all of them begin at the other agent
     expected = {name: Heard() for name in FAMILIES}
     await _listen_to_all(session, question, expected, lambda: None)
     heard = {name: Heard() for name in FAMILIES}
@@ -117,7 +116,7 @@ async def _kill_one(
                 outcome.interrupted[name] += not one.ending
             worker.send(signal.SIGKILL)
             worker.wait()
-            _post(cluster, f"/agents/{spare}/undrain")
+            cluster.operate(f"/agents/{spare}/undrain")
 
     await _listen_to_all(session, question, heard, kill_at_the_moment)
     for name, one in heard.items():
@@ -128,12 +127,6 @@ async def _kill_one(
 async def _start(cluster: Cluster, number: int) -> Program:
     name, slots = f"number-{number}", str(len(FAMILIES))
     return await asyncio.to_thread(cluster.start_agent, name, "--slots", slots)
-
-
-def _post(cluster: Cluster, path: str) -> None:
-    request = urllib.request.Request(cluster.management_url + path, method="POST")
-    with urllib.request.urlopen(request, timeout=10):
-        pass
 
 
 async def _listen_to_all(

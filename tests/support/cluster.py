@@ -201,6 +201,12 @@ class Cluster:
         """The decoded body of a GET."""
         return json.loads(self.get(url))
 
+    def operate(self, path: str) -> None:
+        """POST to an operator's route; raises `urllib.error.URLError` as urllib does."""
+        request = urllib.request.Request(self.management_url + path, method="POST")
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+
     def close(self) -> None:
         """End agents first, so that the balancer's log ends tidily."""
         for program in reversed(self.programs):
