@@ -168,8 +168,8 @@ class Dispatcher:
             )
             outcome_name = late.default_code
             raise late from error
-        except BalancerError as error:
-            outcome_name = error.default_code
+        except Exception as error:
+            outcome_name = error.code if isinstance(error, BalancerError) else "internal_error"
             raise
         finally:
             self._forget(relay)

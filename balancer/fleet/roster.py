@@ -68,6 +68,8 @@ class Roster:
         self._index = PrefixIndex()
         self._ailing: dict[Agent, None] = {}
         """Those whose free slots change with time alone: they are counted before anybody looks."""
+        self._recovered: dict[Agent, None] = {}
+        """Those of them that are well again, and nobody who waits was told."""
         self._unwell: Latest[Health] = Latest(MAX_UNWELL)
         """Of agents that left in disgrace: coming back changes nothing."""
         self._removed: Latest[Literal[True]] = Latest(MAX_REMOVED)
@@ -187,8 +189,10 @@ class Roster:
 
     def agent(self, name: str) -> Agent | None:
         """The registered agent of this name."""
-        self._recount_ailing()
-        return self._agents.get(name)
+        agent = self._agents.get(name)
+        if agent is not None and agent in self._ailing:
+            self._recount(agent)
+        return agent
 
     def snapshot(self) -> list[AgentSnapshot]:
         """Every registered agent, by name."""
@@ -237,8 +241,10 @@ class Roster:
 
     def take_back_ejected(self) -> None:
         """Let agents whose time is over, or whose share grew, be used."""
+        self._recount_ailing()
+        recovered, self._recovered = self._recovered, {}
         for agent in self._agents.values():
-            if not agent.health.is_well or EJECTED in agent.noticed:
+            if not agent.health.is_well or agent in recovered or EJECTED in agent.noticed:
                 if not agent.is_ejected:
                     agent.noticed.pop(EJECTED, None)
                 self._changed(agent)
@@ -385,6 +391,7 @@ class Roster:
             return
         del self._agents[agent.name]
         self._ailing.pop(agent, None)
+        self._recovered.pop(agent, None)
         agent.cached.leave()
         if not agent.health.is_well or agent.health.has_failed:
             self._unwell.note(agent.name, agent.health)
@@ -405,9 +412,15 @@ class Roster:
 
     def _recount_ailing(self) -> None:
         for agent in tuple(self._ailing):
-            agent.recount()
-            if agent.health.is_well:
-                del self._ailing[agent]
+            self._recount(agent)
+
+    def _recount(self, agent: Agent) -> None:
+        """One that is not well. Who looks may be in the middle of a choice, so those who wait are
+        told that it recovered at the next `take_back_ejected`."""
+        agent.recount()
+        if agent.health.is_well:
+            del self._ailing[agent]
+            self._recovered[agent] = None
 
     def _on_ejected(self, agent: Agent) -> None:
         self._watch_health(agent)

@@ -240,8 +240,8 @@ class Metrics:
             children[1].observe(seconds)
 
     def generation_ended(self, outcome: str) -> None:
-        """Count a generation: `outcome` is its finish reason, the code of an error's class, or
-        `cancelled` where nobody waits for it any more."""
+        """Count a generation: `outcome` is its finish reason, the code of the error that ended it
+        (all of them are written in our own code), or `cancelled`: nobody waits for it any more."""
         self._generations_ended.labels(outcome).inc()
 
     def generation_finished(self, usage: Usage) -> None:

@@ -11,6 +11,7 @@ from balancer.fleet.agent import Agent
 from balancer.fleet.known_models import MAX_REMEMBERED, KnownModels
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
+from balancer.policy.ejection import FAILURES_IN_A_ROW, FIRST_EJECTION_S, SLOW_START_S
 from balancer.services.liveness import Liveness
 from balancer.settings import Settings
 from protocol.agent_status import Issue
@@ -399,3 +400,52 @@ def test_an_agent_that_was_replaced_changes_nothing_any_more(roster: Roster) -> 
         False,
     )
     assert only(roster).link is new.link
+
+
+# --- slots that come back with time ---
+
+
+@pytest.mark.parametrize("look", ["candidates", "agents", "agent", "snapshot"])
+def test_whoever_looks_sees_an_ejected_agent_s_slots_come_back_with_time(
+    roster: Roster, clock: Clock, look: str
+) -> None:
+    MemoryAgent(roster, slots=8).register()
+
+    def free() -> int:
+        if look == "snapshot":
+            return roster.snapshot()[0].slots.free
+        if look == "agent":
+            found = roster.agent("one")
+            assert found is not None
+            return found.slots_free
+        return next(
+            iter(roster.agents() if look == "agents" else roster.candidates("demo"))
+        ).slots_free
+
+    for _ in range(FAILURES_IN_A_ROW):
+        roster.note_failure(only(roster), engine_died=False)
+    assert free() == 0
+    clock.now_s += FIRST_EJECTION_S
+    assert free() == 1
+    roster.note_success(only(roster))
+    clock.now_s += SLOW_START_S / 2
+    assert free() == 4
+    clock.now_s += SLOW_START_S / 2
+    assert free() == 8
+
+
+def test_who_waits_hears_of_a_recovery_though_somebody_looked_before(
+    roster: Roster, clock: Clock
+) -> None:
+    MemoryAgent(roster, slots=8).register()
+    for _ in range(FAILURES_IN_A_ROW):
+        roster.note_failure(only(roster), engine_died=False)
+    clock.now_s += FIRST_EJECTION_S
+    roster.note_success(only(roster))
+    clock.now_s += SLOW_START_S
+    rooms: list[int] = []
+    roster.listen(lambda agent: rooms.append(agent.slots_free))
+    assert roster.snapshot()[0].slots.free == 8
+    roster.take_back_ejected()
+    roster.take_back_ejected()
+    assert rooms in ([8], [8, 8])
