@@ -279,6 +279,6 @@ class FakeBalancer:
 async def fake_balancer() -> AsyncIterator[FakeBalancer]:
     """A fake balancer that listens; closed with the test."""
     balancer = FakeBalancer()
-    async with serve(balancer._serve, "127.0.0.1", 0, compression=None) as server:
+    async with serve(balancer._serve, "127.0.0.1", 0, compression=None, close_timeout=1) as server:
         balancer._server = server
         yield balancer
