@@ -37,6 +37,7 @@ from protocol.to_agent import (
     Committed,
     Continue,
     Detokenize,
+    Embed,
     GenerateTokens,
     Pause,
     Render,
@@ -44,7 +45,7 @@ from protocol.to_agent import (
     Tokenize,
 )
 from protocol.to_balancer import Failed, Finished, Heartbeat, Register, Tokens
-from tests.support.toy_answers import toy_answer
+from tests.support.toy_answers import toy_answer, toy_vectors
 
 PROMPT_TOKENS = 7
 QUERIES = 8
@@ -93,7 +94,7 @@ class FakeAgent:
         *,
         name: str = "one",
         slots: int = 4,
-        model: str | None = "demo",
+        model: str | ServedModel | None = "demo",
         adapters: tuple[str, ...] = (),
         epoch: str = "e1",
         script: Script | None = None,
@@ -104,9 +105,9 @@ class FakeAgent:
         self.slots = slots
         self.script = script or Script()
         self._model = (
-            None
-            if model is None
-            else ServedModel(name=model, context_tokens=2048, adapters=adapters)
+            ServedModel(name=model, context_tokens=2048, adapters=adapters)
+            if isinstance(model, str)
+            else model
         )
         self._epoch = epoch
         self._heartbeat_s = heartbeat_s
@@ -245,8 +246,9 @@ class FakeAgent:
             case Request(id=call_id, params=GenerateTokens() as request):
                 assert isinstance(call_id, int)
                 await self._accept(Call(call_id, request))
-            case Request(params=Rerank() | Tokenize() | Detokenize() | Render() as question):
-                self.asked.append(question)
+            case Request(
+                params=Embed() | Rerank() | Tokenize() | Detokenize() | Render() as question
+            ):
                 await self.send_raw(self._answer_to(message.id, question).decode())
             case Notification(params=Cancel(call=call_id)):
                 if (call := self.calls.get(call_id)) and not self.script.ignores_cancel:
@@ -262,8 +264,12 @@ class FakeAgent:
                 if call := self.calls.get(call_id):
                     call.may_go_on.set()
 
-    def _answer_to(self, call_id: CallId, question: TextQuestion) -> bytes:
+    def _answer_to(self, call_id: CallId, question: TextQuestion | Embed) -> bytes:
+        if not isinstance(question, Embed):
+            self.asked.append(question)
         if self.script.refuse_with is None:
+            if isinstance(question, Embed):
+                return encode_result(call_id, toy_vectors(question))
             return encode_result(call_id, toy_answer(question))
         refusal = ErrorObject(code=int(self.script.refuse_with), message="by the script")
         return encode_error(call_id, refusal)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from typing import assert_never
 
 from balancer.fleet.queries import TextAnswer, TextQuestion
 from protocol.chat import Message, TextPart
-from protocol.embeddings import Scores, Text, TokenIds
+from protocol.embeddings import EmbeddingRequest, Embeddings, Scores, Text, TokenIds
 from protocol.rendering import Rendered
 from protocol.to_agent import Detokenize, Render, Rerank, Tokenize
 
@@ -19,7 +20,7 @@ def toy_answer(question: TextQuestion) -> TextAnswer:
             pieces = tuple(map(chr, data)) if with_pieces else ()
             return TokenIds(token_ids=tuple(data), pieces=pieces)
         case Detokenize(token_ids=ids):
-            return Text(text=bytes(ids).decode("utf-8", "replace"))
+            return Text(text=bytes(one % 256 for one in ids).decode("utf-8", "replace"))
         case Render():
             return _rendered(question)
         case Rerank(query=query, documents=documents):
@@ -30,6 +31,19 @@ def toy_answer(question: TextQuestion) -> TextAnswer:
             )
         case _:
             assert_never(question)
+
+
+def toy_vectors(question: EmbeddingRequest) -> Embeddings:
+    """A vector for each input: its length, and as many zeros as are wanted."""
+    size = question.dimensions or 3
+    rows = [struct.pack("<f", float(len(one))) + bytes(4 * (size - 1)) for one in question.inputs]
+    return Embeddings(
+        pooling="mean",
+        dimensions=size,
+        rows=(1,) * len(rows),
+        tokens=tuple(map(len, question.inputs)),
+        vectors=b"".join(rows),
+    )
 
 
 def _rendered(question: Render) -> Rendered:
