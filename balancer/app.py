@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import structlog
 from aiohttp.web import ServerRunner, SockSite
@@ -24,6 +25,7 @@ from balancer.dispatch.query_turns import QueryTurns
 from balancer.errors import SettingError
 from balancer.fleet.roster import Roster
 from balancer.http.connection import ClientServer
+from balancer.http.document.build import document_bytes
 from balancer.http.exchange import Port, Wiring
 from balancer.http.middleware import Pipeline
 from balancer.http.origin import is_loopback
@@ -75,6 +77,7 @@ def build(settings: Settings) -> App:
         responses=_response_store(settings),
         is_draining=lambda: dispatcher.is_draining,
         started=int(time.time()),
+        documents={port: document_bytes(ROUTES, port) for port in get_args(Port)},
     )
     return App(wiring, routes)
 

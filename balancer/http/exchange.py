@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from aiohttp.web import BaseRequest, StreamResponse
@@ -44,6 +44,8 @@ class Wiring(Struct, frozen=True, kw_only=True):
     is_draining: Callable[[], bool]
     started: int
     """Unix seconds."""
+    documents: Mapping[Port, bytes]
+    """Each port's OpenAPI document."""
 
 
 class Exchange:

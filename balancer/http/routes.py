@@ -6,6 +6,7 @@ from balancer.http.answers import text_error_answer
 from balancer.http.anthropic.count_tokens import count_tokens
 from balancer.http.anthropic.errors import error_answer as anthropic_error
 from balancer.http.anthropic.messages import messages
+from balancer.http.document.handler import inference_document, management_document, show_page
 from balancer.http.health import brief_health, detailed_health, metrics_text, ready
 from balancer.http.inference.handler import inference
 from balancer.http.llama_server.handler import apply_template, detokenize, tokenize
@@ -294,6 +295,30 @@ ROUTES: tuple[Route, ...] = (
         limit_class="metrics",
         aliases=("/metrics/prometheus", "/v1/metrics"),
         is_quiet=True,
+    ),
+    Route(
+        ports=("inference",),
+        method="GET",
+        path="/openapi.json",
+        handler=inference_document,
+        limit_class="models",
+        aliases=("/v1/openapi.json",),
+    ),
+    Route(
+        ports=("management",),
+        method="GET",
+        path="/openapi.json",
+        handler=management_document,
+        limit_class="models",
+        aliases=("/v1/openapi.json",),
+    ),
+    Route(
+        ports=("inference", "management"),
+        method="GET",
+        path="/docs",
+        handler=show_page,
+        limit_class="models",
+        aliases=("/v1/docs",),
     ),
     Route(
         ports=("management",),

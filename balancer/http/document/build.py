@@ -1,0 +1,195 @@
+"""Makes a port's OpenAPI document from the routes, their operations and their Structs. Pure.
+
+https://spec.openapis.org/oas/v3.1.1.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from balancer.http.document.operation import JSON, Answer, Operation, Parameter, Shapes
+from balancer.http.document.operations import OPERATIONS
+from balancer.http.exchange import Port
+from balancer.http.router import Route
+
+_TITLES: dict[Port, str] = {"inference": "Inference", "management": "Management"}
+_SCHEMAS = "#/components/schemas/"
+_ECHOED = ("X-Request-Id", "X-Correlation-Id", "traceparent")
+_HEADERS = {
+    "X-Request-Id": "The client's id of the request, if it sent a sane one, else ours.",
+    "X-Paddler-Request-Id": "Our id of the request.",
+}
+_ERRORS = {
+    400: "The request is wrong; the error names the parameter.",
+    403: "The request comes from where it may not.",
+    404: "There is no such thing.",
+    409: "An operator ended the request.",
+    413: "The request is too large, or came too slowly.",
+    415: "The body's encoding is not known.",
+    429: "Too much was asked for.",
+    502: "Agents failed.",
+    503: "Nobody can serve it now.",
+    504: "It took too long.",
+}
+_LONG_REF = re.compile(rf'"{_SCHEMAS}(balancer\.[\w.]+)"')
+_WORDS = re.compile(r"\w+")
+
+
+@cache
+def document_bytes(routes: tuple[Route, ...], port: Port) -> bytes:
+    """The document as JSON: made once, whoever asks."""
+    return msgspec.json.encode(document(routes, port))
+
+
+def document(routes: Iterable[Route], port: Port) -> dict[str, Any]:
+    """What a port serves. Raises `KeyError` where a route has no operation."""
+    rows = {(row.method, row.path): row for row in OPERATIONS if port in row.ports}
+    shown = [(route, rows[(route.method, route.path)]) for route in routes if port in route.ports]
+    schemas = Schemas(row for _, row in shown)
+    paths: dict[str, dict[str, Any]] = {}
+    for route, row in shown:
+        path = route.path.replace("...}", "}")
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, row, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": f"Paddler: {_TITLES[port]} API",
+            "version": "1",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(row.tag for _, row in shown)],
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components,
+            "headers": {name: _header(text) for name, text in _HEADERS.items()},
+            "parameters": {name: _echoed(name) for name in _ECHOED},
+        },
+    }
+
+
+class Schemas:
+    """The JSON schemas of some operations' Structs, under short names."""
+
+    def __init__(self, rows: Iterable[Operation]) -> None:
+        shapes = list(dict.fromkeys(shape for row in rows for shape in _shapes_of(row)))
+        refs, components = msgspec.json.schema_components(shapes, ref_template=_SCHEMAS + "{name}")
+        self._refs = dict(zip(shapes, map(_shortened, refs), strict=True))
+        self.components: dict[str, Any] = {
+            _short_name(name): _shortened(schema) for name, schema in components.items()
+        }
+
+    def any_of(self, shapes: Shapes) -> dict[str, Any]:
+        """One of these; without any, an object that is not described."""
+        found = [self._refs[shape] for shape in shapes]
+        if len(found) == 1:
+            return found[0]
+        return {"anyOf": found} if found else {"type": "object"}
+
+
+def _shapes_of(row: Operation) -> Iterator[type[Struct]]:
+    yield from row.bodies
+    yield from row.error_shapes
+    for answer in row.answers:
+        yield from answer.shapes
+        yield from answer.events
+
+
+def _shortened(schema: dict[str, Any]) -> dict[str, Any]:
+    """Structs of one name are told apart by their family, not by where they are written."""
+    text = msgspec.json.encode(schema).decode()
+    short = _LONG_REF.sub(lambda found: f'"{_SCHEMAS}{_short_name(found[1])}"', text)
+    decoded: dict[str, Any] = msgspec.json.decode(short)
+    return decoded
+
+
+def _short_name(name: str) -> str:
+    parts = name.split(".")
+    return name if len(parts) == 1 else parts[2].capitalize() + parts[-1]
+
+
+def _operation(route: Route, row: Operation, schemas: Schemas) -> dict[str, Any]:
+    also = "Also at " + ", ".join(f"`{path}`" for path in route.aliases) + "."
+    made: dict[str, Any] = {
+        "operationId": "_".join([row.ports[0], row.method.lower(), *_WORDS.findall(row.path)]),
+        "tags": [row.tag],
+        "summary": row.summary,
+        "description": " ".join(filter(None, (row.description, also if route.aliases else ""))),
+        "parameters": [
+            *(_parameter(one) for one in row.parameters),
+            *({"$ref": f"#/components/parameters/{name}"} for name in _ECHOED),
+        ],
+        "responses": _responses(row, schemas),
+    }
+    if row.bodies:
+        made["requestBody"] = _body(row, schemas)
+    return made
+
+
+def _responses(row: Operation, schemas: Schemas) -> dict[str, Any]:
+    made = {str(answer.status): _answer(answer, schemas) for answer in row.answers}
+    for status in row.errors:
+        made[str(status)] = {
+            "description": _ERRORS[status],
+            "headers": _headers(),
+            "content": {JSON: {"schema": schemas.any_of(row.error_shapes)}},
+        }
+    return made
+
+
+def _answer(answer: Answer, schemas: Schemas) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    if answer.content_type:
+        is_json = answer.content_type == JSON
+        shape = schemas.any_of(answer.shapes) if is_json else {"type": "string"}
+        content[answer.content_type] = {"schema": shape}
+    if answer.stream_type:
+        events = {"x-events": schemas.any_of(answer.events)} if answer.events else {}
+        content[answer.stream_type] = events
+    made: dict[str, Any] = {"description": answer.description, "headers": _headers()}
+    return {**made, "content": content} if content else made
+
+
+def _body(row: Operation, schemas: Schemas) -> dict[str, Any]:
+    examples = {
+        example.name: {"summary": example.name, "value": example.body}
+        for example in row.examples
+        if example.body is not None
+    }
+    media = {"schema": schemas.any_of(row.bodies), "examples": examples}
+    return {"required": True, "content": {JSON: media}}
+
+
+def _parameter(one: Parameter) -> dict[str, Any]:
+    made = {
+        "name": one.name,
+        "in": one.where,
+        "required": one.where == "path",
+        "description": one.description,
+        "schema": {"type": "string", **one.schema},
+    }
+    return made if one.example is None else {**made, "example": one.example}
+
+
+def _echoed(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": "Given back with the answer, if it is a sane one.",
+        "schema": {"type": "string"},
+    }
+
+
+def _headers() -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
+
+
+def _header(text: str) -> dict[str, Any]:
+    return {"description": text, "required": True, "schema": {"type": "string"}}
