@@ -12,13 +12,21 @@ from typing import Any, Protocol, cast
 
 import structlog
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.streams import StreamReader
-from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
+from aiohttp.web import (
+    BaseRequest,
+    RequestHandler,
+    RequestPayloadError,
+    Server,
+    StreamResponse,
+)
 
 from balancer.observability.metrics import Metrics
 from balancer.settings import Settings
+
+_VERSIONS = (HttpVersion10, HttpVersion11)
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +56,8 @@ class ClientConnection(RequestHandler):
         self._slow_timer: asyncio.TimerHandle | None = None
         self.watcher: WritingWatcher | None = None
         self.is_agent = False
+        self.speaks_our_http = True
+        """Whether the request that is now being answered is of HTTP/1.0 or 1.1."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Half of the cap is the mark: what is on its way when a generation is paused fits too."""
@@ -132,6 +142,11 @@ class ClientConnection(RequestHandler):
         response.force_close()
         return response
 
+    def log_exception(self, *args: Any, **options: Any) -> None:
+        """A body that nobody read, and that turns out to be unreadable, is no fault of ours."""
+        if not isinstance(options.get("exc_info"), RequestPayloadError):
+            super().log_exception(*args, **options)
+
     def _bound_close(self) -> None:
         transport = self.transport
         if transport is not None and transport.get_write_buffer_size():
@@ -178,6 +193,10 @@ class ClientServer(Server):
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> BaseRequest:
+        version = message.version
+        cast(ClientConnection, protocol).speaks_our_http = version in _VERSIONS
+        if version not in _VERSIONS:
+            message = message._replace(version=HttpVersion11)  # which the answer's would be, too
         return BaseRequest(
             message, payload, protocol, writer, task, self._loop,
             client_max_size=self.settings.max_body_bytes,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from typing import cast
 
 import structlog
 from aiohttp.web import BaseRequest, StreamResponse
@@ -21,6 +22,7 @@ from balancer.errors import (
 )
 from balancer.http.answers import error_answer, internal_error, shown_error
 from balancer.http.body import unknown_encoding
+from balancer.http.connection import ClientConnection
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.origin import is_allowed_host, is_loopback, is_own_origin
 from balancer.http.router import Route, Router
@@ -78,6 +80,7 @@ class Pipeline:
     def _admit(self, exchange: Exchange) -> Route:
         """The row for this request, once it may be served."""
         request = exchange.request
+        _check_version(request)
         self._check_headers(request)
         self._check_host(request)
         route, exchange.places = self._router.match(request.method, request.path)
@@ -150,6 +153,12 @@ def _is_proxied(request: BaseRequest) -> bool:
         name in _PROXY_HEADERS or name.startswith("x-forwarded-")
         for name in map(str.lower, request.headers)
     )
+
+
+def _check_version(request: BaseRequest) -> None:
+    """What calls itself HTTP/0.9 or HTTP/2.0 would read the answer in another way."""
+    if not cast(ClientConnection, request.protocol).speaks_our_http:
+        raise InvalidRequest("this is HTTP of a version that is not spoken here; send HTTP/1.1")
 
 
 def _check_query(request: BaseRequest, route: Route) -> None:

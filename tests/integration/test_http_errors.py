@@ -240,3 +240,27 @@ async def test_a_connection_serves_another_request_after_a_stream(
     writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
     writer.close()
+
+
+@pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/2.0", b"HTTP/9.9"])
+async def test_another_version_of_http_is_refused_in_ours(
+    balancer: RunningBalancer, version: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", balancer.inference_port)
+    writer.write(chat_bytes().replace(b"HTTP/1.1", version, 1))
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    assert head.split(b" ")[:2] in ([b"HTTP/1.1", b"400"], [b"HTTP/1.0", b"400"])
+
+
+async def test_an_unreadable_body_that_nobody_wanted_leaves_no_traceback_in_the_log(
+    balancer: RunningBalancer, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", balancer.inference_port)
+    writer.write(
+        GET + b"Host: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 7\r\n\r\nno gzip"
+    )
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert [record.message for record in caplog.records if record.exc_info] == []
