@@ -10,7 +10,7 @@ LLAMA := llama-cpp-python==0.3.36
 # pip needs no cache of ours, and must not ask questions
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help demo test check bench soak chaos format clean clean-llama setup-check setup
+.PHONY: help demo test check bench soak chaos fuzz format clean clean-llama setup-check setup
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,7 +45,7 @@ demo: setup ## start everything with the shipped model and ask it a question (ON
 test: setup ## all tests: unit, integration, end to end
 	@deploy/setup/test_packages.sh
 	@$(BIN)/python -m pytest tests/unit --numprocesses=2 --cov --cov-report=
-	@$(BIN)/python -m pytest tests/integration tests/end_to_end tests/soak tests/chaos --cov --cov-append --cov-report=term:skip-covered --cov-report=json:out/coverage.json
+	@$(BIN)/python -m pytest tests/integration tests/end_to_end tests/soak tests/chaos tests/fuzz --cov --cov-append --cov-report=term:skip-covered --cov-report=json:out/coverage.json
 	@$(BIN)/python deploy/setup/coverage_floors.py out/coverage.json
 
 check: setup-check ## ruff, mypy strict, import contracts (llama.cpp not needed)
@@ -62,6 +62,9 @@ soak: setup ## ten minutes of random churn on the engine (SECONDS_TO_RUN=600)
 
 chaos: setup ## streams and requests while agents are killed, frozen, robbed, drained, or bad (SECONDS_TO_RUN=60)
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS_TO_RUN),60)
+
+fuzz: setup ## 100,000 mutated requests to both ports (INPUTS=100000 SEED=1)
+	@$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),100000) --seed $(or $(SEED),1)
 
 format: setup-check ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
