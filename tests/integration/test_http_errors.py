@@ -10,12 +10,23 @@ from typing import Any
 
 import aiohttp
 import pytest
+import structlog
 
 from tests.support.fake_agent import FakeAgent
-from tests.support.running_balancer import RunningBalancer, chat_bytes, running_balancer
+from tests.support.running_balancer import (
+    RunningBalancer,
+    chat_bytes,
+    eventually,
+    running_balancer,
+)
 
 GET = b"GET /health HTTP/1.1\r\n"
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+HANDSHAKE = (
+    b"GET /agents/connect HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+    b"Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Version: 13\r\n\r\n"
+)
 MESSAGES = [{"role": "user", "content": "hi"}]
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -240,6 +251,29 @@ async def test_a_connection_serves_another_request_after_a_stream(
     writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
     writer.close()
+
+
+async def test_a_handshake_whose_headers_are_no_text_is_refused(balancer: RunningBalancer) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", balancer.management_port)
+    head = b"GET /agents/connect HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+    writer.write(head + b"Upgrade: webso\x9fket\r\n\r\n")
+    answer = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_an_agent_that_leaves_at_once_leaves_no_traceback_in_the_log(
+    balancer: RunningBalancer,
+) -> None:
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(20):
+            _, writer = await asyncio.open_connection("127.0.0.1", balancer.management_port)
+            writer.write(HANDSHAKE)
+            writer.transport.abort()
+        await eventually(
+            lambda: sum(row.get("route") == "/agents/connect" for row in logs) > 5, "they are gone"
+        )
+    assert [row for row in logs if row["log_level"] == "error"] == []
 
 
 @pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/2.0", b"HTTP/9.9"])

@@ -15,9 +15,9 @@ from typing import cast
 
 import structlog
 from aiohttp import WSCloseCode, WSMessage, WSMsgType
-from aiohttp.web import StreamResponse, WebSocketResponse
+from aiohttp.web import BaseRequest, StreamResponse, WebSocketResponse
 
-from balancer.errors import InvalidRequest
+from balancer.errors import ClientDropped, InvalidRequest
 from balancer.fleet.agent_link import AgentLink
 from balancer.http.answers import SECURITY_HEADERS
 from balancer.http.connection import ClientConnection
@@ -49,10 +49,13 @@ async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     socket = WebSocketResponse(
         compress=False, max_msg_size=MAX_FRAME_BYTES, timeout=_CLOSE_PATIENCE_S
     )
-    if not socket.can_prepare(exchange.request):
+    if not _is_handshake(socket, exchange.request):
         raise InvalidRequest("agents connect here with a WebSocket")
     socket.headers.update({**SECURITY_HEADERS, **exchange.headers()})
-    await socket.prepare(exchange.request)
+    try:
+        await socket.prepare(exchange.request)
+    except ConnectionError as error:
+        raise ClientDropped("the agent left before its link began") from error
     exchange.status = 101
     outbox = Outbox(cast(ClientConnection, exchange.request.protocol))
     link = wiring.roster.open_link(
@@ -69,6 +72,14 @@ async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         link.close(reason)
         outbox.closed()
     return socket
+
+
+def _is_handshake(socket: WebSocketResponse, request: BaseRequest) -> bool:
+    """aiohttp quotes a wrong header in its refusal, and fails where that is no text."""
+    try:
+        return bool(socket.can_prepare(request))
+    except UnicodeEncodeError:
+        return False
 
 
 async def _read_frames(socket: WebSocketResponse, link: AgentLink) -> str:
