@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
@@ -115,16 +116,31 @@ async def test_a_request_that_runs_is_listed_told_of_and_ended_as_the_document_s
         await writer.wait_closed()
 
 
-async def _checked(balancer: RunningBalancer, method: str, path: str, filled: str) -> Any:
-    """The answer of the management port, which has the documented shape."""
-    async with balancer.session.request(method, balancer.management_url + filled) as answer:
+async def _checked(
+    balancer: RunningBalancer, method: str, path: str, filled: str, port: Port = "management"
+) -> Any:
+    """The answer, which is good and has the documented shape."""
+    async with balancer.session.request(method, _url(balancer, port) + filled) as answer:
         body = await answer.read()
         assert answer.status == 200, body
-    found = faults(
-        "management", method, path, status=200, content_type=answer.content_type, body=body
-    )
+    found = faults(port, method, path, status=200, content_type=answer.content_type, body=body)
     assert found == []
-    return await answer.json()
+    return json.loads(body)
+
+
+async def test_a_stored_response_is_shown_and_forgotten_as_the_document_says(
+    balancer: RunningBalancer,
+) -> None:
+    answer = await balancer.post("/v1/responses", {"input": "hi"})
+    path = "/v1/responses/{id}"
+    filled = path.replace("{id}", answer.json()["id"])
+    shown = await _checked(balancer, "GET", path, filled, "inference")
+    assert shown == answer.json()
+    listed = await _checked(
+        balancer, "GET", path + "/input_items", filled + "/input_items", "inference"
+    )
+    assert len(listed["data"]) == 1
+    await _checked(balancer, "DELETE", path, filled, "inference")
 
 
 async def test_a_wrong_request_is_refused_in_the_documented_shape_of_its_family(

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from balancer.http.document import anthropic, management, ollama, openai, questions, system
+from balancer.http.document import (
+    anthropic,
+    management,
+    ollama,
+    openai,
+    questions,
+    responses,
+    system,
+)
 from balancer.http.document.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
     *openai.OPERATIONS,
+    *responses.OPERATIONS,
     *anthropic.OPERATIONS,
     *ollama.OPERATIONS,
     *questions.OPERATIONS,
