@@ -253,10 +253,12 @@ async def test_a_connection_serves_another_request_after_a_stream(
     writer.close()
 
 
-async def test_a_handshake_whose_headers_are_no_text_is_refused(balancer: RunningBalancer) -> None:
+@pytest.mark.parametrize("word", [b"websocket", b"dGhlIHNhbXBsZSBub25jZQ=="])
+async def test_a_handshake_whose_headers_are_no_text_is_refused(
+    balancer: RunningBalancer, word: bytes
+) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", balancer.management_port)
-    head = b"GET /agents/connect HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
-    writer.write(head + b"Upgrade: webso\x9fket\r\n\r\n")
+    writer.write(HANDSHAKE.replace(word, word + b"\x9f"))
     answer = await reader.readuntil(b"\r\n\r\n")
     writer.close()
     assert answer.startswith(b"HTTP/1.1 400 ")

@@ -75,10 +75,10 @@ async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 
 
 def _is_handshake(socket: WebSocketResponse, request: BaseRequest) -> bool:
-    """aiohttp quotes a wrong header in its refusal, and fails where that is no text."""
+    """aiohttp fails where the key is no ASCII, or where it would quote what is no text."""
     try:
         return bool(socket.can_prepare(request))
-    except UnicodeEncodeError:
+    except ValueError:
         return False
 
 
