@@ -89,8 +89,8 @@ function request(path, method, inputs, editor) {
   const authorization = document.getElementById("authorization").value;
   if (authorization) headers.set("Authorization", authorization);
   if (editor) headers.set("Content-Type", "application/json");
-  const url = target + (query.size ? "?" + query : "");
-  return [url, { method, headers, body: editor ? editor.value : undefined }];
+  const asked = query.toString();
+  return [asked ? target + "?" + asked : target, { method, headers, body: editor ? editor.value : undefined }];
 }
 
 async function send(path, method, inputs, editor, output, signal) {
