@@ -60,7 +60,7 @@ async def campaign(
             port, data = mutator.input(number)
             came = await _exchange(ports[port], data, Random(number))
             tally.statuses.update(int(status) for status in _STATUS.findall(came))
-            if why := _fault_of(came):
+            if why := fault_of(came):
                 shown = {"sent": data[:SHOWN_BYTES], "came": came[:SHOWN_BYTES]}
                 tally.faults.append(Fault(number=number, why=why, **shown))
             tally.sent += 1
@@ -90,7 +90,7 @@ async def _exchange(port: int, data: bytes, dice: Random) -> bytes:
     return bytes(came)
 
 
-def _fault_of(came: bytes) -> str:
+def fault_of(came: bytes) -> str:
     """Why this is no answer of a balancer that is well; empty if it is."""
     if b'"code":"internal_error"' in came:
         return "an internal error"
