@@ -20,6 +20,7 @@ BalancerError
 │   ├── ModelUnavailable     503  model_unavailable
 │   ├── DeadlineUnreachable  503  deadline_unreachable
 │   ├── DrainingError        503  draining
+│   ├── StoreUnavailable     503  store_unavailable
 │   ├── QueueTimeout         504  queue_timeout
 │   └── GenerationTimeout    504  generation_timeout
 ├── UpstreamError            an agent's mistake or death
@@ -238,6 +239,12 @@ class InternalError(BalancerError):
 
 class SettingError(Exception):
     """A setting is wrong: one line with what, where it came from and what is allowed."""
+
+
+class StoreUnavailable(NoCapacity):
+    """What is stored cannot be read or changed at present."""
+
+    default_code = "store_unavailable"
 
 
 class StoreFailed(Exception):

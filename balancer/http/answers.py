@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from aiohttp.web import Response
 
-from balancer.errors import BalancerError, InternalError
+from balancer.errors import BalancerError, InternalError, StoreFailed, StoreUnavailable
 from balancer.http.exchange import Exchange
 
 log = structlog.get_logger(__name__)
@@ -22,6 +22,7 @@ SECURITY_HEADERS = {
     "X-XSS-Protection": "1; mode=block",
     "Strict-Transport-Security": "max-age=31536000",
 }
+STORE_RETRY_S = 5
 _LEGACY_CODES = {
     400: ("VALIDATION_ERROR", "INVALID_PARAMS", "invalid_request"),
     403: ("AUTHORIZATION_FAILED", "INSUFFICIENT_PERMS"),
@@ -89,6 +90,12 @@ def text_error_answer(exchange: Exchange, error: BalancerError) -> Response:
 
 def shown_error(exchange: Exchange, error: Exception) -> BalancerError:
     """What a client is told of an error: ours as it is; any other is a fault of ours, logged."""
+    if isinstance(error, StoreFailed):
+        log.error("store failed", reason=str(error), request_id=exchange.id)
+        error = StoreUnavailable(
+            "what is stored cannot be read or changed now; try again later",
+            retry_after_s=STORE_RETRY_S,
+        )
     if not isinstance(error, BalancerError):
         log.error(
             "handler failed", exc_info=error, request_id=exchange.id, route=exchange.route_path

@@ -331,6 +331,30 @@ async def test_a_store_that_fails_costs_no_answer(
     assert response.to_dict()["store"] is False
 
 
+@pytest.mark.parametrize("method", ["get", "delete", "conversation"])
+async def test_a_store_that_cannot_be_read_is_said_to_be_away_for_a_while(
+    balancer: RunningBalancer,
+    agent: FakeAgent,  # noqa: ARG001 (serves)
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    async def fail(*_given: object, **_named: object) -> None:
+        raise StoreFailed("the file of responses: no such table")
+
+    monkeypatch.setattr(MemoryResponses, method, fail)
+    url = balancer.url + "/v1/responses/resp_1"
+    if method == "conversation":
+        body = {"input": "hi", "previous_response_id": "resp_1"}
+        asking = balancer.session.post(balancer.url + "/v1/responses", json=body)
+    else:
+        asking = balancer.session.request(method, url)
+    async with asking as answer:
+        error = (await answer.json())["error"]
+    assert (answer.status, error["code"]) == (503, "store_unavailable")
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert "table" not in error["message"]
+
+
 async def test_stored_responses_outlive_the_balancer(tmp_path: Path) -> None:
     async with (
         running_balancer(data_dir=str(tmp_path)) as balancer,
