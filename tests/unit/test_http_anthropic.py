@@ -16,6 +16,7 @@ from balancer.http.anthropic.answer import GatheredMessage, MessageEvents, whole
 from balancer.http.anthropic.schema import EXPECTED, MessagesRequest
 from balancer.http.anthropic.translate import messages_request
 from balancer.http.body import decode_json
+from balancer.http.call_arguments import MAX_ARGUMENT_DEPTH
 from balancer.http.shape import AnswerHead
 from protocol.chat import (
     FunctionCall,
@@ -305,3 +306,19 @@ def test_a_call_that_was_cut_short_keeps_its_text() -> None:
     deltas: list[StepDelta] = [(ToolCallDelta(0, "c1", "look", '{"a":'),)]
     (block,) = gathered(deltas)["content"]
     assert block["input"] == {"partial_json": '{"a":'}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1]",
+        "7",
+        "null",
+        '{"a":' * 20_000,
+        '{"a":' + "[" * MAX_ARGUMENT_DEPTH + "]" * MAX_ARGUMENT_DEPTH + "}",
+        '{"a":"\\ud800"}',
+    ],
+)
+def test_arguments_that_are_too_deep_or_no_object_are_an_answer_all_the_same(text: str) -> None:
+    (block,) = gathered([(ToolCallDelta(0, "c1", "look", text),)])["content"]
+    assert block["input"] == {"partial_json": text}

@@ -15,8 +15,8 @@ from balancer.dispatch.embedding_batch import Embedded
 from balancer.dispatch.sink import Outcome
 from balancer.errors import InvalidRequest, ModelNotFound, ModelUnavailable, QueueTimeout
 from balancer.fleet.roster import Roster
+from balancer.http.call_arguments import MAX_ARGUMENT_DEPTH
 from balancer.http.ollama.answer import (
-    MAX_ARGUMENT_DEPTH,
     MESSAGE,
     RESPONSE,
     AnswerLines,

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from balancer.dispatch.sink import Outcome
+from balancer.http.call_arguments import arguments_object
 from balancer.http.shape import AnswerHead
 from protocol.generation import (
     ContentDelta,
@@ -175,7 +176,8 @@ class _Block:
         text = "".join(self.pieces)
         if self._call is not None:
             call = self._call
-            return {"type": "tool_use", "id": call.id, "name": call.name, "input": _input(text)}
+            arguments = arguments_object(text)
+            return {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments}
         if self.kind == "thinking":
             return {"type": "thinking", "thinking": text, "signature": ""}
         return {"type": "text", "text": text}
@@ -206,14 +208,6 @@ def _usage(usage: Usage) -> dict[str, int]:
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.completion_tokens,
     }
-
-
-def _input(arguments: str) -> Any:
-    """A call's arguments; of one that was cut short the text, so that nothing is lost."""
-    try:
-        return msgspec.json.decode(arguments or "{}")
-    except msgspec.DecodeError:
-        return {"partial_json": arguments}
 
 
 def _event(name: str, **fields: Any) -> bytes:

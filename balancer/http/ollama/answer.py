@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from balancer.dispatch.sink import Outcome
 from balancer.http.answers import iso_time
+from balancer.http.call_arguments import arguments_object
 from balancer.http.shape import AnswerHead
 from protocol.generation import (
     ContentDelta,
@@ -23,10 +24,6 @@ from protocol.generation import (
     ToolCallDelta,
     TypedDelta,
 )
-from protocol.json_depth import is_too_deep
-
-MAX_ARGUMENT_DEPTH = 64
-"""A deeper call is told as text: clients, and we, would have to take it apart by recursion."""
 
 _encode = msgspec.json.encode
 _NO_TEXT = b'""'
@@ -172,7 +169,8 @@ class _Calls:
         """The open call, if there is one."""
         if not self.is_open:
             return []
-        call = {"function": {"name": self._name, "arguments": _arguments("".join(self._pieces))}}
+        arguments = arguments_object("".join(self._pieces))
+        call = {"function": {"name": self._name, "arguments": arguments}}
         self.is_open, self._name, self._pieces = False, "", []
         return [call]
 
@@ -218,14 +216,3 @@ def _ending(outcome: Outcome) -> dict[str, Any]:
 def nanoseconds(milliseconds: float) -> int:
     """How Ollama tells durations."""
     return max(round(milliseconds * _NS_PER_MS), 0)
-
-
-def _arguments(text: str) -> dict[str, Any]:
-    """A call's arguments; the text of what is no object, as where it was cut short."""
-    data = text.encode("utf-8", "replace") or b"{}"
-    if is_too_deep(data, MAX_ARGUMENT_DEPTH):
-        return {"partial_json": text}
-    try:
-        return msgspec.json.decode(data, type=dict[str, Any])
-    except msgspec.MsgspecError:
-        return {"partial_json": text}
