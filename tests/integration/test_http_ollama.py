@@ -228,6 +228,24 @@ async def test_what_is_no_request_is_refused_in_ollama_s_shape(
         assert answer.error == answer.json()["detail"]["message"]
 
 
+async def test_empty_names_of_ollama_s_client_in_go_are_absent(
+    balancer: RunningBalancer,
+    agent: FakeAgent,  # noqa: ARG001 (serves)
+) -> None:
+    """It sends every field that it knows."""
+    empty: dict[str, Any] = {"system": "", "template": "", "options": None}
+    shown = {**empty, "verbose": False}
+    for names in ({"model": "demo", "name": ""}, {"model": "", "name": "demo"}):
+        answer = await balancer.post("/api/show", {**shown, **names})
+        assert (answer.status, answer.json()["details"]["format"]) == (200, "gguf")
+    nameless = await balancer.post("/api/show", {**shown, "model": "", "name": ""})
+    assert (nameless.status, nameless.json()["detail"]["param"]) == (400, "model")
+    for path, what in (("chat", {"messages": HI}), ("generate", {"prompt": "hi", "suffix": ""})):
+        body = {"model": "", "stream": False, **empty, **what}
+        answer = await balancer.post(f"/api/{path}", body)
+        assert (answer.status, answer.json()["model"]) == (200, "demo")
+
+
 async def test_who_is_refused_for_want_of_room_is_told_when_to_ask_again() -> None:
     async with running_balancer(queue_timeout_s=0) as balancer:
         answer = await balancer.post("/api/chat", {"messages": HI})

@@ -141,6 +141,19 @@ def test_a_parameter_arrives(given: dict[str, Any], canonical: dict[str, Any]) -
     assert prompt(**given) == structs.replace(prompt(), **canonical)
 
 
+def test_what_ollama_s_client_in_go_sends_empty_is_absent() -> None:
+    """It has all fields of its own, set or not."""
+    empty: dict[str, Any] = {"options": None, "keep_alive": None, "think": "", "format": ""}
+    assert chat(**empty) == chat()
+    assert chat_body(model="").model == ""
+    assert prompt(**empty, suffix="", system="", template="", images=None) == prompt()
+    turn = {"role": "tool", "content": "rain", "tool_name": "", "tool_call_id": ""}
+    assert chat(messages=[turn]).messages == (
+        Message(role="tool", tool_call_id="call00001", content="rain"),
+    )
+    assert len(chat(tools=[{**WEATHER, "type": ""}]).tools) == 1
+
+
 def test_images_come_before_their_message_s_text() -> None:
     turn = {"role": "user", "content": "What is this?", "images": [IMAGE]}
     parts = (ImagePart(data=PNG), TextPart(text="What is this?"))

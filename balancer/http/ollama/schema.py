@@ -17,7 +17,8 @@ from protocol.models import MODEL_NAME_PATTERN
 StopText = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARS)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
-ModelIn = Annotated[str, Meta(pattern=MODEL_NAME_PATTERN)]
+ModelIn = Annotated[str, Meta(pattern=f"{MODEL_NAME_PATTERN}|^\\Z")]
+"""Empty means absent: Ollama's client in Go sends what was not set, too."""
 
 
 class OptionsIn(Struct, kw_only=True):

@@ -161,6 +161,8 @@ def _refuse_unsupported(given: Struct, harmless: dict[str, tuple[Any, ...]], at:
 
 def _thinks(think: bool | str | None) -> bool | None:
     """A level means yes: how much is the model's own affair."""
+    if think == "":
+        return None
     if isinstance(think, str):
         if think not in _LEVELS:
             raise refuse_value("think", think, "true, false, " + " or ".join(_LEVELS))
@@ -207,7 +209,7 @@ def _message(message: MessageIn, at: str, ids: CallIds) -> Message:
     return Message(
         role=role,
         content=None if calls and not content else content,
-        name=message.tool_name if is_result else None,
+        name=(message.tool_name or None) if is_result else None,
         tool_calls=calls,
         tool_call_id=ids.of_result(message.tool_call_id, message.tool_name) if is_result else None,
         reasoning_content=message.thinking or None,
@@ -233,7 +235,7 @@ def _tool_call(call: ToolCallIn, at: str, ids: CallIds) -> ToolCall:
 
 
 def _tool(tool: ToolIn, at: str) -> Tool:
-    if tool.type not in (None, "function"):
+    if tool.type not in (None, "", "function"):
         raise unsupported(f"{at}.type", tool.type, '"function"')
     return Tool(
         function=FunctionDefinition(
