@@ -13,6 +13,7 @@ from msgspec import structs
 from balancer.dispatch.sink import Outcome
 from balancer.errors import InvalidRequest
 from balancer.http.anthropic.answer import GatheredMessage, MessageEvents, whole_message
+from balancer.http.anthropic.output_form import grammar_param
 from balancer.http.anthropic.schema import EXPECTED, MessagesRequest
 from balancer.http.anthropic.translate import messages_request
 from balancer.http.body import decode_json
@@ -59,9 +60,12 @@ _DECODER = msgspec.json.Decoder(MessagesRequest)
 
 
 def asked(**fields: Any) -> GenerationRequest:
+    return messages_request(decoded(fields), seed=4)
+
+
+def decoded(fields: dict[str, Any]) -> MessagesRequest:
     data = msgspec.json.encode({"max_tokens": 50, "messages": HI, **fields})
-    body = decode_json(data, _DECODER, max_depth=64, expected=EXPECTED)
-    return messages_request(body, seed=4)
+    return decode_json(data, _DECODER, max_depth=64, expected=EXPECTED)
 
 
 def refused(**fields: Any) -> InvalidRequest:
@@ -105,10 +109,35 @@ def test_the_least_request_has_neutral_sampling_and_does_not_think() -> None:
             {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
             {"grammar": Grammar(kind="json_schema", text=msgspec.json.encode(SCHEMA).decode())},
         ),
+        ({"output_config": {"effort": "high", "format": None}, "output_format": None}, {}),
     ],
 )
 def test_a_parameter_arrives(given: dict[str, Any], canonical: dict[str, Any]) -> None:
     assert asked(**given) == structs.replace(asked(), **canonical)
+
+
+def test_a_schema_under_its_old_name_is_not_lost_beside_an_output_config() -> None:
+    form = {"type": "json_schema", "schema": SCHEMA}
+    expected = asked(output_format=form)
+    assert expected.grammar is not None
+    for config in ({}, {"effort": "max"}, {"format": None}, {"format": form}):
+        assert asked(output_config=config, output_format=form) == expected
+    other = {"type": "json_schema", "schema": {"type": "object"}}
+    assert refused(output_config={"format": other}, output_format=form).param == "output_format"
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({}, "output_format"),
+        ({"output_config": {"effort": "low"}}, "output_format"),
+        ({"output_config": {"format": {}}}, "output_config.format"),
+    ],
+)
+def test_a_grammar_s_fault_is_told_where_the_client_put_it(
+    given: dict[str, Any], param: str
+) -> None:
+    assert grammar_param(decoded({"output_format": {}, **given})) == param
 
 
 def test_a_system_prompt_of_several_texts_is_one_message() -> None:
@@ -186,7 +215,13 @@ def test_without_choice_no_tools_are_offered() -> None:
         ({"tools": [{}]}, "tools[0].name"),
         ({"tool_choice": {"type": "sometimes"}}, "tool_choice.type"),
         ({"thinking": {"type": "hard"}}, "thinking.type"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "thinking.budget_tokens"),
         ({"output_format": {"type": "xml"}}, "output_format"),
+        ({"output_config": {"effort": "low"}, "output_format": 7}, "output_format"),
+        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
+        ({"output_config": "short"}, "output_config"),
+        ({"output_config": {"effort": "huge"}}, "output_config.effort"),
+        ({"output_config": {"effort": [1]}}, "output_config.effort"),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(given: dict[str, Any], param: str) -> None:

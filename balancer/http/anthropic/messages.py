@@ -10,8 +10,9 @@ from aiohttp.web import StreamResponse
 from balancer.http.answering import answer
 from balancer.http.anthropic.answer import GatheredMessage, MessageEvents, whole_message
 from balancer.http.anthropic.errors import EVENTS
+from balancer.http.anthropic.output_form import grammar_param
 from balancer.http.anthropic.schema import EXPECTED, MessagesRequest
-from balancer.http.anthropic.translate import grammar_param, messages_request
+from balancer.http.anthropic.translate import messages_request
 from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.shape import Generation

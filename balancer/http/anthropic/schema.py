@@ -70,7 +70,7 @@ class ThinkingIn(Struct):
     """Whether to think; how long is the model's own affair."""
 
     type: str
-    budget_tokens: int | None = None
+    budget_tokens: Annotated[int, Meta(ge=1)] | None = None
 
 
 class PromptFields(Struct, kw_only=True):
@@ -95,13 +95,13 @@ class MessagesRequest(PromptFields, kw_only=True):
     stream: bool | None = None
     metadata: dict[str, Any] | None = None
     service_tier: str | None = None
+    output_config: Any = None
+    output_format: Any = None
 
     # Known, and refused: see translate.
     container: Any = None
     context_management: Any = None
     mcp_servers: Any = None
-    output_config: Any = None
-    output_format: Any = None
 
 
 class CountTokensRequest(PromptFields, kw_only=True):
@@ -115,6 +115,7 @@ EXPECTED = {
     "temperature": "0..1",
     "top_p": "0..1",
     "top_k": "an integer, at least 0",
+    "thinking.budget_tokens": "an integer, at least 1",
     "stop_sequences": f"1 to {MAX_STOPS} strings of 1 to {MAX_STOP_CHARS} characters",
 }
 """What an error says was expected, by parameter."""

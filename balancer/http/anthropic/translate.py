@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from balancer.http.anthropic.output_form import grammar_of
 from balancer.http.anthropic.schema import (
     BlockIn,
     MessageIn,
@@ -36,7 +37,6 @@ from protocol.chat import (
     ToolChoice,
 )
 from protocol.generation import GenerationRequest
-from protocol.grammar import MAX_GRAMMAR_CHARS, Grammar
 
 MAX_BLOCKS = 10_000
 """Of all messages together: a bound on what one request can make the loop do at a stretch."""
@@ -61,7 +61,7 @@ def messages_request(body: MessagesRequest, *, seed: int) -> GenerationRequest:
         top_p=1.0 if body.top_p is None else body.top_p,
         top_k=body.top_k or 0,
         stop=tuple(body.stop_sequences or ()),
-        grammar=_grammar(body),
+        grammar=grammar_of(body),
         seed=seed,
     )
 
@@ -281,28 +281,3 @@ def _thinks(thinking: ThinkingIn | None) -> bool:
             return True
         case other:
             raise refuse_value("thinking.type", other, "enabled, adaptive or disabled")
-
-
-def _grammar(body: MessagesRequest) -> Grammar | None:
-    """Of `output_config.format`, or of `output_format`, as it was called before."""
-    at, given = "output_format", body.output_format
-    if body.output_config is not None:
-        if not isinstance(body.output_config, dict):
-            raise refuse_value("output_config", body.output_config, "an object")
-        at, given = "output_config.format", body.output_config.get("format")
-    if given is None:
-        return None
-    if not isinstance(given, dict) or given.get("type") != "json_schema":
-        raise refuse_value(at, given, "an object of type json_schema")
-    schema = given.get("schema")
-    if not isinstance(schema, dict):
-        raise missing(f"{at}.schema")
-    text = msgspec.json.encode(schema).decode()
-    if len(text) > MAX_GRAMMAR_CHARS:
-        raise refuse_value(f"{at}.schema", text, f"at most {MAX_GRAMMAR_CHARS} characters")
-    return Grammar(kind="json_schema", text=text)
-
-
-def grammar_param(body: MessagesRequest) -> str:
-    """Where the client put the schema."""
-    return "output_format" if body.output_config is None else "output_config.format"
