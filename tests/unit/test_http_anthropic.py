@@ -15,7 +15,7 @@ from balancer.errors import InvalidRequest
 from balancer.http.anthropic.answer import GatheredMessage, MessageEvents, whole_message
 from balancer.http.anthropic.output_form import grammar_param
 from balancer.http.anthropic.schema import EXPECTED, MessagesRequest
-from balancer.http.anthropic.translate import messages_request
+from balancer.http.anthropic.translate import MAX_BLOCKS, messages_request
 from balancer.http.body import decode_json
 from balancer.http.call_arguments import MAX_ARGUMENT_DEPTH
 from balancer.http.shape import AnswerHead
@@ -226,6 +226,35 @@ def test_without_choice_no_tools_are_offered() -> None:
 )
 def test_what_cannot_be_done_is_refused_by_name(given: dict[str, Any], param: str) -> None:
     assert refused(**given).param == param
+
+
+TEXT_BLOCK = {"type": "text", "text": "a"}
+
+
+def with_result(blocks: int) -> list[dict[str, Any]]:
+    """One turn that has one block, in which so many stand."""
+    content = [TEXT_BLOCK] * blocks
+    return turn({"type": "tool_result", "tool_use_id": "t1", "content": content})
+
+
+@pytest.mark.parametrize(
+    ("most", "too_many", "param"),
+    [
+        (
+            {"messages": turn(*[TEXT_BLOCK] * MAX_BLOCKS)},
+            {"messages": turn(*[TEXT_BLOCK] * (MAX_BLOCKS + 1))},
+            "messages[0]",
+        ),
+        ({"system": [TEXT_BLOCK] * 9_999}, {"system": [TEXT_BLOCK] * 10_001}, "system"),
+        ({"system": [TEXT_BLOCK] * 9_999}, {"system": [TEXT_BLOCK] * 10_000}, "messages[0]"),
+        ({"messages": with_result(9_999)}, {"messages": with_result(10_000)}, "messages[0]"),
+    ],
+)
+def test_blocks_of_the_system_prompt_and_in_results_of_tools_are_counted_too(
+    most: dict[str, Any], too_many: dict[str, Any], param: str
+) -> None:
+    assert asked(**most).messages
+    assert refused(**too_many).param == param
 
 
 # --- what is answered ---

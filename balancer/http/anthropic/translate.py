@@ -39,7 +39,8 @@ from protocol.chat import (
 from protocol.generation import GenerationRequest
 
 MAX_BLOCKS = 10_000
-"""Of all messages together: a bound on what one request can make the loop do at a stretch."""
+"""Of the system prompt and all messages together, with those in results of tools: a bound
+on what one request can make the loop do at a stretch."""
 MOST_TOOL_NAME_CHARS = 128
 _UNSUPPORTED = ("container", "context_management", "mcp_servers")
 _TIERS = (None, "auto", "standard_only")
@@ -68,7 +69,7 @@ def messages_request(body: MessagesRequest, *, seed: int) -> GenerationRequest:
 
 def prompt_fields(body: PromptFields) -> dict[str, Any]:
     """What a prompt is made of, to be counted or to be answered."""
-    _check_blocks(body.messages)
+    _check_blocks(body)
     messages = list(_system(body.system))
     for i, message in enumerate(body.messages):
         messages += _messages(message, f"messages[{i}]")
@@ -85,13 +86,23 @@ def prompt_fields(body: PromptFields) -> dict[str, Any]:
     }
 
 
-def _check_blocks(messages: list[MessageIn]) -> None:
-    blocks = 0
-    for i, message in enumerate(messages):
-        blocks += len(message.content) if isinstance(message.content, list) else 1
+def _check_blocks(body: PromptFields) -> None:
+    expected = f"such that the system prompt and all messages have at most {MAX_BLOCKS} blocks"
+    blocks = _blocks_in(body.system)
+    if blocks > MAX_BLOCKS:
+        raise refuse_value("system", body.system, expected)
+    for i, message in enumerate(body.messages):
+        blocks += _blocks_in(message.content)
         if blocks > MAX_BLOCKS:
-            expected = f"such that all messages have at most {MAX_BLOCKS} blocks"
             raise refuse_value(f"messages[{i}]", message, expected)
+
+
+def _blocks_in(content: str | list[BlockIn] | None) -> int:
+    """With those in results of tools, which are not looked at yet."""
+    if not isinstance(content, list):
+        return 0 if content is None else 1
+    nested = (len(one.content) for one in content if isinstance(one.content, list))
+    return len(content) + sum(nested)
 
 
 def _system(system: str | list[BlockIn] | None) -> Iterable[Message]:
