@@ -80,6 +80,7 @@ class Pipeline:
     def _admit(self, exchange: Exchange) -> Route:
         """The row for this request, once it may be served."""
         request = exchange.request
+        exchange.error_form = self._router.error_form(request.path)
         _check_version(request)
         self._check_headers(request)
         self._check_host(request)

@@ -13,6 +13,9 @@ from balancer.http.answers import error_answer
 from balancer.http.exchange import ErrorForm, Exchange, Port, Wiring
 from balancer.policy.identity.principal import Role
 
+MAX_SEGMENTS = 8
+"""Of a path, that are looked at for how its errors look; no route has more."""
+
 Handler = Callable[[Exchange, Wiring], Awaitable[StreamResponse]]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 LimitClass = Literal[
@@ -67,6 +70,7 @@ class Router:
                 methods[route.method] = route
                 if route.method == "GET" and route.has_head and not route.is_socket:
                     methods["HEAD"] = route
+        self._error_forms = _error_forms(self._by_path)
         self._templates = [
             (tuple(path.split("/")), methods)
             for path, methods in self._by_path.items()
@@ -92,6 +96,17 @@ class Router:
             )
         return route, places
 
+    def error_form(self, path: str) -> ErrorForm:
+        """How an error looks under this path, whether or not there is a route: as on the routes of
+        the longest part of it that only routes of one family begin with."""
+        segments = path.split("/", MAX_SEGMENTS)[:MAX_SEGMENTS]
+        beginnings = ("/".join(segments[:end]) for end in range(len(segments), 1, -1))
+        for beginning in (path, *beginnings):
+            form = self._error_forms.get(beginning)
+            if form is not None and (beginning != "/" or path == "/"):
+                return form
+        return error_answer
+
     @staticmethod
     def _gathered(segments: tuple[str, ...], template: tuple[str, ...]) -> tuple[str, ...]:
         """A request's segments, the last ones as one where the template takes the rest."""
@@ -116,6 +131,19 @@ class Router:
             else:
                 return methods, places
         return None, {}
+
+
+def _error_forms(by_path: dict[str, dict[str, Route]]) -> dict[str, ErrorForm]:
+    """By each path, and by each beginning of paths that all have the same form. A row's own path
+    has its own form, whatever lies under it."""
+    own = {path: next(iter(rows.values())).error_form for path, rows in by_path.items()}
+    under: dict[str, set[ErrorForm]] = {}
+    for path, form in own.items():
+        segments = path.split("/")
+        for end in range(2, len(segments)):
+            under.setdefault("/".join(segments[:end]), set()).add(form)
+    shared = {path: next(iter(forms)) for path, forms in under.items() if len(forms) == 1}
+    return shared | own
 
 
 def _paths_of(route: Route) -> list[str]:

@@ -95,6 +95,18 @@ async def test_a_mistake_is_told_as_anthropic_tells_it(
         await client.messages.create(model="unknown", max_tokens=1, messages=HI)
 
 
+async def test_a_route_or_method_that_is_not_there_is_told_as_anthropic_tells_it(
+    client: anthropic.AsyncAnthropic, balancer: RunningBalancer
+) -> None:
+    with pytest.raises(anthropic.NotFoundError) as unknown:
+        await client.messages.batches.list()
+    assert isinstance(unknown.value.body, dict)
+    assert unknown.value.body["error"]["type"] == "not_found_error"
+    assert unknown.value.request_id == unknown.value.body["request_id"]
+    wrong = await balancer.get_json(f"{balancer.url}/v1/messages")
+    assert (wrong["type"], wrong["error"]["code"]) == ("error", "method_not_allowed")
+
+
 async def test_a_failure_after_the_first_token_is_an_event_of_the_stream(
     balancer: RunningBalancer,
 ) -> None:

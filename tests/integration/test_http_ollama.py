@@ -209,6 +209,17 @@ async def test_a_mistake_is_told_as_ollama_tells_it(
     assert body["detail"]["message"] == body["error"]
 
 
+async def test_a_route_or_method_that_is_not_there_is_told_as_ollama_tells_it(
+    client: ollama.AsyncClient, balancer: RunningBalancer
+) -> None:
+    with pytest.raises(ollama.ResponseError, match="there is no '/api/pull'") as unknown:
+        await client.pull("demo")
+    assert unknown.value.status_code == 404
+    wrong = await balancer.get_json(f"{balancer.url}/api/chat")
+    assert wrong["error"] == wrong["detail"]["message"]
+    assert wrong["detail"]["code"] == "method_not_allowed"
+
+
 @pytest.mark.parametrize("name", ["chat", "generate", "embed", "embeddings", "show"])
 async def test_what_is_no_request_is_refused_in_ollama_s_shape(
     balancer: RunningBalancer, name: str

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from balancer.errors import MethodNotAllowed, RouteNotFound
-from balancer.http.exchange import Port
-from balancer.http.router import Router
+from balancer.http.answers import error_answer, text_error_answer
+from balancer.http.anthropic.errors import error_answer as anthropic_error
+from balancer.http.exchange import ErrorForm, Port
+from balancer.http.router import MAX_SEGMENTS, Router
 from balancer.http.routes import ROUTES
 from balancer.http.traffic import Traffic
 from protocol.to_balancer import RESERVED_AGENT_NAMES
@@ -83,6 +85,45 @@ def test_head_is_answered_where_get_is_and_other_methods_are_named() -> None:
 def test_two_rows_for_one_path_are_a_mistake() -> None:
     with pytest.raises(ValueError, match="two rows"):
         Router((*ROUTES, ROUTES[0]), port="inference")
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/v1/messages", anthropic_error),
+        ("/v2/messages/", anthropic_error),
+        ("/messages/count_tokens", anthropic_error),
+        ("/v1/messages/batches/one/results", anthropic_error),
+        ("/api/chat", text_error_answer),
+        ("/api/pull", text_error_answer),
+        ("/api/blobs/sha256:1", text_error_answer),
+        ("/api" + "/a" * 4000, text_error_answer),
+        ("/", text_error_answer),
+        ("/v1/chat/completions", error_answer),
+        ("/v1/chat/nothing", error_answer),
+        ("/v1/nothing", error_answer),
+        ("/v1/messagesandmore", error_answer),
+        ("/nothing", error_answer),
+        ("//api/chat", error_answer),
+        ("", error_answer),
+        ("*", error_answer),
+    ],
+)
+def test_an_unknown_path_or_method_is_told_as_its_family_tells_errors(
+    path: str, form: ErrorForm
+) -> None:
+    assert Router(ROUTES, port="inference").error_form(path) is form
+
+
+@pytest.mark.parametrize("port", PORTS)
+def test_every_row_s_path_has_its_form_of_errors(port: Port) -> None:
+    router = Router(ROUTES, port=port)
+    for route in ROUTES:
+        for path in (route.path, *route.aliases):
+            if port in route.ports:
+                path = path.replace("{id...}", "a").replace("{id}", "a")
+                assert router.error_form(path) is route.error_form
+                assert path.count("/") < MAX_SEGMENTS
 
 
 def test_traffic_counts_the_last_minute_only() -> None:
