@@ -81,6 +81,8 @@ class Generation(Struct, frozen=True, kw_only=True):
     gathered: Callable[[], Gathered]
     whole: WholeBody
     form: StreamForm
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    """Of the answer, streamed or not, beside those that every family has."""
     grammar_param: str = "grammar"
     """The parameter to name where an agent can make nothing of the grammar."""
     tool_schema: str = "function.parameters"

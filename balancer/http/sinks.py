@@ -35,10 +35,12 @@ class Course:
         self.prompt_tokens = 0
 
     def headers(self) -> dict[str, str]:
-        """Who works on it, as far as that is known."""
+        """The family's own, and who works on it, as far as that is known."""
+        headers = self.generation.headers
         if not self.agent:
-            return {}
+            return headers
         return {
+            **headers,
             "X-Paddler-Agent": self.agent,
             "X-Paddler-Queue-Ms": f"{self.flows.queue_ms:.3f}",
             "X-Paddler-Attempts": str(self.flows.attempts),

@@ -80,6 +80,29 @@ async def test_a_stream_is_put_together_by_the_client(
     assert message.stop_reason == "tool_use"
 
 
+async def test_good_answers_have_the_id_that_anthropic_s_client_reads(
+    client: anthropic.AsyncAnthropic, balancer: RunningBalancer, agent: FakeAgent
+) -> None:
+    raw = await client.messages.with_raw_response.create(model="demo", max_tokens=20, messages=HI)
+    ours = raw.headers["X-Paddler-Request-Id"]
+    assert ours.startswith("req_")
+    message = await raw.parse()
+    assert message._request_id == ours
+    agent.script = Script(is_held=True)
+    async with balancer.session.post(
+        f"{balancer.url}/v1/messages",
+        json={"max_tokens": 5, "messages": HI, "stream": True},
+        headers={"X-Paddler-Queue-Updates": "1", "X-Paddler-Resumable": "1"},
+    ) as stream:
+        headers = stream.headers
+        assert headers["request-id"] == headers["X-Paddler-Request-Id"]
+        await agent.finish(await agent.call())
+        await stream.read()
+    url = f"{balancer.url}/v1/streams/{headers['request-id']}"
+    async with balancer.session.get(url) as again:
+        assert again.headers["request-id"] == headers["request-id"]
+
+
 async def test_a_mistake_is_told_as_anthropic_tells_it(
     client: anthropic.AsyncAnthropic, agent: FakeAgent
 ) -> None:

@@ -37,6 +37,7 @@ async def messages(exchange: Exchange, wiring: Wiring) -> StreamResponse:
             gathered=GatheredMessage,
             whole=whole_message,
             form=EVENTS,
+            headers={"request-id": exchange.id},
             grammar_param=grammar_param(body),
             tool_schema="input_schema",
         ),
