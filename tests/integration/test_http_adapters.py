@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import ollama
 import openai
 import pytest
 
@@ -50,3 +51,20 @@ async def test_models_with_adapters_are_listed_with_the_model_that_they_are_made
         async with FakeAgent(balancer.management_port, name="merged", model="demo:poet"):
             listed = [model.id async for model in client.models.list()]
         assert listed == ["demo", "demo:clerk", "demo:poet"]
+
+
+async def test_ollama_s_lists_have_models_with_adapters_too(balancer: RunningBalancer) -> None:
+    async with (
+        FakeAgent(balancer.management_port, adapters=("clerk", "poet")),
+        ollama.AsyncClient(host=balancer.url) as client,
+    ):
+        listed = (await client.list()).models
+        assert [one.model for one in listed] == ["demo:latest", "demo:clerk", "demo:poet"]
+        assert len({one.digest for one in listed}) == 3
+        parents = [one.details.parent_model for one in listed if one.details]
+        assert parents == ["", "demo", "demo"]
+        assert [one.model for one in (await client.ps()).models] == [one.model for one in listed]
+        shown = await client.show("demo:poet")
+        assert shown.details is not None
+        assert shown.details.parent_model == "demo"
+        assert (await client.chat("demo:poet", [{"role": "user", "content": "hi"}])).done

@@ -11,7 +11,8 @@ from aiohttp.web import Response, StreamResponse
 from balancer.http.answers import SECURITY_HEADERS, iso_time, value_answer
 from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
-from balancer.http.ollama.names import served_model, tagged
+from balancer.http.listed_models import is_adapted, listed_models
+from balancer.http.ollama.names import served_model, served_name, tagged
 from balancer.http.ollama.schema import EXPECTED, ShowRequest
 from protocol.models import ServedModel
 
@@ -38,7 +39,7 @@ async def version(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 
 
 async def tags(exchange: Exchange, wiring: Wiring) -> StreamResponse:
-    """The models that agents serve now, by their first names, then their aliases."""
+    """Those that agents serve now, with what adapters make of them."""
     modified = {"modified_at": iso_time(wiring.started)}
     return value_answer(exchange, {"models": _rows(wiring, modified)})
 
@@ -53,15 +54,16 @@ async def show(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     settings = wiring.settings
     data = await read_body(exchange.request, settings)
     body = decode_json(data, _SHOW, max_depth=settings.max_json_depth, expected=EXPECTED)
-    model = served_model(body.model or body.name, wiring.roster)
+    given = body.model or body.name
+    model, name = served_model(given, wiring.roster), served_name(given, wiring.roster)
     shown = {
         "modelfile": "",
         "template": "",
         "parameters": f"{'num_ctx':<30} {model.context_tokens}",
         "modified_at": iso_time(wiring.started),
-        "details": _details(model),
+        "details": _details(name, model),
         "model_info": _model_info(model),
-        "capabilities": _capabilities(model),
+        "capabilities": _capabilities(name, model),
     }
     return value_answer(exchange, shown)
 
@@ -72,24 +74,24 @@ def _rows(wiring: Wiring, more: dict[str, Any]) -> list[dict[str, Any]]:
             "name": tagged(name),
             "model": tagged(name),
             "size": model.size_bytes,
-            "digest": _digest(model),
-            "details": _details(model),
+            "digest": _digest(name, model),
+            "details": _details(name, model),
             "context_length": model.context_tokens,
             **more,
         }
-        for model in wiring.roster.served_models()
-        for name in (model.name, *model.aliases)
+        for name, model in listed_models(wiring.roster)
     ]
 
 
-def _digest(model: ServedModel) -> str:
-    """Of what an agent says of the model: it changes when the model does."""
-    return hashlib.sha256(msgspec.json.encode(model)).hexdigest()
+def _digest(name: str, model: ServedModel) -> str:
+    """Of what an agent says of the model, and of its adapter: it changes when the model does."""
+    adapter = model.adapter_names().get(name, "")
+    return hashlib.sha256(msgspec.json.encode(model) + adapter.encode()).hexdigest()
 
 
-def _details(model: ServedModel) -> dict[str, Any]:
+def _details(name: str, model: ServedModel) -> dict[str, Any]:
     return {
-        "parent_model": "",
+        "parent_model": model.name if is_adapted(name, model) else "",
         "format": "gguf",
         "family": model.architecture,
         "families": [model.architecture],
@@ -117,13 +119,13 @@ def _model_info(model: ServedModel) -> dict[str, Any]:
     return info
 
 
-def _capabilities(model: ServedModel) -> list[str]:
+def _capabilities(name: str, model: ServedModel) -> list[str]:
     """Tools go through the chat template, so every model that has one is offered them."""
     has = {
         "completion": model.generates,
         "tools": model.generates and model.has_chat_template,
         "insert": model.infills,
         "vision": "vision" in model.modalities,
-        "embedding": model.embedding_dimensions > 0,
+        "embedding": model.embedding_dimensions > 0 and not is_adapted(name, model),
     }
     return [name for name, is_there in has.items() if is_there]

@@ -11,23 +11,17 @@ from balancer.errors import ModelNotFound
 from balancer.fleet.agent import Agent
 from balancer.http.answers import value_answer
 from balancer.http.exchange import Exchange, Wiring
+from balancer.http.listed_models import is_adapted, listed_models
 from protocol.models import ServedModel
 
 
 async def list_models(exchange: Exchange, wiring: Wiring) -> StreamResponse:
-    """The models that agents serve now, by their first names, then their aliases; then what their
-    adapters make of them."""
-    rows = []
-    served = wiring.roster.served_models()
-    own = {name for model in served for name in model.names}
-    for model in served:
-        agents = wiring.roster.candidates(model.name)
-        for name in model.names:
-            rows.append(_row(name, model, agents, created=wiring.started))
-        for name, adapted in _adapted(model.name, agents).items():
-            if name not in own:
-                serving = wiring.roster.candidates(name)
-                rows.append(_row(name, adapted, serving, created=wiring.started))
+    """Those that agents serve now, with what adapters make of them."""
+    roster = wiring.roster
+    rows = [
+        _row(name, model, roster.candidates(name), created=wiring.started)
+        for name, model in listed_models(roster)
+    ]
     return value_answer(exchange, {"object": "list", "data": rows})
 
 
@@ -45,27 +39,14 @@ async def show_model(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     return value_answer(exchange, _row(name, model, agents, created=wiring.started))
 
 
-def _adapted(model_name: str, agents: Sequence[Agent]) -> dict[str, ServedModel]:
-    """Under the first name alone: with all aliases there would be as many rows as names times
-    adapters."""
-    models = [agent.model for agent in agents if agent.model is not None]
-    adapted = {
-        name: model
-        for model in models
-        for name, adapter in model.adapter_names().items()
-        if name == f"{model_name}:{adapter}"
-    }
-    return dict(sorted(adapted.items()))
-
-
 def _row(name: str, model: ServedModel, agents: Any, *, created: int) -> dict[str, Any]:
-    is_adapted = name in model.adapter_names()
+    has_adapter = is_adapted(name, model)
     return {
         "id": name,
         "object": "model",
         "created": created,
         "owned_by": "paddler",
-        **({"parent": model.name} if is_adapted else {}),
+        **({"parent": model.name} if has_adapter else {}),
         "provider_type": "agent",
         "status": _status_of(agents),
         "enabled": True,
@@ -76,7 +57,7 @@ def _row(name: str, model: ServedModel, agents: Any, *, created: int) -> dict[st
         "capabilities": {
             "chat": model.generates and model.has_chat_template,
             "completions": model.generates,
-            "embeddings": model.embedding_dimensions > 0 and not is_adapted,
+            "embeddings": model.embedding_dimensions > 0 and not has_adapter,
             "vision": "vision" in model.modalities,
             "audio": "audio" in model.modalities,
         },
