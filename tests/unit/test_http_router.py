@@ -37,6 +37,16 @@ def test_the_second_version_is_the_first() -> None:
         router.match("GET", "/v3/models")
 
 
+def test_all_routes_but_ollama_s_are_there_under_v1_and_without_it() -> None:
+    for route in ROUTES:
+        paths = {route.path, *route.aliases}
+        if route.path.startswith("/api/") or route.path == "/":
+            assert paths == {route.path}
+        else:
+            assert any(path.startswith("/v1/") for path in paths), route.path
+            assert any(not path.startswith("/v1/") for path in paths), route.path
+
+
 @pytest.mark.parametrize(
     "path", ["/agents/", "/agents//drain", "/agents/a/b/drain", "/agents/a/nothing", "/agents/a/"]
 )
