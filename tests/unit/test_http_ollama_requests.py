@@ -31,7 +31,7 @@ from protocol.chat import (
     ToolCall,
 )
 from protocol.embeddings import EmbeddingRequest
-from protocol.generation import GenerationRequest
+from protocol.generation import MAX_STOP_CHARS, GenerationRequest
 from protocol.grammar import MAX_GRAMMAR_CHARS, Grammar
 
 HI = [{"role": "user", "content": "hi"}]
@@ -101,6 +101,12 @@ def test_the_least_chat_has_ollama_s_own_sampling() -> None:
         ({"num_predict": 0}, {"max_tokens": None}),
         ({"stop": ["a", "b"]}, {"stop": ("a", "b")}),
         ({"stop": "a"}, {"stop": ("a",)}),
+        ({"stop": ["", "a", ""]}, {"stop": ("a",)}),
+        ({"stop": ""}, {"stop": ()}),
+        (
+            {"num_predict": 5.0, "seed": 9.0, "top_k": 5.0, "repeat_last_n": 3.0, "mirostat": 1.0},
+            {"max_tokens": 5, "seed": 9, "top_k": 5, "penalty_last_n": 3, "mirostat": 1},
+        ),
         ({"repeat_penalty": 1}, {"repeat_penalty": 1.0}),
         ({"repeat_last_n": 0}, {"penalty_last_n": 0}),
         ({"repeat_last_n": -1}, {"penalty_last_n": WHOLE_CONTEXT}),
@@ -133,6 +139,7 @@ def test_an_option_arrives(options: Any, canonical: dict[str, Any]) -> None:
             {"grammar": Grammar(kind="json_schema", text=msgspec.json.encode(SCHEMA).decode())},
         ),
         ({"shift": True}, {"context_shift": True}),
+        ({"truncate": True}, {}),
         ({"keep_alive": "5m", "truncate": False, "logprobs": False, "top_logprobs": 0}, {}),
     ],
 )
@@ -243,7 +250,11 @@ def test_a_prompt_that_goes_to_the_model_as_it_is_takes_nothing_beside_it(
         ({"options": {"temperature": 2.5}}, "options.temperature"),
         ({"options": {"temperature": "hot"}}, "options.temperature"),
         ({"options": {"num_predict": -3}}, "options.num_predict"),
-        ({"options": {"stop": [""]}}, "options.stop[0]"),
+        ({"options": {"num_predict": 5.5}}, "options.num_predict"),
+        ({"options": {"num_predict": -3.0}}, "options.num_predict"),
+        ({"options": {"num_predict": 1e300}}, "options.num_predict"),
+        ({"options": {"seed": 0.5}}, "options.seed"),
+        ({"options": {"stop": ["x" * (MAX_STOP_CHARS + 1)]}}, "options.stop[0]"),
         ({"options": {"tfs_z": 0.5}}, "options.tfs_z"),
         ({"options": {"penalize_newline": False}}, "options.penalize_newline"),
         ({"options": []}, "options"),
@@ -252,7 +263,7 @@ def test_a_prompt_that_goes_to_the_model_as_it_is_takes_nothing_beside_it(
         ({"format": "xml"}, "format"),
         ({"format": 1}, "format"),
         ({"format": {"description": "x" * MAX_GRAMMAR_CHARS}}, "format"),
-        ({"truncate": True}, "truncate"),
+        ({"truncate": "end"}, "truncate"),
         ({"logprobs": True}, "logprobs"),
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"model": "a b"}, "model"),

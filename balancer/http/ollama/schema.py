@@ -14,29 +14,37 @@ from protocol.embeddings import MAX_DIMENSIONS
 from protocol.generation import MAX_MESSAGES, MAX_PENALTY_WINDOW, MAX_STOP_CHARS, MAX_STOPS
 from protocol.models import MODEL_NAME_PATTERN
 
-StopText = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARS)]
+StopText = Annotated[str, Meta(max_length=MAX_STOP_CHARS)]
+"""Empty ones are left out."""
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 ModelIn = Annotated[str, Meta(pattern=f"{MODEL_NAME_PATTERN}|^\\Z")]
 """Empty means absent: Ollama's client in Go sends what was not set, too."""
 
 
+_TOP_K = Meta(ge=-1, le=2**31 - 1)
+_NUM_PREDICT = Meta(ge=-2, le=2**31 - 1)
+_LAST_N = Meta(ge=-1, le=MAX_PENALTY_WINDOW)
+_MIROSTAT = Meta(ge=0, le=2)
+
+
 class OptionsIn(Struct, kw_only=True):
-    """How to sample, and when to stop."""
+    """How to sample, and when to stop. Integers may be written as floats, as some languages have no
+    others: see translate."""
 
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    top_k: Annotated[int, _TOP_K] | Annotated[float, _TOP_K] | None = None
     top_p: Fraction | None = None
     min_p: Fraction | None = None
     typical_p: Fraction | None = None
-    seed: int | None = None
-    num_predict: Annotated[int, Meta(ge=-2, le=2**31 - 1)] | None = None
+    seed: int | float | None = None
+    num_predict: Annotated[int, _NUM_PREDICT] | Annotated[float, _NUM_PREDICT] | None = None
     stop: StopText | Annotated[list[StopText], Meta(max_length=MAX_STOPS)] | None = None
     repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
-    repeat_last_n: Annotated[int, Meta(ge=-1, le=MAX_PENALTY_WINDOW)] | None = None
+    repeat_last_n: Annotated[int, _LAST_N] | Annotated[float, _LAST_N] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    mirostat: Annotated[int, Meta(ge=0, le=2)] | None = None
+    mirostat: Annotated[int, _MIROSTAT] | Annotated[float, _MIROSTAT] | None = None
     mirostat_tau: Annotated[float, Meta(ge=0, le=100)] | None = None
     mirostat_eta: Fraction | None = None
 
@@ -164,7 +172,7 @@ EXPECTED = {
     "options.typical_p": "0..1",
     "options.seed": "an integer",
     "options.num_predict": "an integer; 0, -1 and -2 set no limit",
-    "options.stop": f"a string or at most {MAX_STOPS} strings of 1 to {MAX_STOP_CHARS} characters",
+    "options.stop": f"a string or up to {MAX_STOPS}, of at most {MAX_STOP_CHARS} characters",
     "options.repeat_penalty": "above 0, at most 10",
     "options.repeat_last_n": f"an integer, -1 (the whole answer) to {MAX_PENALTY_WINDOW}",
     "options.presence_penalty": "-2..2",

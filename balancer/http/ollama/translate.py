@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from balancer.http.attached import check_media, decoded
 from balancer.http.faults import missing, refuse_value, unsupported
 from balancer.http.offered_tools import check_tools
 from balancer.http.ollama.call_ids import CallIds
 from balancer.http.ollama.schema import (
+    EXPECTED,
     ChatRequest,
     EmbedRequest,
     GenerateRequest,
@@ -54,13 +55,14 @@ _SAME_NAME = (
     "frequency_penalty", "mirostat", "mirostat_tau", "mirostat_eta",
 )  # fmt: skip
 _HARMLESS: dict[str, tuple[Any, ...]] = {
-    "truncate": (False,),
+    "truncate": (True, False),
     "logprobs": (False,),
     "top_logprobs": (0,),
     "template": ("",),
     "context": ([],),
 }
 """Parameters that cannot be honoured, with the values that ask for nothing (null always)."""
+_INTEGERS = ("top_k", "seed", "num_predict", "repeat_last_n", "mirostat")
 _HARMLESS_OPTIONS: dict[str, tuple[Any, ...]] = {"tfs_z": (1, 1.0), "penalize_newline": (True,)}
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -127,7 +129,7 @@ def asks_to_load(body: ChatRequest | GenerateRequest) -> bool:
 
 def _fields(body: GenerationFields, model: str, drawn_seed: int) -> dict[str, Any]:
     """What chats and prompts have in common."""
-    options = body.options or OptionsIn()
+    options = _with_integers(body.options or OptionsIn())
     _refuse_unsupported(body, _HARMLESS, "")
     _refuse_unsupported(options, _HARMLESS_OPTIONS, "options.")
     given = {name: getattr(options, name) for name in _SAME_NAME}
@@ -142,13 +144,27 @@ def _fields(body: GenerationFields, model: str, drawn_seed: int) -> dict[str, An
     return {
         **fields,
         "model": model,
-        "seed": drawn_seed if is_drawn else (options.seed or 0) & MAX_SEED,
+        "seed": drawn_seed if is_drawn else int(options.seed or 0) & MAX_SEED,
         "max_tokens": most if most and most > 0 else None,
-        "stop": (stop,) if isinstance(stop, str) else tuple(stop or ()),
+        "stop": tuple(one for one in ([stop] if isinstance(stop, str) else stop or ()) if one),
         "grammar": _grammar(body.format),
         "enable_thinking": _thinks(body.think),
         "context_shift": bool(body.shift),
     }
+
+
+def _with_integers(options: OptionsIn) -> OptionsIn:
+    """With integers where whole floats stand for them."""
+    whole: dict[str, int] = {}
+    for name in _INTEGERS:
+        value = getattr(options, name)
+        if not isinstance(value, float):
+            continue
+        if not value.is_integer():
+            param = f"options.{name}"
+            raise refuse_value(param, value, EXPECTED[param])
+        whole[name] = int(value)
+    return structs.replace(options, **whole)
 
 
 def _refuse_unsupported(given: Struct, harmless: dict[str, tuple[Any, ...]], at: str) -> None:
