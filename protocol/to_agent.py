@@ -39,10 +39,15 @@ class GenerateTokens(GenerationRequest, frozen=True, kw_only=True, omit_defaults
 
 
 class Committed(Struct, frozen=True, kw_only=True):
-    """The result of `generate_tokens`: exact prompt count and the cap on output in force."""
+    """The result of `generate_tokens`: exact prompt count and the cap on output in force.
+
+    `cached_tokens` of the prompt were in the KV cache already; what another call is computing may
+    be added by the end, when `Usage` tells all of them.
+    """
 
     prompt_tokens: int
     max_tokens: int
+    cached_tokens: int = 0
 
 
 class Cancel(Struct, frozen=True, kw_only=True):

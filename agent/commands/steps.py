@@ -94,7 +94,11 @@ def _accepted(desk: Desk, accepted: Accepted) -> None:
             message = f"{emitted} characters here, {resume.emitted_chars} where it comes from"
             desk.refuse(call.id, RefusalCode.RESUME_MISMATCH, message)
             return
-    committed = Committed(prompt_tokens=accepted.prompt_tokens, max_tokens=accepted.max_tokens)
+    committed = Committed(
+        prompt_tokens=accepted.prompt_tokens,
+        max_tokens=accepted.max_tokens,
+        cached_tokens=accepted.cached_tokens,
+    )
     desk.calls.commit(call)
     desk.send(encode_result(call.id, committed))
 

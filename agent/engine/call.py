@@ -137,7 +137,17 @@ class Call:
 
     def accepted(self) -> Accepted:
         """The call is taken."""
-        return Accepted(self.number, self.prompt_tokens, self.max_tokens, self.resumed_texts)
+        return Accepted(
+            self.number,
+            self.prompt_tokens,
+            self.max_tokens,
+            self.resumed_texts,
+            cached_tokens=self._cached_of_prompt,
+        )
+
+    @property
+    def _cached_of_prompt(self) -> int:
+        return min(self.cached_tokens, self.prompt_tokens)
 
     def ended(self, reason: FinishReason) -> Ended:
         """The call is over."""
@@ -149,7 +159,7 @@ class Call:
             Usage(
                 prompt_tokens=self.prompt_tokens,
                 completion_tokens=self.generation.tokens_generated,
-                cached_tokens=min(self.cached_tokens, self.prompt_tokens),
+                cached_tokens=self._cached_of_prompt,
             ),
             Timings(
                 prefill_ms=round(1000 * (prefilled - self.started), 3),

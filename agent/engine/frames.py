@@ -251,7 +251,8 @@ class LoadFailed(Struct, frozen=True, kw_only=True, tag="load_failed", array_lik
 
 
 class Accepted(Struct, frozen=True, array_like=True):
-    """The call has a slot; its prompt's exact token count and its cap on output.
+    """The call has a slot; its prompt's exact token count and its cap on output, and how much of
+    the prompt was cached already.
 
     `resumed_texts` is parallel to `resume_ids`: what each of them made certain to emit, silently
     replayed here, so that the agent can replay its parsers over the very same pieces.
@@ -261,6 +262,7 @@ class Accepted(Struct, frozen=True, array_like=True):
     prompt_tokens: int
     max_tokens: int
     resumed_texts: tuple[str, ...] = ()
+    cached_tokens: int = 0
 
 
 class Refused(Struct, frozen=True, array_like=True):

@@ -22,6 +22,8 @@ class AnswerHead(Struct, frozen=True, kw_only=True):
     request_id: str
     prompt_tokens: int = 0
     """As the agent counted them, where that is known before the first event."""
+    cached_tokens: int = 0
+    """Of these, likewise; by the end there may be more."""
 
 
 class Chunks(Protocol):

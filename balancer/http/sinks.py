@@ -33,6 +33,7 @@ class Course:
         self.flows = Flows()
         self.agent = ""
         self.prompt_tokens = 0
+        self.cached_tokens = 0
 
     def headers(self) -> dict[str, str]:
         """The family's own, and who works on it, as far as that is known."""
@@ -59,6 +60,7 @@ class Course:
             model=model,
             request_id=exchange.id,
             prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached_tokens,
         )
 
 
@@ -76,6 +78,7 @@ class CourseSink(ABC):
         """An agent works on it; the first one is shown."""
         self.course.agent = self.course.agent or agent
         self.course.prompt_tokens = committed.prompt_tokens
+        self.course.cached_tokens = committed.cached_tokens
 
     @abstractmethod
     def on_tokens(

@@ -59,6 +59,13 @@ def test_a_conversation_that_goes_on_prefills_only_what_is_new(bench: EngineBenc
     assert cached(second) == len(SYSTEM) + len(first.token_ids) - 1
 
 
+def test_what_is_cached_of_a_prompt_is_known_when_its_call_is_accepted(bench: EngineBench) -> None:
+    bench.call(SYSTEM, sampling=GREEDY, max_tokens=1)
+    again = bench.call((*SYSTEM, 1, 2), sampling=GREEDY, max_tokens=1)
+    assert again.accepted is not None
+    assert again.accepted.cached_tokens == cached(again) == len(SYSTEM)
+
+
 def test_calls_that_come_at_once_prefill_their_common_prefix_once(bench: EngineBench) -> None:
     for call in range(4):
         start(bench, call, (*SYSTEM, call))

@@ -33,11 +33,11 @@ from agent.settings import BalancerAddress, Settings
 from protocol import jsonrpc
 from protocol.agent_status import AgentStatus
 from protocol.chat import Message
-from protocol.codec import BALANCER_RECEIVES
+from protocol.codec import BALANCER_RECEIVES, decode_result
 from protocol.generation import Timings, Usage
 from protocol.jsonrpc import CallId, ErrorResponse, Notification, Request, Response, RpcCode
 from protocol.refusals import RefusalCode
-from protocol.to_agent import Continue, GenerateTokens, Pause
+from protocol.to_agent import Committed, Continue, GenerateTokens, Pause
 from protocol.to_balancer import Failed, Finished, PrefillProgress, Tokens
 from tests.support.fake_engine import FACTS, FakeEngine
 
@@ -137,6 +137,17 @@ def test_a_call_cancelled_before_it_was_accepted_is_refused_as_cancelled(table: 
     [message] = table.heard()
     assert isinstance(message, ErrorResponse)
     assert message.error.code == RefusalCode.CANCELLED
+
+
+def test_how_much_of_a_prompt_was_cached_is_told_when_its_call_is_committed(
+    table: Table,
+) -> None:
+    call = table.open(committed=False)
+    table.step(accepted=(Accepted(call.number, 9, 8, cached_tokens=5),))
+    [message] = table.heard()
+    assert isinstance(message, Response)
+    committed = decode_result(message.result, Committed)
+    assert committed == Committed(prompt_tokens=9, max_tokens=8, cached_tokens=5)
 
 
 def test_accepted_and_ended_in_one_step_is_committed_then_finished(table: Table) -> None:

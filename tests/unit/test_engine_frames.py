@@ -56,7 +56,7 @@ COMMANDS: tuple[Command, ...] = (
 )
 STEP = Step(
     number=7,
-    accepted=(Accepted(1, 10, 20, ("x", "")),),
+    accepted=(Accepted(1, 10, 20, ("x", ""), 5),),
     refused=(Refused(2, -32000, "no"),),
     tokens=(
         CallTokens(1, (5,), "é", (TokenLogprob(5, "Ã©", -0.5, (TopLogprob(6, "a", -1.0),)),)),

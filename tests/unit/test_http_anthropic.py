@@ -44,7 +44,9 @@ PNG = b"\x89PNG and so on"
 SOURCE = {"type": "base64", "media_type": "image/png", "data": b64encode(PNG).decode()}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = {"name": "weather", "description": "Of a city.", "input_schema": SCHEMA}
-HEAD = AnswerHead(id="msg_1", created=1, model="demo", request_id="req_1", prompt_tokens=7)
+HEAD = AnswerHead(
+    id="msg_1", created=1, model="demo", request_id="req_1", prompt_tokens=7, cached_tokens=2
+)
 OUTCOME = Outcome(
     finish_reason="stop",
     stop_sequence=None,
@@ -317,7 +319,6 @@ def test_a_stream_of_text_is_one_block_between_a_beginning_and_an_end() -> None:
     first, *between, last_but_one, last = events(TEXT)
     message = first["message"]
     assert (message["id"], message["model"], message["content"]) == ("msg_1", "demo", [])
-    assert message["usage"]["input_tokens"] == 7
     assert [event["type"] for event in between] == [
         "content_block_start",
         "content_block_delta",
@@ -325,13 +326,14 @@ def test_a_stream_of_text_is_one_block_between_a_beginning_and_an_end() -> None:
         "content_block_stop",
     ]
     assert last_but_one["delta"] == {"stop_reason": "end_turn", "stop_sequence": None}
-    usage = last_but_one["usage"]
-    assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["output_tokens"]) == (
-        5,
-        2,
-        4,
-    )
+    assert last_but_one["usage"]["output_tokens"] == 4
     assert last == {"type": "message_stop"}
+
+
+def test_a_stream_counts_cached_tokens_alike_at_its_beginning_and_its_end() -> None:
+    stream = events(TEXT)
+    for usage in (stream[0]["message"]["usage"], stream[-2]["usage"]):
+        assert (usage["input_tokens"], usage["cache_read_input_tokens"]) == (5, 2)
 
 
 @pytest.mark.parametrize("deltas", [TEXT, TYPED, []])

@@ -222,7 +222,7 @@ TO_BALANCER: dict[str, Struct] = {
     "abort_transfer": AbortTransfer(transfer=1),
 }
 RESULTS: dict[str, Struct] = {
-    "generate_tokens": to_agent.Committed(prompt_tokens=12, max_tokens=64),
+    "generate_tokens": to_agent.Committed(prompt_tokens=12, max_tokens=64, cached_tokens=8),
     "register": to_balancer.Welcome(
         protocol_version=1, heartbeat_interval_ms=5000, heartbeat_misses=3
     ),

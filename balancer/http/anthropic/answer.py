@@ -50,12 +50,16 @@ class MessageEvents:
 
     def opening(self) -> bytes:
         """What is known before the first token."""
+        head = self._head
+        counted = Usage(
+            prompt_tokens=head.prompt_tokens, completion_tokens=0, cached_tokens=head.cached_tokens
+        )
         message = {
-            **_common(self._head),
+            **_common(head),
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": _usage(Usage(prompt_tokens=self._head.prompt_tokens, completion_tokens=0)),
+            "usage": _usage(counted),
         }
         return _event("message_start", message=message)
 
@@ -203,7 +207,7 @@ def _common(head: AnswerHead) -> dict[str, Any]:
 def _usage(usage: Usage) -> dict[str, int]:
     """Their `input_tokens` are those that were not cached."""
     return {
-        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
+        "input_tokens": max(usage.prompt_tokens - usage.cached_tokens, 0),
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.completion_tokens,
