@@ -80,6 +80,21 @@ async def test_a_stream_is_put_together_by_the_client(
     assert message.stop_reason == "tool_use"
 
 
+async def test_a_stream_s_first_event_counts_cached_tokens_as_its_last_does(
+    client: anthropic.AsyncAnthropic,
+    agent: FakeAgent,  # noqa: ARG001 (serves)
+) -> None:
+    counted: list[tuple[int | None, int | None]] = []
+    stream = await client.messages.create(model="demo", max_tokens=9, messages=HI, stream=True)
+    async for event in stream:
+        if event.type == "message_start":
+            usage = event.message.usage
+            counted.append((usage.input_tokens, usage.cache_read_input_tokens))
+        if event.type == "message_delta":
+            counted.append((event.usage.input_tokens, event.usage.cache_read_input_tokens))
+    assert counted == [(5, 2), (5, 2)]
+
+
 async def test_good_answers_have_the_id_that_anthropic_s_client_reads(
     client: anthropic.AsyncAnthropic, balancer: RunningBalancer, agent: FakeAgent
 ) -> None:

@@ -48,6 +48,7 @@ from protocol.to_balancer import Failed, Finished, Heartbeat, Register, Tokens
 from tests.support.toy_answers import toy_answer, toy_vectors
 
 PROMPT_TOKENS = 7
+CACHED_TOKENS = 2
 QUERIES = 8
 
 
@@ -210,7 +211,11 @@ class FakeAgent:
     async def finish(self, call: Call, reason: FinishReason = "stop") -> None:
         """End a call well; its slot is free."""
         self.calls.pop(call.id, None)
-        usage = Usage(prompt_tokens=PROMPT_TOKENS, completion_tokens=call.sent + 1, cached_tokens=2)
+        usage = Usage(
+            prompt_tokens=PROMPT_TOKENS,
+            completion_tokens=call.sent + 1,
+            cached_tokens=CACHED_TOKENS,
+        )
         timings = Timings(prefill_ms=1.0, decode_ms=2.0)
         await self._send(Finished(call=call.id, finish_reason=reason, usage=usage, timings=timings))
 
@@ -289,7 +294,9 @@ class FakeAgent:
         self.most_at_once = max(self.most_at_once, len(self.calls))
         async with self._has_calls:
             self._has_calls.notify_all()
-        committed = Committed(prompt_tokens=PROMPT_TOKENS, max_tokens=2000)
+        committed = Committed(
+            prompt_tokens=PROMPT_TOKENS, max_tokens=2000, cached_tokens=CACHED_TOKENS
+        )
         await self.send_raw(encode_result(call.id, committed).decode())
         if not self.script.is_held:
             self._start(self._play(call))
