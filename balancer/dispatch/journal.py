@@ -25,8 +25,8 @@ SHOWN_CANDIDATES = 8
 Record = Callable[["Route", bytes], None]
 
 
-class Considered(Struct, frozen=True, kw_only=True, gc=False):
-    """An agent as it was when the choice was made."""
+class Considered(Struct, frozen=True, gc=False):
+    """An agent as it was when the choice was made; made by position, as there are many."""
 
     name: str
     slots_free: int
@@ -121,13 +121,15 @@ def considered(
     shown += [agent for agent in agents[:SHOWN_CANDIDATES] if agent is not chosen]
     matched = matched_blocks(shown, facts)
     return tuple(
-        Considered(
-            name=agent.name,
-            slots_free=agent.slots_free,
-            slots_total=agent.slots_total,
-            matched_blocks=matched.get(agent.name, 0),
-            block_ms=agent.rates.block_ms,
-            service_ms=agent.rates.service_ms,
-        )
-        for agent in shown[:SHOWN_CANDIDATES]
+        [
+            Considered(
+                agent.name,
+                agent.slots_free,
+                agent.slots_total,
+                matched.get(agent.name, 0),
+                agent.rates.block_ms,
+                agent.rates.service_ms,
+            )
+            for agent in shown[:SHOWN_CANDIDATES]
+        ]
     )

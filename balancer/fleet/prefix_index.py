@@ -65,21 +65,24 @@ class PrefixIndex:
         """
         holders = self._holders
         matched: dict[str, int] = {}
-        some = holders.get(chain[:HASH_BYTES], 0)
-        searches = [(some, 1, len(chain) // HASH_BYTES + 1)] if some else []
-        while searches:
-            agents, held, missing = searches.pop()
-            if missing - held == 1:
-                for name in self._names_of(agents):
-                    matched[name] = held
-                continue
-            middle = (held + missing) // 2
-            block = chain[(middle - 1) * HASH_BYTES : middle * HASH_BYTES]
-            holding = agents & holders.get(block, 0)
-            if holding:
-                searches.append((holding, middle, missing))
-            if holding != agents:
-                searches.append((agents ^ holding, held, middle))
+        agents = holders.get(chain[:HASH_BYTES], 0)
+        held, missing = 1, len(chain) // HASH_BYTES + 1
+        others: list[tuple[int, int, int]] = []
+        while agents:
+            while missing - held > 1:
+                middle = (held + missing) // 2
+                block = chain[(middle - 1) * HASH_BYTES : middle * HASH_BYTES]
+                holding = agents & holders.get(block, 0)
+                if not holding:
+                    missing = middle
+                    continue
+                if holding != agents:
+                    others.append((agents ^ holding, held, middle))
+                    agents = holding
+                held = middle
+            for name in self._names_of(agents):
+                matched[name] = held
+            agents, held, missing = others.pop() if others else (0, 0, 0)
         return matched
 
     def _names_of(self, agents: int) -> Iterator[str]:
