@@ -199,7 +199,8 @@ async def test_the_items_of_a_conversation_are_listed_in_pages(
     ]
     for item in listed:
         _ITEM.validate_python(item.model_dump(mode="json", exclude_unset=True), strict=True)
-    texts = [item.content[0].text for item in listed if item.type == "message"]  # type: ignore[union-attr]
+    shown = [item.model_dump() for item in listed if item.type == "message"]
+    texts = [item["content"][0]["text"] for item in shown]
     assert texts == ["one", "Hello, world", "two", "three"]
     page = await client.responses.input_items.list(second.id, limit=1)
     assert page.data[0].id == listed[-1].id
