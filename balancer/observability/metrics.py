@@ -102,6 +102,7 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self._ended_children: dict[str, Counter] = {}
         tokens = Counter(
             "paddler_tokens", "Tokens of finished generations.", ["kind"], registry=registry
         )
@@ -242,7 +243,10 @@ class Metrics:
     def generation_ended(self, outcome: str) -> None:
         """Count a generation: `outcome` is its finish reason, the code of the error that ended it
         (all of them are written in our own code), or `cancelled`: nobody waits for it any more."""
-        self._generations_ended.labels(outcome).inc()
+        child = self._ended_children.get(outcome)
+        if child is None:
+            child = self._ended_children[outcome] = self._generations_ended.labels(outcome)
+        child.inc()
 
     def generation_finished(self, usage: Usage) -> None:
         """Count the tokens of a generation that ended well."""
