@@ -8,8 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from msgspec import Struct
 
 from protocol import codec, prefix_chain, to_agent, to_balancer
@@ -51,6 +49,7 @@ from protocol.jsonrpc import ErrorObject, ErrorResponse, Notification, Request, 
 from protocol.models import ServedModel
 from protocol.rendering import Rendered
 from protocol.transfer_messages import AbortTransfer, Credit
+from tests.support.link_codecs import codec_for, encoded
 
 GOLDEN = Path(__file__).parent / "golden" / "protocol"
 
@@ -246,16 +245,6 @@ RESULTS: dict[str, Struct] = {
 }
 
 
-def _encode(params: Struct, method: str) -> bytes:
-    if method in to_agent.REQUESTS | to_balancer.REQUESTS:
-        return codec.encode_request(1, params)
-    return codec.encode_notification(params)
-
-
-def _codec_for(method: str) -> codec.Codec:
-    return codec.AGENT_RECEIVES if method in to_agent.METHODS else codec.BALANCER_RECEIVES
-
-
 def _golden(name: str) -> bytes:
     return (GOLDEN / f"{name}.json").read_bytes()
 
@@ -269,13 +258,13 @@ def test_every_method_has_a_golden_example() -> None:
 @pytest.mark.parametrize("method", [*TO_AGENT, *TO_BALANCER])
 def test_a_message_is_written_as_its_golden_file_says(method: str) -> None:
     params = {**TO_AGENT, **TO_BALANCER}[method]
-    assert json.loads(_encode(params, method)) == json.loads(_golden(method))
+    assert json.loads(encoded(params, method)) == json.loads(_golden(method))
 
 
 @pytest.mark.parametrize("method", [*TO_AGENT, *TO_BALANCER])
 def test_a_golden_file_is_read_as_its_message(method: str) -> None:
     params = {**TO_AGENT, **TO_BALANCER}[method]
-    (message,) = _codec_for(method).decode(_golden(method))
+    (message,) = codec_for(method).decode(_golden(method))
     assert isinstance(message, Request | Notification)
     assert message.method == method
     assert message.params == params
@@ -474,132 +463,6 @@ def test_messages_are_packed_in_order_into_frames_that_fit() -> None:
 def test_a_message_too_big_for_any_frame_is_refused_by_the_sender() -> None:
     with pytest.raises(FrameTooLarge, match="no text frame"):
         list(codec.frames([b"x" * (codec.MAX_TEXT_FRAME_BYTES + 1)]))
-
-
-_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-
-
-def _json_strategy() -> st.SearchStrategy[Any]:
-    scalars = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | _text
-    return st.recursive(
-        scalars,
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_text, inner, max_size=4),
-        max_leaves=12,
-    )
-
-
-_calls = st.integers(0, 2**31) | st.text("abc-123", min_size=1, max_size=20)
-_ids = st.lists(st.integers(0, 2**31 - 1), max_size=6).map(tuple)
-_usages = st.builds(Usage, prompt_tokens=st.integers(0), completion_tokens=st.integers(0))
-_messages = st.builds(
-    Message,
-    role=st.sampled_from(["system", "user", "assistant", "tool"]),
-    content=st.none() | _text | st.lists(st.builds(TextPart, text=_text), max_size=3).map(tuple),
-)
-_deltas = _text | st.lists(
-    st.one_of(
-        st.builds(ContentDelta, _text),
-        st.builds(ReasoningDelta, _text),
-        st.builds(ToolCallDelta, st.integers(0, 9), _text, _text, _text),
-    ),
-    max_size=3,
-).map(tuple)
-
-
-@st.composite
-def _tokens(draw: st.DrawFn) -> to_balancer.Tokens:
-    count = draw(st.integers(0, 4))
-
-    def parallel(values: st.SearchStrategy[Any]) -> tuple[Any, ...]:
-        return tuple(draw(values) for _ in range(count))
-
-    return to_balancer.Tokens(
-        calls=parallel(_calls), token_ids=parallel(_ids), deltas=parallel(_deltas)
-    )
-
-
-_any_params: st.SearchStrategy[Struct] = st.one_of(
-    st.builds(
-        to_agent.GenerateTokens,
-        messages=st.none() | st.lists(_messages, max_size=4).map(tuple),
-        prompt=st.none() | _text | _ids,
-        template_arguments=st.dictionaries(_text, _json_strategy(), max_size=3),
-        temperature=st.floats(0, 2, allow_nan=False),
-        seed=st.integers(0, 2**63 - 1),
-        resume=st.none() | st.builds(Resume, token_ids=_ids, emitted_chars=st.integers(0, 99)),
-    ),
-    st.builds(to_agent.Cancel, call=_calls),
-    st.builds(to_agent.Pause, call=_calls),
-    st.builds(to_agent.Continue, call=_calls),
-    st.builds(
-        to_balancer.Finished,
-        call=_calls,
-        finish_reason=st.sampled_from(["stop", "length", "tool_calls", "cancelled"]),
-        usage=_usages,
-        stop_sequence=st.none() | _text,
-    ),
-    st.builds(
-        to_balancer.Failed,
-        call=_calls,
-        error=st.builds(
-            ErrorObject,
-            code=st.integers(-32768, -32000),
-            message=_text,
-            data=st.dictionaries(_text, _json_strategy(), max_size=3),
-        ),
-    ),
-    st.builds(to_balancer.Goodbye, reason=_text),
-    _tokens(),
-)
-
-
-@given(_any_params)
-def test_any_message_survives_encoding_and_decoding(params: Struct) -> None:
-    method = next(
-        name
-        for name, type_ in {**to_agent.METHODS, **to_balancer.METHODS}.items()
-        if type_ is type(params)
-    )
-    (message,) = _codec_for(method).decode(_encode(params, method))
-    assert isinstance(message, Request | Notification), message
-    assert message.params == params
-
-
-@given(st.binary(max_size=300))
-def test_no_bytes_raise_anything_but_a_protocol_error(data: bytes) -> None:
-    _decode_whatever_comes(data)
-
-
-@given(_json_strategy(), st.sampled_from([*to_agent.METHODS, *to_balancer.METHODS, "x"]))
-@settings(max_examples=300)
-def test_no_json_raises_anything_but_a_protocol_error(params: Any, method: str) -> None:
-    envelope = {"jsonrpc": "2.0", "method": method, "params": params, "id": 1}
-    _decode_whatever_comes(json.dumps(envelope).encode())
-    _decode_whatever_comes(json.dumps([envelope, params]).encode())
-
-
-@given(st.sampled_from(sorted(GOLDEN.glob("*.json"))), st.data())
-def test_no_damaged_message_raises_anything_but_a_protocol_error(
-    path: Path, data: st.DataObject
-) -> None:
-    whole = bytearray(path.read_bytes())
-    cut = data.draw(st.integers(0, len(whole)))
-    where = data.draw(st.integers(0, len(whole) - 1))
-    whole[where] = data.draw(st.integers(0, 255))
-    _decode_whatever_comes(bytes(whole[:cut]))
-    _decode_whatever_comes(bytes(whole))
-
-
-def _decode_whatever_comes(data: bytes) -> None:
-    for receiver in (codec.AGENT_RECEIVES, codec.BALANCER_RECEIVES):
-        try:
-            items = receiver.decode(data)
-        except ProtocolError:
-            continue
-        for item in items:
-            assert isinstance(
-                item, Request | Notification | Response | ErrorResponse | ProtocolError
-            )
 
 
 def test_a_message_that_came_in_pieces_may_be_bigger_than_a_frame() -> None:
