@@ -6,17 +6,15 @@ Inputs are known by their place in the request, so answers are joined in order h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec import Struct
 
-from balancer.dispatch.listing import RequestSnapshot
-from balancer.errors import BalancerError
+from balancer.dispatch.query_request import QueryRequest
 from balancer.fleet.agent import Agent
 from balancer.fleet.queries import Answer
-from balancer.policy.failover import Trail
 from protocol.embeddings import FLOAT_BYTES, EmbeddingInput, EmbeddingRequest, Embeddings
 from protocol.jsonrpc import ErrorObject
 from protocol.to_agent import Embed
@@ -109,9 +107,20 @@ class Part:
         self.keeper.on_link_lost(self)
 
 
-class Batch:
-    """A request from its arrival to its end. `done` becomes its result or its error. Satisfies the
-    waiting room's `Waiter`."""
+class Batch(QueryRequest[Embedded]):
+    """A request from its arrival to its end. What is done in part and lost an agent comes first of
+    those who wait, until it is given vectors again."""
+
+    __slots__ = (
+        "_agents",
+        "_prompt_tokens",
+        "_vectors",
+        "deadline_s",
+        "kind",
+        "parts",
+        "pending",
+        "request",
+    )
 
     def __init__(
         self,
@@ -124,27 +133,21 @@ class Batch:
         now_s: float,
         deadline_s: float | None,
     ) -> None:
+        super().__init__(
+            ordinal=ordinal,
+            tenant=tenant,
+            request_id=request_id,
+            body_bytes=body_bytes,
+            now_s=now_s,
+        )
         self.request = request
-        self.tenant = tenant
-        self.request_id = request_id
-        self.body_bytes = body_bytes
-        self.arrived_s = self.waits_since_s = now_s
         self.deadline_s = deadline_s
-        self.done: asyncio.Future[Embedded] = asyncio.get_running_loop().create_future()
         self.pending = list(range(len(request.inputs)))
         """Inputs that nobody was asked for, in order."""
         self.parts: dict[Agent, Part] = {}
         """On their way: one an agent at most."""
-        self.expiry: asyncio.TimerHandle | None = None
-        self.trail = Trail()
-        self.avoided: set[Agent] = set()
-        """Those that failed it: others are preferred."""
         self.kind = ""
         """Of the agents that it is on; vectors of different models do not go together."""
-        self.started_s: float | None = None
-        self.rank = (1, ordinal)
-        """Its place among those who wait. What is done in part and lost an agent comes first, until
-        it is given vectors again."""
         self._vectors: list[bytes | None] = [None] * len(request.inputs)
         self._prompt_tokens = 0
         self._agents: dict[str, None] = {}
@@ -155,9 +158,9 @@ class Batch:
         return self.request.model
 
     @property
-    def length(self) -> int:
-        """It generates nothing."""
-        return 0
+    def agents_at_work(self) -> Sequence[Agent]:
+        """Those that it is split over."""
+        return tuple(self.parts)
 
     def left_s(self, now_s: float) -> float | None:
         """Seconds until its own deadline; None: it has none."""
@@ -187,7 +190,7 @@ class Batch:
 
     def waits_again(self, now_s: float) -> None:
         """It lost an agent: it may wait anew, and goes first if something of it is done."""
-        self.waits_since_s = now_s
+        super().waits_again(now_s)
         if self._agents:
             self.rank = (0, self.rank[1])
 
@@ -218,44 +221,21 @@ class Batch:
         self._agents.clear()
         self.pending = list(range(len(self._vectors)))
 
-    def fail(self, error: BalancerError) -> None:
-        """End it with an error, unless it is over."""
-        if not self.done.done():
-            self.done.set_exception(error)
-
     def finish_if_whole(self, model: str, *, now_s: float) -> None:
         """End it well if every input has its vector."""
         vectors = tuple(vector for vector in self._vectors if vector is not None)
-        if len(vectors) < len(self._vectors) or self.done.done():
+        if len(vectors) < len(self._vectors) or self.is_over:
             return
-        started_s = self.arrived_s if self.started_s is None else self.started_s
         self.done.set_result(
             Embedded(
                 model=model,
                 vectors=vectors,
                 prompt_tokens=self._prompt_tokens,
                 agents=tuple(self._agents),
-                attempts=1 + self.trail.moves,
-                queue_ms=1000 * (started_s - self.arrived_s),
-                total_ms=1000 * (now_s - self.arrived_s),
+                attempts=self.attempts,
+                queue_ms=self.queue_ms,
+                total_ms=self.age_ms(now_s),
             )
-        )
-
-    def snapshot(
-        self, *, now_s: float, position: int | None = None, estimated_start_s: int | None = None
-    ) -> RequestSnapshot:
-        """The request as operators see it."""
-        return RequestSnapshot(
-            id=self.request_id,
-            model=self.request.model,
-            tenant=self.tenant,
-            state="running" if self.parts else "waiting",
-            agent=next((agent.name for agent in self.parts), None),
-            attempts=1 + self.trail.moves if self.started_s is not None else 0,
-            age_ms=round(1000 * (now_s - self.arrived_s), 3),
-            completion_tokens=0,
-            position=position,
-            estimated_start_s=estimated_start_s,
         )
 
 

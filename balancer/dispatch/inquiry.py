@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec import Struct
 
-from balancer.dispatch.listing import RequestSnapshot
-from balancer.errors import BalancerError
+from balancer.dispatch.query_request import QueryRequest
 from balancer.fleet.agent import Agent
 from balancer.fleet.queries import Answer, TextAnswer, TextQuestion
-from balancer.policy.failover import Trail
 from protocol.embeddings import Embeddings, Scores, TokenIds
 from protocol.jsonrpc import ErrorObject, RpcCode
 from protocol.rendering import Rendered
@@ -70,30 +69,30 @@ class Attempt:
         self.keeper.on_link_lost(self)
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Inquiry:
-    """A question from its arrival to its end. `done` becomes its answer or its error. Satisfies the
-    waiting room's `Waiter`."""
+class Inquiry(QueryRequest[Answered]):
+    """A question from its arrival to its end."""
 
-    question: TextQuestion
-    ordinal: int
-    tenant: str
-    request_id: str
-    body_bytes: int
-    arrived_s: float
-    done: asyncio.Future[Answered]
-    waits_since_s: float = 0.0
-    started_s: float | None = None
-    attempt: Attempt | None = None
-    expiry: asyncio.TimerHandle | None = None
-    trail: Trail = field(default_factory=Trail)
-    avoided: set[Agent] = field(default_factory=set)
-    """Those that failed it: others are preferred."""
+    __slots__ = ("attempt", "question")
 
-    @property
-    def rank(self) -> tuple[int, int]:
-        """First come, first served, also where it comes back."""
-        return 1, self.ordinal
+    def __init__(
+        self,
+        question: TextQuestion,
+        *,
+        ordinal: int,
+        tenant: str,
+        request_id: str,
+        body_bytes: int,
+        now_s: float,
+    ) -> None:
+        super().__init__(
+            ordinal=ordinal,
+            tenant=tenant,
+            request_id=request_id,
+            body_bytes=body_bytes,
+            now_s=now_s,
+        )
+        self.question = question
+        self.attempt: Attempt | None = None
 
     @property
     def queue(self) -> str:
@@ -101,46 +100,22 @@ class Inquiry:
         return self.question.model
 
     @property
-    def length(self) -> int:
-        """It generates nothing."""
-        return 0
-
-    def left_s(self, now_s: float) -> float | None:  # noqa: ARG002 (the contract)
-        """It has no deadline of its own."""
-        return None
-
-    def fail(self, error: BalancerError) -> None:
-        """End it with an error, unless it is over."""
-        if not self.done.done():
-            self.done.set_exception(error)
+    def agents_at_work(self) -> Sequence[Agent]:
+        """Whom it was put to."""
+        return () if self.attempt is None else (self.attempt.agent,)
 
     def finish(self, answer: TextAnswer, agent: Agent, *, now_s: float) -> None:
         """End it well."""
-        started_s = self.arrived_s if self.started_s is None else self.started_s
         model = agent.model
         self.done.set_result(
             Answered(
                 answer=answer,
                 model=self.queue or (model.name if model else ""),
                 agent=agent.name,
-                attempts=1 + self.trail.moves,
-                queue_ms=1000 * (started_s - self.arrived_s),
-                total_ms=1000 * (now_s - self.arrived_s),
+                attempts=self.attempts,
+                queue_ms=self.queue_ms,
+                total_ms=self.age_ms(now_s),
             )
-        )
-
-    def snapshot(self, *, now_s: float, position: int | None = None) -> RequestSnapshot:
-        """The request as operators see it."""
-        return RequestSnapshot(
-            id=self.request_id,
-            model=self.queue,
-            tenant=self.tenant,
-            state="waiting" if self.attempt is None else "running",
-            agent=None if self.attempt is None else self.attempt.agent.name,
-            attempts=1 + self.trail.moves if self.started_s is not None else 0,
-            age_ms=round(1000 * (now_s - self.arrived_s), 3),
-            completion_tokens=0,
-            position=position,
         )
 
 
