@@ -79,7 +79,7 @@ async def test_mistakes_are_named_as_the_client_named_them(balancer: RunningBala
     asking = asyncio.ensure_future(balancer.post("/detokenize", {"tokens": [7]}))
     await eventually(lambda: agent.unanswered_texts, "the agent is asked")
     message = "`token_ids` has ids outside of the vocabulary"
-    agent.refuse_text(
+    agent.refuse_query(
         agent.unanswered_texts[0], RefusalCode.UNSUPPORTED, message, param="token_ids"
     )
     refused = await asking

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from balancer.dispatch.asking import Asker
 from balancer.dispatch.inquiry import Answered
-from balancer.dispatch.query_turns import QueryTurns
-from balancer.errors import BalancerError
 from balancer.fleet.queries import TextQuestion
-from balancer.fleet.roster import Roster
-from balancer.observability.metrics import Metrics
-from balancer.policy.identity.principal import Principal
-from balancer.settings import Settings
 from protocol.to_agent import Tokenize
-from tests.support.generations import ANYONE
 from tests.support.memory_agent import MemoryAgent
+from tests.support.query_fleet import QueryFleet, principal_of
 from tests.support.virtual_time import settle
 
 
-class AskingFleet:
-    """On the running loop's clock."""
+class AskingFleet(QueryFleet[Answered]):
+    """Asked for a text's ids, unless a test asks for something else."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.metrics = Metrics()
-        self.settings = Settings(**settings)
-        self.now = asyncio.get_running_loop().time
-        self.roster = Roster(settings=self.settings, metrics=self.metrics, now=self.now)
-        self.turns = QueryTurns(self.roster)
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)
         self.asker = Asker(
             roster=self.roster,
             settings=self.settings,
@@ -36,11 +25,15 @@ class AskingFleet:
             turns=self.turns,
             now=self.now,
         )
-        self._tasks: list[asyncio.Task[Answered]] = []
 
-    def agent(self, name: str = "one", *, queries: int = 4, **more: Any) -> MemoryAgent:
-        """One without slots, unless they are asked for."""
-        return MemoryAgent(self.roster, name, **{"slots": 0, "queries": queries, **more}).register()
+    @property
+    def queries(self) -> Asker:
+        """The asker."""
+        return self.asker
+
+    async def submit(self, *, tenant: str = "", body_bytes: int = 1) -> asyncio.Task[Answered]:
+        """A short text."""
+        return await self.ask(tenant=tenant, body_bytes=body_bytes)
 
     async def ask(
         self,
@@ -49,24 +42,17 @@ class AskingFleet:
         tenant: str = "",
         body_bytes: int = 1,
     ) -> asyncio.Task[Answered]:
-        """A question, or the ids of a text; its id is `req_` and its number, from 0 on."""
+        """A question, or the ids of a text."""
         if isinstance(question, str):
             question = Tokenize(model="demo", text=question)
-        task = asyncio.ensure_future(
+        return await self._begun(
             self.asker.ask(
                 question,
-                Principal(tenant=tenant, role="user") if tenant else ANYONE,
-                request_id=f"req_{len(self._tasks)}",
+                principal_of(tenant),
+                request_id=self._next_id,
                 body_bytes=body_bytes,
             )
         )
-        self._tasks.append(task)
-        await settle()
-        return task
-
-    def sample(self, name: str) -> float:
-        """A series' value."""
-        return self.metrics.registry.get_sample_value(name, {}) or 0.0
 
 
 async def answer_first(agent: MemoryAgent) -> None:
@@ -79,10 +65,3 @@ def texts_asked(agent: MemoryAgent) -> list[str]:
     """The texts whose ids the agent was asked for, in order."""
     asked = agent.text_questions.values()
     return [question.text for question in asked if isinstance(question, Tokenize)]
-
-
-def error_of(task: asyncio.Task[Answered]) -> BalancerError:
-    """What a question ended with."""
-    error = task.exception()
-    assert isinstance(error, BalancerError), error
-    return error

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-from balancer.dispatch.embedding import (
-    EmbeddingDispatcher,
-)
+from balancer.dispatch.embedding import EmbeddingDispatcher
 from balancer.dispatch.embedding_batch import Embedded
-from balancer.errors import (
-    BalancerError,
-)
-from balancer.fleet.roster import Roster
-from balancer.observability.metrics import Metrics
-from balancer.policy.identity.principal import Principal
-from balancer.settings import Settings
 from protocol.embeddings import EmbeddingInput, EmbeddingRequest
-from tests.support.generations import ANYONE
 from tests.support.memory_agent import MemoryAgent, vector_of
+from tests.support.query_fleet import QueryFleet, principal_of
 from tests.support.virtual_time import settle
 
 SIZE = 3
@@ -29,22 +19,27 @@ def texts(count: int, chars: int = 512) -> tuple[str, ...]:
     return tuple(f"{chr(97 + index % 26)}{index}".ljust(chars, ".") for index in range(count))
 
 
-class Fleet:
-    """A roster and the dispatcher of embeddings, on the running loop's clock."""
+class Fleet(QueryFleet[Embedded]):
+    """Asked for the vectors of texts."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.metrics = Metrics()
-        now = asyncio.get_running_loop().time
-        given = Settings(**settings)
-        self.roster = Roster(settings=given, metrics=self.metrics, now=now)
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)
         self.dispatcher = EmbeddingDispatcher(
-            roster=self.roster, settings=given, metrics=self.metrics, now=now
+            roster=self.roster,
+            settings=self.settings,
+            metrics=self.metrics,
+            turns=self.turns,
+            now=self.now,
         )
-        self._tasks: set[asyncio.Task[Embedded]] = set()
 
-    def agent(self, name: str = "one", *, queries: int = 4, **more: Any) -> MemoryAgent:
-        given = {"slots": 0, "dimensions": SIZE, "queries": queries, **more}
-        return MemoryAgent(self.roster, name, **given).register()
+    @property
+    def queries(self) -> EmbeddingDispatcher:
+        """The dispatcher."""
+        return self.dispatcher
+
+    async def submit(self, *, tenant: str = "", body_bytes: int = 1) -> asyncio.Task[Embedded]:
+        """One text."""
+        return await self.ask(tenant=tenant, body_bytes=body_bytes)
 
     async def ask(
         self,
@@ -54,22 +49,18 @@ class Fleet:
         dimensions: int | None = None,
         timeout_s: float | None = None,
         tenant: str = "",
+        body_bytes: int | None = None,
     ) -> asyncio.Task[Embedded]:
-        task = asyncio.ensure_future(
+        """A batch; its body is as large as its inputs are long, unless a test says another size."""
+        return await self._begun(
             self.dispatcher.embed(
                 EmbeddingRequest(model=model, inputs=inputs, dimensions=dimensions),
-                Principal(tenant=tenant, role="user") if tenant else ANYONE,
-                request_id=f"req_{len(self._tasks)}",
+                principal_of(tenant),
+                request_id=self._next_id,
                 timeout_s=timeout_s,
-                body_bytes=sum(map(len, inputs)),
+                body_bytes=sum(map(len, inputs)) if body_bytes is None else body_bytes,
             )
         )
-        self._tasks.add(task)
-        await settle()
-        return task
-
-    def sample(self, name: str) -> float:
-        return self.metrics.registry.get_sample_value(name, {}) or 0.0
 
 
 async def answer_all(*agents: MemoryAgent) -> None:
@@ -83,12 +74,6 @@ async def answer_all(*agents: MemoryAgent) -> None:
 
 def asked(agent: MemoryAgent) -> list[tuple[EmbeddingInput, ...]]:
     return [question.inputs for question in agent.questions.values()]
-
-
-def error_of(task: asyncio.Task[Embedded]) -> BalancerError:
-    error = task.exception()
-    assert isinstance(error, BalancerError), error
-    return error
 
 
 def is_whole(task: asyncio.Task[Embedded], inputs: tuple[EmbeddingInput, ...]) -> bool:

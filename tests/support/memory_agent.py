@@ -269,21 +269,33 @@ class MemoryAgent:
         changed = msgspec.structs.replace(answer, **changes)
         self.link.receive(codec.encode_result(call, changed))
 
-    def refuse_question(self, call: int, code: int, message: str = "no", **data: object) -> None:
-        """Give no vectors."""
-        self.unanswered_questions.remove(call)
-        error = ErrorObject(code=int(code), message=message, data=data or msgspec.UNSET)
-        self.link.receive(codec.encode_error(call, error))
-
     def answer_text(self, call: int, answer: TextAnswer | None = None) -> None:
         """Answer another question, as a toy model would or otherwise."""
         self.unanswered_texts.remove(call)
         given = answer or toy_answer(self.text_questions[call])
         self.link.receive(codec.encode_result(call, given))
 
-    def refuse_text(self, call: int, code: int, message: str = "no", **data: object) -> None:
+    @property
+    def queries_asked(self) -> list[int]:
+        """Every question of either kind, in order."""
+        return sorted([*self.questions, *self.text_questions])
+
+    @property
+    def unanswered_queries(self) -> list[int]:
+        """Those of them that have no answer yet, in order."""
+        return sorted([*self.unanswered_questions, *self.unanswered_texts])
+
+    def answer_query(self, call: int) -> None:
+        """Answer a question of either kind."""
+        if call in self.questions:
+            self.embed(call)
+        else:
+            self.answer_text(call)
+
+    def refuse_query(self, call: int, code: int, message: str = "no", **data: object) -> None:
         """Do not answer it."""
-        self.unanswered_texts.remove(call)
+        asked = self.unanswered_questions if call in self.questions else self.unanswered_texts
+        asked.remove(call)
         error = ErrorObject(code=int(code), message=message, data=data or msgspec.UNSET)
         self.link.receive(codec.encode_error(call, error))
 

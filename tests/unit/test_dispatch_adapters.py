@@ -9,9 +9,10 @@ from balancer.errors import InvalidRequest, ModelNotFound
 from protocol.prefix_chain import PrefixChain
 from protocol.to_agent import GenerateTokens, Rerank, Tokenize
 from tests.support.asking_fleet import AskingFleet
-from tests.support.embedding_fleet import Fleet, error_of
+from tests.support.embedding_fleet import Fleet
 from tests.support.generations import Balancer, finish_all
 from tests.support.memory_agent import MemoryAgent
+from tests.support.query_fleet import error_of
 from tests.support.virtual_time import in_virtual_time, settle
 
 POET = (("poet", 1.0),)

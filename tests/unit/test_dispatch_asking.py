@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -11,15 +10,9 @@ from balancer.dispatch.embedding import LARGEST_PART, EmbeddingDispatcher
 from balancer.dispatch.embedding_batch import Embedded
 from balancer.errors import (
     BalancerError,
-    DrainingError,
     InvalidRequest,
     ModelNotFound,
-    NoAgents,
-    QueueFull,
-    QueueTimeout,
-    RequestCancelled,
     RequestTooLarge,
-    UpstreamFailed,
 )
 from balancer.fleet.queries import TextAnswer, TextQuestion
 from protocol.chat import Message
@@ -28,9 +21,10 @@ from protocol.errors import FrameTooLarge
 from protocol.refusals import RefusalCode
 from protocol.rendering import Rendered
 from protocol.to_agent import Detokenize, Render, Rerank, Tokenize
-from tests.support.asking_fleet import AskingFleet, answer_first, error_of, texts_asked
+from tests.support.asking_fleet import AskingFleet, answer_first, texts_asked
 from tests.support.generations import ANYONE
 from tests.support.memory_agent import MemoryAgent
+from tests.support.query_fleet import error_of
 from tests.support.toy_answers import toy_answer
 from tests.support.virtual_time import in_virtual_time, settle
 
@@ -129,7 +123,7 @@ async def test_an_agent_without_room_is_passed_over_until_it_speaks_again() -> N
     fleet = AskingFleet()
     one, two = fleet.agent("one", queries=5), fleet.agent("two")
     first = await fleet.ask("a")
-    one.refuse_text(one.unanswered_texts[0], RefusalCode.NO_FREE_SLOT)
+    one.refuse_query(one.unanswered_texts[0], RefusalCode.NO_FREE_SLOT)
     await settle()
     await answer_first(two)
     assert (first.result().agent, first.result().attempts) == ("two", 1)
@@ -141,100 +135,16 @@ async def test_an_agent_without_room_is_passed_over_until_it_speaks_again() -> N
 
 
 @in_virtual_time
-async def test_an_agent_that_refuses_again_and_again_does_not_hold_a_question_for_ever() -> None:
-    fleet = AskingFleet(queue_timeout_s=20.0)
-    agent = fleet.agent()
-    task = await fleet.ask()
-    for _ in range(30):
-        for call in tuple(agent.unanswered_texts):
-            agent.refuse_text(call, RefusalCode.NO_FREE_SLOT)
-        agent.heartbeat()
-        await asyncio.sleep(1.0)
-    assert isinstance(error_of(task), QueueTimeout)
-    assert len(agent.text_questions) <= 21
-
-
-@in_virtual_time
-async def test_an_agent_that_fails_is_avoided_and_pays_for_it() -> None:
-    fleet = AskingFleet()
-    one, two = fleet.agent("one", queries=5), fleet.agent("two")
-    task = await fleet.ask()
-    one.refuse_text(one.unanswered_texts[0], RefusalCode.ENGINE_FAILED)
-    await settle()
-    await answer_first(two)
-    assert task.result().attempts == 2
-    agent = fleet.roster.agent("one")
-    assert agent is not None
-    assert agent.health.has_failed
-
-
-@in_virtual_time
-async def test_the_only_agent_s_failure_is_told() -> None:
-    fleet = AskingFleet()
-    agent = fleet.agent()
-    task = await fleet.ask()
-    agent.refuse_text(agent.unanswered_texts[0], RefusalCode.ENGINE_FAILED, "no memory")
-    await settle()
-    assert isinstance(error_of(task), UpstreamFailed)
-    assert "no memory" in error_of(task).message
-
-
-@in_virtual_time
 async def test_the_client_s_own_mistake_is_told_and_nobody_else_is_asked() -> None:
     fleet = AskingFleet()
     one, two = fleet.agent("one", queries=5), fleet.agent("two")
     task = await fleet.ask()
-    one.refuse_text(one.unanswered_texts[0], RefusalCode.UNSUPPORTED, "too long", param="text")
+    one.refuse_query(one.unanswered_texts[0], RefusalCode.UNSUPPORTED, "too long", param="text")
     await settle()
     error = error_of(task)
     assert isinstance(error, InvalidRequest)
     assert (error.message, error.param) == ("too long", "text")
     assert not two.text_questions
-
-
-@in_virtual_time
-async def test_engines_that_die_over_a_question_end_it_at_the_second() -> None:
-    fleet = AskingFleet()
-    agent = fleet.agent()
-    task = await fleet.ask()
-    for _ in range(2):
-        assert not task.done()
-        (call,) = agent.unanswered_texts
-        agent.refuse_text(call, RefusalCode.ENGINE_FAILED, "died", signal="SIGKILL")
-        await settle()
-        assert not agent.unanswered_texts
-        agent.heartbeat()
-        await settle()
-    assert error_of(task).details["reason"] == "poison_request"
-
-
-@in_virtual_time
-async def test_an_agent_that_says_nothing_is_not_waited_for() -> None:
-    fleet = AskingFleet(query_timeout_s=10.0, heartbeat_interval_s=300.0)
-    one, two = fleet.agent("one", queries=6), fleet.agent("two")
-    task = await fleet.ask()
-    await asyncio.sleep(9.9)
-    assert not two.text_questions
-    await asyncio.sleep(0.2)
-    assert one.cancelled == list(one.text_questions)
-    await answer_first(two)
-    assert task.result().agent == "two"
-    one.answer_text(one.unanswered_texts[0])  # too late, and no harm
-
-
-@in_virtual_time
-async def test_agents_that_all_say_nothing_end_the_question() -> None:
-    fleet = AskingFleet(query_timeout_s=10.0)
-    agent = fleet.agent()
-    task = await fleet.ask()
-    for _ in range(60):
-        await asyncio.sleep(1.0)
-        for call in set(agent.unanswered_texts) & set(agent.cancelled):
-            agent.refuse_text(call, RefusalCode.CANCELLED)
-        fleet.roster.take_back_ejected()  # the liveness service does that
-    assert error_of(task).details["reason"] == "stalled"
-    assert len(agent.text_questions) == 4
-    assert fleet.asker.in_flight == 0
 
 
 @pytest.mark.parametrize(
@@ -304,36 +214,6 @@ async def test_an_agent_that_answers_others_meanwhile_is_given_longer() -> None:
     assert agent.cancelled == [agent.unanswered_texts[0]]
 
 
-@in_virtual_time
-async def test_a_question_that_lost_its_agent_may_wait_and_be_worked_on_anew() -> None:
-    fleet = AskingFleet(query_timeout_s=20.0, queue_timeout_s=20.0, heartbeat_interval_s=300.0)
-    one = fleet.agent("one")
-    task = await fleet.ask("a")
-    await asyncio.sleep(15.0)
-    one.die()
-    await asyncio.sleep(15.0)
-    two = fleet.agent("two")
-    await asyncio.sleep(15.0)
-    await answer_first(two)
-    assert (task.result().agent, task.result().attempts) == ("two", 2)
-    assert len(two.text_questions) == 1
-
-
-@in_virtual_time
-async def test_one_good_answer_makes_up_for_a_failure() -> None:
-    fleet = AskingFleet()
-    one = fleet.agent("one", queries=5)
-    await fleet.ask("a")
-    await fleet.ask("b")
-    agent = fleet.roster.agent("one")
-    assert agent is not None
-    one.refuse_text(one.unanswered_texts[0], RefusalCode.ENGINE_FAILED)
-    await settle()
-    assert agent.health.has_failed
-    await answer_first(one)
-    assert not agent.health.has_failed
-
-
 # --- who waits ---
 
 
@@ -356,7 +236,7 @@ async def test_who_comes_back_is_served_before_those_that_came_later() -> None:
     agent = fleet.agent(queries=1)
     for text in "abc":
         await fleet.ask(text)
-    agent.refuse_text(agent.unanswered_texts[0], RefusalCode.NO_FREE_SLOT)
+    agent.refuse_query(agent.unanswered_texts[0], RefusalCode.NO_FREE_SLOT)
     await settle()
     assert fleet.asker.waiting == 3
     agent.heartbeat()
@@ -369,7 +249,7 @@ async def test_no_newcomer_passes_those_that_wait() -> None:
     fleet = AskingFleet()
     agent = fleet.agent(queries=2)
     await fleet.ask("a")
-    agent.refuse_text(agent.unanswered_texts[0], RefusalCode.NO_FREE_SLOT)
+    agent.refuse_query(agent.unanswered_texts[0], RefusalCode.NO_FREE_SLOT)
     await fleet.ask("b")
     agent.heartbeat()
     await settle()
@@ -391,60 +271,6 @@ async def test_no_newcomer_takes_the_room_that_nobody_told_of_yet() -> None:
     fleet.roster.take_back_ejected()
     await settle()
     assert texts_asked(one)[0] == "a"
-
-
-@in_virtual_time
-async def test_a_question_for_a_model_that_left_lately_waits_for_an_agent() -> None:
-    fleet = AskingFleet()
-    fleet.agent().die()
-    task = await fleet.ask("a")
-    assert fleet.asker.waiting == 1
-    agent = fleet.agent("two")
-    await settle()
-    await answer_first(agent)
-    assert task.result().agent == "two"
-
-
-@in_virtual_time
-async def test_waiting_ends_with_the_queue_timeout() -> None:
-    fleet = AskingFleet(queue_timeout_s=5.0, heartbeat_interval_s=300.0)
-    fleet.agent(queries=1)
-    await fleet.ask("a")
-    task = await fleet.ask("b")
-    await asyncio.sleep(5.1)
-    error = error_of(task)
-    assert isinstance(error, QueueTimeout)
-    assert error.retry_after_s is not None
-    assert fleet.asker.waiting == 0
-
-
-@pytest.mark.parametrize(
-    ("settings", "tenants"),
-    [
-        ({"max_waiting": 1}, ("x", "y", "z")),
-        ({"max_waiting_of_tenant": 1}, ("x", "x", "x")),
-        ({"max_waiting_bytes": 15}, ("x", "y", "z")),
-    ],
-)
-@in_virtual_time
-async def test_only_so_many_may_wait(settings: Any, tenants: tuple[str, ...]) -> None:
-    fleet = AskingFleet(**settings)
-    fleet.agent(queries=1)
-    first, second, third = [await fleet.ask(tenant=one, body_bytes=10) for one in tenants]
-    error = error_of(third)
-    assert isinstance(error, QueueFull)
-    assert error.retry_after_s is not None
-    assert [first.done(), second.done()] == [False, False]
-
-
-@in_virtual_time
-async def test_without_waiting_the_answer_is_at_once() -> None:
-    fleet = AskingFleet(queue_timeout_s=0.0)
-    assert isinstance(error_of(await fleet.ask()), NoAgents)
-    fleet.agent(queries=1)
-    first = await fleet.ask()
-    assert isinstance(error_of(await fleet.ask()), QueueFull)
-    assert not first.done()
 
 
 @in_virtual_time
@@ -540,43 +366,7 @@ async def test_a_client_that_leaves_ends_its_question_wherever_it_is() -> None:
         await settle()
     assert agent.cancelled == list(agent.text_questions)
     assert (fleet.asker.in_flight, fleet.asker.waiting) == (0, 0)
-    agent.refuse_text(agent.unanswered_texts[0], RefusalCode.CANCELLED)
+    agent.refuse_query(agent.unanswered_texts[0], RefusalCode.CANCELLED)
     task = await fleet.ask("c")
     await answer_first(agent)
     assert task.result().attempts == 1
-
-
-@in_virtual_time
-async def test_an_operator_sees_questions_and_may_end_them() -> None:
-    fleet = AskingFleet()
-    fleet.agent(queries=1)
-    tasks = [await fleet.ask(text) for text in "ab"]
-    await asyncio.sleep(1.0)
-    rows = fleet.asker.requests()
-    assert [(row.id, row.state, row.agent, row.position) for row in rows] == [
-        ("req_0", "running", "one", None),
-        ("req_1", "waiting", None, 1),
-    ]
-    assert [(row.attempts, row.age_ms) for row in rows] == [(1, 1000.0), (0, 1000.0)]
-    for request_id in ("req_1", "req_0"):
-        assert fleet.asker.cancel(request_id)
-    assert not fleet.asker.cancel("req_9")
-    await settle()
-    assert [type(error_of(task)) for task in tasks] == [RequestCancelled] * 2
-
-
-@in_virtual_time
-async def test_what_runs_may_end_while_the_balancer_drains_and_nothing_new_begins() -> None:
-    fleet = AskingFleet()
-    agent = fleet.agent(queries=1)
-    first, second = await fleet.ask("a"), await fleet.ask("b")
-    fleet.asker.begin_draining()
-    assert isinstance(error_of(await fleet.ask("c")), DrainingError)
-    drained = asyncio.ensure_future(fleet.asker.drained())
-    await answer_first(agent)
-    assert first.result().agent == "one"
-    assert not drained.done()
-    fleet.asker.end_all()
-    await settle()
-    assert isinstance(error_of(second), DrainingError)
-    assert drained.done()

@@ -17,8 +17,9 @@ from balancer.errors import (
 )
 from protocol.embeddings import EmbeddingInput, InputError
 from protocol.refusals import RefusalCode
-from tests.support.embedding_fleet import SIZE, Fleet, answer_all, asked, error_of, is_whole, texts
+from tests.support.embedding_fleet import SIZE, Fleet, answer_all, asked, is_whole, texts
 from tests.support.memory_agent import vector_of
+from tests.support.query_fleet import error_of
 from tests.support.virtual_time import in_virtual_time, settle
 
 # --- the good way ---
@@ -142,86 +143,6 @@ async def test_a_part_whose_agent_dies_is_done_by_the_others() -> None:
     assert is_whole(task, inputs)
     assert (task.result().agents, task.result().attempts) == (("two",), 2)
     assert fleet.sample("paddler_embedding_parts_moved_total") == 1
-
-
-@in_virtual_time
-async def test_an_agent_without_room_is_asked_again_when_it_says_that_it_has_some() -> None:
-    fleet = Fleet()
-    agent = fleet.agent()
-    task = await fleet.ask()
-    agent.refuse_question(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
-    await settle()
-    assert (fleet.dispatcher.waiting, agent.unanswered_questions) == (1, [])
-    agent.heartbeat()
-    await answer_all(agent)
-    assert is_whole(task, ("hi",))
-
-
-@in_virtual_time
-async def test_an_agent_that_fails_is_avoided() -> None:
-    fleet = Fleet()
-    one, two = fleet.agent("one", queries=6), fleet.agent("two")
-    task = await fleet.ask()
-    one.refuse_question(one.unanswered_questions[0], RefusalCode.ENGINE_FAILED)
-    await settle()
-    await answer_all(two)
-    assert task.result().attempts == 2
-
-
-@in_virtual_time
-async def test_the_only_agent_s_failure_is_told() -> None:
-    fleet = Fleet()
-    agent = fleet.agent()
-    task = await fleet.ask()
-    agent.refuse_question(agent.unanswered_questions[0], RefusalCode.ENGINE_FAILED, "no memory")
-    await settle()
-    assert isinstance(error_of(task), UpstreamFailed)
-    assert "no memory" in error_of(task).message
-
-
-@in_virtual_time
-async def test_an_engine_s_death_is_waited_out_and_the_second_is_the_end() -> None:
-    fleet = Fleet()
-    agent = fleet.agent()
-    task = await fleet.ask()
-    for _ in range(2):
-        assert not task.done()
-        (call,) = agent.unanswered_questions
-        agent.refuse_question(call, RefusalCode.ENGINE_FAILED, "died", signal="SIGKILL")
-        await settle()
-        assert not agent.unanswered_questions
-        agent.heartbeat()
-        await settle()
-    assert error_of(task).details["reason"] == "poison_request"
-
-
-@in_virtual_time
-async def test_an_agent_that_says_nothing_is_not_waited_for() -> None:
-    fleet = Fleet(query_timeout_s=10.0, heartbeat_interval_s=300.0)
-    one, two = fleet.agent("one", queries=6), fleet.agent("two")
-    task = await fleet.ask()
-    await asyncio.sleep(9.9)
-    assert not two.questions
-    await asyncio.sleep(0.2)
-    assert one.cancelled == list(one.questions)
-    await answer_all(two)
-    assert task.result().agents == ("two",)
-    one.embed(one.unanswered_questions[0])  # too late, and no harm
-
-
-@in_virtual_time
-async def test_agents_that_all_say_nothing_end_the_request() -> None:
-    fleet = Fleet(query_timeout_s=10.0)
-    agent = fleet.agent()
-    task = await fleet.ask()
-    for _ in range(60):
-        await asyncio.sleep(1.0)
-        for call in set(agent.unanswered_questions) & set(agent.cancelled):
-            agent.refuse_question(call, RefusalCode.CANCELLED)
-        fleet.roster.take_back_ejected()  # the liveness service does that
-    assert error_of(task).details["reason"] == "stalled"
-    assert len(agent.questions) == 4
-    assert fleet.dispatcher.in_flight == 0
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,12 @@ from balancer.dispatch.embedding import (
     SMALLEST_PART,
 )
 from balancer.errors import (
-    DrainingError,
     GenerationTimeout,
-    QueueFull,
-    QueueTimeout,
-    RequestCancelled,
 )
 from protocol.refusals import RefusalCode
-from tests.support.embedding_fleet import SIZE, Fleet, answer_all, asked, error_of, is_whole, texts
+from tests.support.embedding_fleet import SIZE, Fleet, answer_all, asked, is_whole, texts
 from tests.support.memory_agent import MemoryAgent
+from tests.support.query_fleet import error_of
 from tests.support.virtual_time import in_virtual_time, settle
 
 # --- waiting and leaving ---
@@ -65,25 +62,13 @@ async def test_an_agent_that_comes_later_serves_those_who_wait() -> None:
 
 
 @in_virtual_time
-async def test_waiting_is_bounded_in_number_and_time() -> None:
-    fleet = Fleet(max_waiting=1, queue_timeout_s=20.0)
-    fleet.agent(queries=1)
-    await fleet.ask(("a",))
-    waiting = await fleet.ask(("b",))
-    assert isinstance(error_of(await fleet.ask(("c",))), QueueFull)
-    await asyncio.sleep(21.0)
-    assert isinstance(error_of(waiting), QueueTimeout)
-    assert fleet.dispatcher.waiting == 0
-
-
-@in_virtual_time
 async def test_a_batch_in_the_middle_waits_ahead_of_those_that_have_not_begun() -> None:
     fleet = Fleet()
     agent = fleet.agent(queries=1)
     inputs = texts(3, LARGEST_PART)
     task = await fleet.ask(inputs)
     agent.embed(agent.unanswered_questions[0])
-    agent.refuse_question(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
+    agent.refuse_query(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
     await fleet.ask(("later",))
     assert fleet.dispatcher.waiting == 2
     agent.heartbeat()
@@ -114,41 +99,11 @@ async def test_a_client_that_leaves_stops_every_agent() -> None:
 
 
 @in_virtual_time
-async def test_operators_and_shutdown_end_requests() -> None:
-    fleet = Fleet()
-    fleet.agent(queries=1)
-    first, second = await fleet.ask(("a",)), await fleet.ask(("b",))
-    assert fleet.dispatcher.cancel("req_1")
-    assert not fleet.dispatcher.cancel("req_9")
-    fleet.dispatcher.begin_draining()
-    third = await fleet.ask(("c",))
-    fleet.dispatcher.end_all()
-    await settle()
-    assert isinstance(error_of(second), RequestCancelled)
-    assert [type(error_of(one)) for one in (first, third)] == [DrainingError, DrainingError]
-    async with asyncio.timeout(1):
-        await fleet.dispatcher.drained()
-
-
-@in_virtual_time
 async def test_smaller_parts_than_a_micro_batch_are_not_made() -> None:
     fleet = Fleet()
     agents = [fleet.agent(str(index)) for index in range(4)]
     await fleet.ask(texts(4, SMALLEST_PART // 2))
     assert sorted(len(agent.questions) for agent in agents) == [0, 0, 1, 1]
-
-
-@in_virtual_time
-async def test_an_agent_that_refuses_again_and_again_does_not_hold_a_request_for_ever() -> None:
-    fleet = Fleet(queue_timeout_s=20.0)
-    agent = fleet.agent()
-    task = await fleet.ask()
-    for _ in range(30):
-        for call in tuple(agent.unanswered_questions):
-            agent.refuse_question(call, RefusalCode.NO_FREE_SLOT)
-        agent.heartbeat()
-        await asyncio.sleep(1.0)
-    assert isinstance(error_of(task), QueueTimeout)
 
 
 @in_virtual_time
@@ -162,7 +117,7 @@ async def test_a_refusal_is_no_way_to_the_front_of_the_queue() -> None:
     await fleet.ask(("refused",), tenant="greedy")
     await fleet.ask(("other",), tenant="other")
     await asyncio.sleep(1.0)
-    agent.refuse_question(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
+    agent.refuse_query(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
     agent.heartbeat()
     await answer_all(agent)
     assert [inputs[0] for inputs in asked(agent)] == ["greedy", "refused", "other", "refused"]
@@ -176,7 +131,7 @@ async def test_a_batch_that_is_given_vectors_may_wait_anew_for_the_rest() -> Non
     task = await fleet.ask(inputs)
     await asyncio.sleep(19.0)
     agent.embed(agent.unanswered_questions[0])
-    agent.refuse_question(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
+    agent.refuse_query(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
     await asyncio.sleep(19.0)
     agent.heartbeat()
     await answer_all(agent)
@@ -191,7 +146,7 @@ async def avoiding(fleet: Fleet, agent: MemoryAgent, count: int) -> None:
             agent.embed(agent.unanswered_questions[0])
             await settle()
         await fleet.ask((f"bad {number}",))
-        agent.refuse_question(agent.unanswered_questions[0], RefusalCode.ENGINE_FAILED)
+        agent.refuse_query(agent.unanswered_questions[0], RefusalCode.ENGINE_FAILED)
         await settle()
     assert fleet.dispatcher.waiting == count
 
@@ -204,7 +159,7 @@ async def test_any_number_that_avoid_an_agent_leave_it_to_the_others() -> None:
     agent = fleet.agent("two")
     await avoiding(fleet, agent, MOST_PASSED_OVER + 2)
     task = await fleet.ask(("x",))
-    agent.refuse_question(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
+    agent.refuse_query(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
     agent.heartbeat()
     await answer_all(agent)
     assert is_whole(task, ("x",))
@@ -266,7 +221,7 @@ async def test_refusals_tell_nothing_of_how_long_requests_take() -> None:
     for _ in range(20):
         task = await fleet.ask()
         await asyncio.sleep(0.01)
-        agent.refuse_question(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
+        agent.refuse_query(agent.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
         task.cancel()
         await settle()
         agent.heartbeat()
@@ -279,7 +234,7 @@ async def retry_after_s(fleet: Fleet, agent: MemoryAgent) -> int | None:
     await asyncio.sleep(0.01)
     running.cancel()
     await settle()
-    agent.refuse_question(agent.unanswered_questions[0], RefusalCode.CANCELLED)
+    agent.refuse_query(agent.unanswered_questions[0], RefusalCode.CANCELLED)
     return error_of(late).retry_after_s
 
 
@@ -339,11 +294,11 @@ async def test_a_batch_of_which_nothing_is_done_may_go_to_another_kind_of_agent(
     one = fleet.agent("one", queries=8)
     two = fleet.agent("two", resume_key="other")
     task = await fleet.ask()
-    one.refuse_question(one.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
+    one.refuse_query(one.unanswered_questions[0], RefusalCode.NO_FREE_SLOT)
     await answer_all(two)
     assert task.result().agents == ("two",)
     one.heartbeat()
     task = await fleet.ask()
-    one.refuse_question(one.unanswered_questions[0], RefusalCode.ENGINE_FAILED)
+    one.refuse_query(one.unanswered_questions[0], RefusalCode.ENGINE_FAILED)
     await answer_all(two)
     assert task.result().agents == ("two",)
