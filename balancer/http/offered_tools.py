@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from balancer.http.faults import refuse_value
-from protocol.chat import NamedTool, Tool, ToolChoice
+from protocol.chat import FunctionDefinition, NamedTool, Tool, ToolChoice
 from protocol.grammar import MAX_GRAMMAR_CHARS
 
 MOST_NAME_CHARS = 64
 """As OpenAI has it."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def function_tool(
+    name: str,
+    *,
+    description: str | None,
+    parameters: dict[str, Any] | None,
+    strict: bool | None = None,
+) -> Tool:
+    """A function; one without a description or without parameters has an empty one."""
+    return Tool(
+        function=FunctionDefinition(
+            name=name,
+            description=description or "",
+            parameters=parameters or {},
+            strict=strict,
+        )
+    )
 
 
 def check_tools(

@@ -23,10 +23,9 @@ from balancer.http.anthropic.schema import (
 )
 from balancer.http.attached import check_media, decoded
 from balancer.http.faults import missing, refuse_value, unsupported
-from balancer.http.offered_tools import check_choice, check_tools
+from balancer.http.offered_tools import check_choice, check_tools, function_tool
 from protocol.chat import (
     FunctionCall,
-    FunctionDefinition,
     ImagePart,
     Message,
     NamedTool,
@@ -273,13 +272,11 @@ def _tool(tool: ToolIn, at: str) -> Tool:
         raise unsupported(f"{at}.type", tool.type, '"custom": no tools are run here')
     if not tool.name:
         raise missing(f"{at}.name")
-    return Tool(
-        function=FunctionDefinition(
-            name=tool.name,
-            description=tool.description or "",
-            parameters=tool.input_schema or {},
-            strict=tool.strict,
-        )
+    return function_tool(
+        tool.name,
+        description=tool.description,
+        parameters=tool.input_schema,
+        strict=tool.strict,
     )
 
 

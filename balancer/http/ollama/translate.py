@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 
 from balancer.http.attached import check_media, decoded
 from balancer.http.faults import missing, refuse_value, unsupported
-from balancer.http.offered_tools import check_tools
+from balancer.http.offered_tools import check_tools, function_tool
 from balancer.http.ollama.call_ids import CallIds
 from balancer.http.ollama.schema import (
     EXPECTED,
@@ -29,7 +29,6 @@ from balancer.http.openai.schema import EmbeddingsRequest
 from balancer.http.openai.translate_embeddings import embedding_request
 from protocol.chat import (
     FunctionCall,
-    FunctionDefinition,
     ImagePart,
     Message,
     Part,
@@ -253,10 +252,8 @@ def _tool_call(call: ToolCallIn, at: str, ids: CallIds) -> ToolCall:
 def _tool(tool: ToolIn, at: str) -> Tool:
     if tool.type not in (None, "", "function"):
         raise unsupported(f"{at}.type", tool.type, '"function"')
-    return Tool(
-        function=FunctionDefinition(
-            name=tool.function.name,
-            description=tool.function.description or "",
-            parameters=tool.function.parameters or {},
-        )
+    return function_tool(
+        tool.function.name,
+        description=tool.function.description,
+        parameters=tool.function.parameters,
     )

@@ -1,58 +1,75 @@
-"""The tools of a chat completion, and which of them must be called. Pure."""
+"""The tools of OpenAI's APIs, and which of them must be called. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from balancer.http.faults import missing, refuse_value, unsupported
-from balancer.http.offered_tools import check_choice, check_tools
-from balancer.http.openai.schema import ChatCompletionRequest, ToolIn
-from protocol.chat import FunctionDefinition, NamedTool, Tool, ToolChoice
+from balancer.http.offered_tools import check_choice, check_tools, function_tool
+from balancer.http.openai.schema import ToolIn
+from protocol.chat import NamedTool, Tool, ToolChoice
 
-_NAMED = "tool_choice.function.name"
+IN_FUNCTION = "function."
+"""Where a chat completion's tool has its name and its parameters. A response's is itself flat."""
 
 
-def tool_fields(body: ChatCompletionRequest) -> dict[str, Any]:
-    """What the canonical request says of tools; under `tool_choice: none` none are offered."""
-    tools = tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(body.tools or ()))
-    check_tools(tools, name="function.name", schema="function.parameters")
-    if body.tool_choice == "none":
+def tool_fields(
+    tools: tuple[Tool, ...], choice: Any, *, is_parallel: bool | None, within: str
+) -> dict[str, Any]:
+    """What the canonical request says of tools; under `tool_choice: none` none are offered.
+
+    `choice` and `is_parallel` are as the client sent them; `within` is `IN_FUNCTION`, or empty
+    where tools are flat.
+    """
+    check_tools(tools, name=f"{within}name", schema=f"{within}parameters")
+    if choice == "none":
         return {}
-    choice = _choice(body.tool_choice)
-    check_choice(choice, tools, param="tool_choice", name=_NAMED)
+    chosen = _choice(choice, within)
+    check_choice(chosen, tools, param="tool_choice", name=f"tool_choice.{within}name")
     return {
         "tools": tools,
-        "tool_choice": choice,
-        "parallel_tool_calls": not tools or body.parallel_tool_calls is not False,
+        "tool_choice": chosen,
+        "parallel_tool_calls": not tools or is_parallel is not False,
     }
 
 
-def _choice(given: Any) -> ToolChoice:
+def _choice(given: Any, within: str) -> ToolChoice:
     match given:
         case None | "auto":
             return "auto"
         case "required":
             return "required"
-        case {"type": "function", "function": {"name": str() as name}}:
-            return NamedTool(name=name)
         case {"type": "function"}:
-            raise missing(_NAMED)
+            return _named(given.get("function") if within else given, within)
         case {"type": kind}:
             raise unsupported("tool_choice.type", kind, '"function"')
         case _:
             raise refuse_value("tool_choice", given, "none, auto, required or a function")
 
 
-def _tool(tool: ToolIn, at: str) -> Tool:
+def _named(function: Any, within: str) -> NamedTool:
+    match function:
+        case {"name": str() as name}:
+            return NamedTool(name=name)
+        case _:
+            raise missing(f"tool_choice.{within}name")
+
+
+def chat_tools(given: Sequence[ToolIn] | None) -> tuple[Tool, ...]:
+    """Those of a chat completion."""
+    return tuple(_chat_tool(tool, f"tools[{i}]") for i, tool in enumerate(given or ()))
+
+
+def _chat_tool(tool: ToolIn, at: str) -> Tool:
     if tool.type != "function":
         raise unsupported(f"{at}.type", tool.type, '"function"')
     if tool.function is None:
         raise missing(f"{at}.function")
-    return Tool(
-        function=FunctionDefinition(
-            name=tool.function.name,
-            description=tool.function.description or "",
-            parameters=tool.function.parameters or {},
-            strict=tool.function.strict,
-        )
+    function = tool.function
+    return function_tool(
+        function.name,
+        description=function.description,
+        parameters=function.parameters,
+        strict=function.strict,
     )

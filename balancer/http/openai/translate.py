@@ -20,7 +20,7 @@ from balancer.http.openai.schema import (
     SamplingFields,
     ToolCallIn,
 )
-from balancer.http.openai.tools import tool_fields
+from balancer.http.openai.tools import IN_FUNCTION, chat_tools, tool_fields
 from protocol.chat import (
     FunctionCall,
     Message,
@@ -67,7 +67,12 @@ def chat_request(body: ChatCompletionRequest, *, drawn_seed: int) -> GenerationR
         **fields,
         messages=messages,
         max_tokens=body.max_completion_tokens or _cap(body),
-        **tool_fields(body),
+        **tool_fields(
+            chat_tools(body.tools),
+            body.tool_choice,
+            is_parallel=body.parallel_tool_calls,
+            within=IN_FUNCTION,
+        ),
         enable_thinking=thinking,
         template_arguments=arguments,
         top_logprobs=_chat_logprobs(body),

@@ -13,8 +13,9 @@ import msgspec
 
 from balancer.http.attached import check_media
 from balancer.http.faults import missing, refuse_unless_harmless, refuse_value, unsupported
-from balancer.http.offered_tools import check_choice, check_tools
+from balancer.http.offered_tools import function_tool
 from balancer.http.openai.grammars import json_schema_grammar
+from balancer.http.openai.tools import tool_fields
 from balancer.http.openai.translate import THINKING_BY_EFFORT
 from balancer.http.responses.items import items_in, messages_of
 from balancer.http.responses.schema import (
@@ -24,7 +25,7 @@ from balancer.http.responses.schema import (
     ResponseRequest,
     ToolIn,
 )
-from protocol.chat import FunctionDefinition, Message, NamedTool, Tool, ToolChoice
+from protocol.chat import Message, Tool
 from protocol.generation import MAX_MESSAGES, GenerationRequest
 from protocol.grammar import Grammar
 
@@ -66,7 +67,12 @@ def response_request(
     return GenerationRequest(
         model=body.model or "",
         messages=_messages(body, history),
-        **_tool_fields(body),
+        **tool_fields(
+            tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(body.tools or ())),
+            body.tool_choice,
+            is_parallel=body.parallel_tool_calls,
+            within="",
+        ),
         enable_thinking=_thinks(body.reasoning),
         max_tokens=body.max_output_tokens,
         temperature=1.0 if body.temperature is None else body.temperature,
@@ -123,49 +129,16 @@ def _messages(body: ResponseRequest, history: Sequence[ItemIn]) -> tuple[Message
     return tuple(messages)
 
 
-def _tool_fields(body: ResponseRequest) -> dict[str, Any]:
-    """What the canonical request says of tools; under `tool_choice: none` none are offered."""
-    tools = tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(body.tools or ()))
-    check_tools(tools, name="name", schema="parameters")
-    if body.tool_choice == "none":
-        return {}
-    choice = _choice(body.tool_choice)
-    check_choice(choice, tools, param="tool_choice", name="tool_choice.name")
-    return {
-        "tools": tools,
-        "tool_choice": choice,
-        "parallel_tool_calls": not tools or body.parallel_tool_calls is not False,
-    }
-
-
-def _choice(given: Any) -> ToolChoice:
-    match given:
-        case None | "auto":
-            return "auto"
-        case "required":
-            return "required"
-        case {"type": "function", "name": str() as name}:
-            return NamedTool(name=name)
-        case {"type": "function"}:
-            raise missing("tool_choice.name")
-        case {"type": kind}:
-            raise unsupported("tool_choice.type", kind, '"function"')
-        case _:
-            raise refuse_value("tool_choice", given, "none, auto, required or a function")
-
-
 def _tool(tool: ToolIn, at: str) -> Tool:
     if tool.type != "function":
         raise unsupported(f"{at}.type", tool.type, '"function": no tools are run here')
     if tool.name is None:
         raise missing(f"{at}.name")
-    return Tool(
-        function=FunctionDefinition(
-            name=tool.name,
-            description=tool.description or "",
-            parameters=tool.parameters or {},
-            strict=tool.strict,
-        )
+    return function_tool(
+        tool.name,
+        description=tool.description,
+        parameters=tool.parameters,
+        strict=tool.strict,
     )
 
 
