@@ -1,12 +1,16 @@
-"""Every route of both ports."""
+"""Every route of both ports: a line each, by those who call them.
+
+Whatever is not said of Ollama's is served with `/v1` in front of its path and without.
+"""
 
 from __future__ import annotations
 
-from balancer.http.answers import text_error_answer
+from balancer.http.answers import error_answer, text_error_answer
 from balancer.http.anthropic.count_tokens import count_tokens
 from balancer.http.anthropic.errors import error_answer as anthropic_error
 from balancer.http.anthropic.messages import messages
 from balancer.http.document.handler import inference_document, management_document, show_page
+from balancer.http.exchange import ErrorForm, Port
 from balancer.http.health import brief_health, detailed_health, metrics_text, ready
 from balancer.http.inference.handler import inference
 from balancer.http.llama_server.handler import apply_template, detokenize, tokenize
@@ -35,371 +39,150 @@ from balancer.http.responses.stored import (
     list_input_items,
     show_response,
 )
-from balancer.http.router import Route
+from balancer.http.router import Handler, LimitClass, Method, Route
 from balancer.http.streams import take_up_stream
 
+_INFERENCE: tuple[Port, ...] = ("inference",)
+_MANAGEMENT: tuple[Port, ...] = ("management",)
+_BOTH: tuple[Port, ...] = ("inference", "management")
+
+
+def _with_and_without_v1(path: str) -> tuple[str, ...]:
+    return (path.removeprefix("/v1") if path.startswith("/v1/") else f"/v1{path}",)
+
+
+def _inference(
+    method: Method,
+    path: str,
+    handler: Handler,
+    limit_class: LimitClass,
+    *,
+    error_form: ErrorForm = error_answer,
+    has_head: bool = True,
+) -> Route:
+    return Route(
+        ports=_INFERENCE,
+        method=method,
+        path=path,
+        handler=handler,
+        limit_class=limit_class,
+        aliases=_with_and_without_v1(path),
+        error_form=error_form,
+        has_head=has_head,
+    )
+
+
+def _ollama(
+    method: Method, path: str, handler: Handler, limit_class: LimitClass, *, is_quiet: bool = False
+) -> Route:
+    return Route(
+        ports=_INFERENCE,
+        method=method,
+        path=path,
+        handler=handler,
+        limit_class=limit_class,
+        error_form=text_error_answer,
+        is_quiet=is_quiet,
+    )
+
+
+def _about(ports: tuple[Port, ...], path: str, handler: Handler) -> Route:
+    return Route(
+        ports=ports,
+        method="GET",
+        path=path,
+        handler=handler,
+        limit_class="models",
+        aliases=_with_and_without_v1(path),
+    )
+
+
+def _probe(
+    ports: tuple[Port, ...],
+    path: str,
+    handler: Handler,
+    limit_class: LimitClass = "health",
+    *,
+    aliases: tuple[str, ...] = (),
+) -> Route:
+    return Route(
+        ports=ports,
+        method="GET",
+        path=path,
+        handler=handler,
+        limit_class=limit_class,
+        aliases=(*aliases, *_with_and_without_v1(path)),
+        is_quiet=True,
+    )
+
+
+def _operators(
+    method: Method, path: str, handler: Handler, *, query: tuple[str, ...] = ()
+) -> Route:
+    return Route(
+        ports=_MANAGEMENT,
+        method=method,
+        path=path,
+        handler=handler,
+        query=query,
+        min_role="admin",
+        limit_class="management",
+        aliases=_with_and_without_v1(path),
+    )
+
+
 ROUTES: tuple[Route, ...] = (
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/v1/chat/completions",
-        handler=chat_completions,
-        limit_class="chat",
-        aliases=("/chat/completions",),
+    _inference("POST", "/v1/chat/completions", chat_completions, "chat"),
+    _inference("POST", "/v1/completions", completions, "completions"),
+    _inference("POST", "/v1/messages", messages, "chat", error_form=anthropic_error),
+    _ollama("POST", "/api/chat", chat, "chat"),
+    _ollama("POST", "/api/generate", generate, "completions"),
+    _ollama("POST", "/api/embed", embed, "embeddings"),
+    _ollama("POST", "/api/embeddings", prompt_embeddings, "embeddings"),
+    _ollama("GET", "/api/tags", tags, "models"),
+    _ollama("GET", "/api/ps", running, "models"),
+    _ollama("POST", "/api/show", show, "models"),
+    _ollama("GET", "/", greeting, "health", is_quiet=True),
+    _ollama("GET", "/api/version", version, "models"),
+    _inference(
+        "POST", "/v1/messages/count_tokens", count_tokens, "tokens", error_form=anthropic_error
     ),
+    _inference("POST", "/v1/responses", create_response, "chat"),
+    _inference("GET", "/v1/responses/{id}", show_response, "models"),
+    _inference("DELETE", "/v1/responses/{id}", delete_response, "models"),
+    _inference("GET", "/v1/responses/{id}/input_items", list_input_items, "models"),
+    _inference("POST", "/v1/responses/{id}/cancel", cancel_response, "models"),
+    _inference("POST", "/v1/embeddings", embeddings, "embeddings"),
+    _inference("POST", "/v1/rerank", rerank, "embeddings"),
+    _inference("POST", "/tokenize", tokenize, "tokens"),
+    _inference("POST", "/detokenize", detokenize, "tokens"),
+    _inference("POST", "/apply-template", apply_template, "tokens"),
+    _inference("POST", "/inference", inference, "completions", error_form=text_error_answer),
+    _inference("GET", "/v1/streams/{id}", take_up_stream, "chat", has_head=False),
+    _inference("GET", "/v1/models", list_models, "models"),
+    _inference("GET", "/v1/models/{id...}", show_model, "models"),
+    _probe(_INFERENCE, "/health", brief_health),
+    _probe(_MANAGEMENT, "/health", detailed_health),
+    _probe(_BOTH, "/ready", ready),
+    _probe(_BOTH, "/metrics", metrics_text, "metrics", aliases=("/metrics/prometheus",)),
+    _about(_INFERENCE, "/openapi.json", inference_document),
+    _about(_MANAGEMENT, "/openapi.json", management_document),
+    _about(_BOTH, "/docs", show_page),
+    _operators("GET", "/agents", list_agents),
+    _operators("GET", "/agents/{id}", show_agent),
+    _operators("DELETE", "/agents/{id}", remove_agent),
+    _operators("POST", "/agents/{id}/drain", drain_agent, query=("deadline_s",)),
+    _operators("POST", "/agents/{id}/undrain", undrain_agent),
+    _operators("GET", "/requests", list_requests),
+    _operators("DELETE", "/requests/{id}", cancel_request),
+    _operators("GET", "/requests/{id}/route", show_route),
     Route(
-        ports=("inference",),
-        method="POST",
-        path="/v1/completions",
-        handler=completions,
-        limit_class="completions",
-        aliases=("/completions",),
-    ),
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/v1/messages",
-        handler=messages,
-        limit_class="chat",
-        aliases=("/messages",),
-        error_form=anthropic_error,
-    ),
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/api/chat",
-        handler=chat,
-        limit_class="chat",
-        error_form=text_error_answer,
-    ),
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/api/generate",
-        handler=generate,
-        limit_class="completions",
-        error_form=text_error_answer,
-    ),
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/api/embed",
-        handler=embed,
-        limit_class="embeddings",
-        error_form=text_error_answer,
-    ),
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/api/embeddings",
-        handler=prompt_embeddings,
-        limit_class="embeddings",
-        error_form=text_error_answer,
-    ),
-    Route(
-        ports=("inference",),
-        method="GET",
-        path="/api/tags",
-        handler=tags,
-        limit_class="models",
-        error_form=text_error_answer,
-    ),
-    Route(
-        ports=("inference",),
-        method="GET",
-        path="/api/ps",
-        handler=running,
-        limit_class="models",
-        error_form=text_error_answer,
-    ),
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/api/show",
-        handler=show,
-        limit_class="models",
-        error_form=text_error_answer,
-    ),
-    Route(
-        ports=("inference",),
-        method="GET",
-        path="/",
-        handler=greeting,
-        limit_class="health",
-        error_form=text_error_answer,
-        is_quiet=True,
-    ),
-    Route(
-        ports=("inference",),
-        method="GET",
-        path="/api/version",
-        handler=version,
-        limit_class="models",
-        error_form=text_error_answer,
-    ),
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/v1/messages/count_tokens",
-        handler=count_tokens,
-        limit_class="tokens",
-        aliases=("/messages/count_tokens",),
-        error_form=anthropic_error,
-    ),
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/v1/responses",
-        handler=create_response,
-        limit_class="chat",
-        aliases=("/responses",),
-    ),
-    Route(
-        ports=("inference",),
-        method="GET",
-        path="/v1/responses/{id}",
-        handler=show_response,
-        limit_class="models",
-        aliases=("/responses/{id}",),
-    ),
-    Route(
-        ports=("inference",),
-        method="DELETE",
-        path="/v1/responses/{id}",
-        handler=delete_response,
-        limit_class="models",
-        aliases=("/responses/{id}",),
-    ),
-    Route(
-        ports=("inference",),
-        method="GET",
-        path="/v1/responses/{id}/input_items",
-        handler=list_input_items,
-        limit_class="models",
-        aliases=("/responses/{id}/input_items",),
-    ),
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/v1/responses/{id}/cancel",
-        handler=cancel_response,
-        limit_class="models",
-        aliases=("/responses/{id}/cancel",),
-    ),
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/v1/embeddings",
-        handler=embeddings,
-        limit_class="embeddings",
-        aliases=("/embeddings",),
-    ),
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/v1/rerank",
-        handler=rerank,
-        limit_class="embeddings",
-        aliases=("/rerank",),
-    ),
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/tokenize",
-        handler=tokenize,
-        limit_class="tokens",
-        aliases=("/v1/tokenize",),
-    ),
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/detokenize",
-        handler=detokenize,
-        limit_class="tokens",
-        aliases=("/v1/detokenize",),
-    ),
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/apply-template",
-        handler=apply_template,
-        limit_class="tokens",
-        aliases=("/v1/apply-template",),
-    ),
-    Route(
-        ports=("inference",),
-        method="POST",
-        path="/inference",
-        handler=inference,
-        limit_class="completions",
-        aliases=("/v1/inference",),
-        error_form=text_error_answer,
-    ),
-    Route(
-        ports=("inference",),
-        method="GET",
-        path="/v1/streams/{id}",
-        handler=take_up_stream,
-        has_head=False,
-        limit_class="chat",
-        aliases=("/streams/{id}",),
-    ),
-    Route(
-        ports=("inference",),
-        method="GET",
-        path="/v1/models",
-        handler=list_models,
-        limit_class="models",
-        aliases=("/models",),
-    ),
-    Route(
-        ports=("inference",),
-        method="GET",
-        path="/v1/models/{id...}",
-        handler=show_model,
-        limit_class="models",
-        aliases=("/models/{id...}",),
-    ),
-    Route(
-        ports=("inference",),
-        method="GET",
-        path="/health",
-        handler=brief_health,
-        limit_class="health",
-        aliases=("/v1/health",),
-        is_quiet=True,
-    ),
-    Route(
-        ports=("management",),
-        method="GET",
-        path="/health",
-        handler=detailed_health,
-        limit_class="health",
-        aliases=("/v1/health",),
-        is_quiet=True,
-    ),
-    Route(
-        ports=("inference", "management"),
-        method="GET",
-        path="/ready",
-        handler=ready,
-        limit_class="health",
-        aliases=("/v1/ready",),
-        is_quiet=True,
-    ),
-    Route(
-        ports=("inference", "management"),
-        method="GET",
-        path="/metrics",
-        handler=metrics_text,
-        limit_class="metrics",
-        aliases=("/metrics/prometheus", "/v1/metrics"),
-        is_quiet=True,
-    ),
-    Route(
-        ports=("inference",),
-        method="GET",
-        path="/openapi.json",
-        handler=inference_document,
-        limit_class="models",
-        aliases=("/v1/openapi.json",),
-    ),
-    Route(
-        ports=("management",),
-        method="GET",
-        path="/openapi.json",
-        handler=management_document,
-        limit_class="models",
-        aliases=("/v1/openapi.json",),
-    ),
-    Route(
-        ports=("inference", "management"),
-        method="GET",
-        path="/docs",
-        handler=show_page,
-        limit_class="models",
-        aliases=("/v1/docs",),
-    ),
-    Route(
-        ports=("management",),
-        method="GET",
-        path="/agents",
-        handler=list_agents,
-        min_role="admin",
-        limit_class="management",
-        aliases=("/v1/agents",),
-    ),
-    Route(
-        ports=("management",),
-        method="GET",
-        path="/agents/{id}",
-        handler=show_agent,
-        min_role="admin",
-        limit_class="management",
-        aliases=("/v1/agents/{id}",),
-    ),
-    Route(
-        ports=("management",),
-        method="DELETE",
-        path="/agents/{id}",
-        handler=remove_agent,
-        min_role="admin",
-        limit_class="management",
-        aliases=("/v1/agents/{id}",),
-    ),
-    Route(
-        ports=("management",),
-        method="POST",
-        path="/agents/{id}/drain",
-        handler=drain_agent,
-        query=("deadline_s",),
-        min_role="admin",
-        limit_class="management",
-        aliases=("/v1/agents/{id}/drain",),
-    ),
-    Route(
-        ports=("management",),
-        method="POST",
-        path="/agents/{id}/undrain",
-        handler=undrain_agent,
-        min_role="admin",
-        limit_class="management",
-        aliases=("/v1/agents/{id}/undrain",),
-    ),
-    Route(
-        ports=("management",),
-        method="GET",
-        path="/requests",
-        handler=list_requests,
-        min_role="admin",
-        limit_class="management",
-        aliases=("/v1/requests",),
-    ),
-    Route(
-        ports=("management",),
-        method="DELETE",
-        path="/requests/{id}",
-        handler=cancel_request,
-        min_role="admin",
-        limit_class="management",
-        aliases=("/v1/requests/{id}",),
-    ),
-    Route(
-        ports=("management",),
-        method="GET",
-        path="/requests/{id}/route",
-        handler=show_route,
-        min_role="admin",
-        limit_class="management",
-        aliases=("/v1/requests/{id}/route",),
-    ),
-    Route(
-        ports=("management",),
+        ports=_MANAGEMENT,
         method="GET",
         path="/agents/connect",
         handler=connect_agent,
         limit_class="agents",
-        aliases=("/v1/agents/connect",),
+        aliases=_with_and_without_v1("/agents/connect"),
         is_socket=True,
     ),
 )
