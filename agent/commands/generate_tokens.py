@@ -6,7 +6,6 @@ Deadlines are the balancer's business: it cancels. `deadline_ms` is not looked a
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 import structlog
 from msgspec import structs
@@ -14,7 +13,7 @@ from msgspec import structs
 from agent.chat.output import parser_for
 from agent.chat.template import template_variables
 from agent.commands.calls import Call
-from agent.commands.desk import NO_FACTS, Desk
+from agent.commands.desk import Desk
 from agent.commands.media import (
     as_frames,
     media_of,
@@ -22,18 +21,10 @@ from agent.commands.media import (
     new_marker,
     without_markers,
 )
+from agent.commands.prepared import Refusal, prepared
 from agent.commands.served import Served
 from agent.commands.text_form import FREE, TextForm, checked_form
 from agent.engine.frames import PauseCall, Sampling, Submit
-from agent.errors import (
-    GrammarBusy,
-    GrammarRefused,
-    MediaBusy,
-    MediaRefused,
-    TemplateBusy,
-    TemplateRefused,
-    ToolsRefused,
-)
 from protocol.jsonrpc import CallId, Request, RpcCode
 from protocol.refusals import RefusalCode
 from protocol.to_agent import GenerateTokens
@@ -98,30 +89,25 @@ def _media_refusal(desk: Desk, params: GenerateTokens) -> _Refusal | None:
 
 
 async def _prepare_and_submit(desk: Desk, call: Call) -> None:
-    """The outermost edge of a call's task: nothing is raised."""
+    ready = await prepared(
+        _ready(desk, call), call=call.id, or_else="the call could not be prepared"
+    )
+    if not desk.calls.is_open(call):
+        return
+    if isinstance(ready, Refusal):
+        desk.end_refused(call, ready.code, ready.message, facts=ready.facts)
+    else:
+        _submit(desk, call, *ready)
+
+
+async def _ready(desk: Desk, call: Call) -> tuple[str | tuple[int, ...], TextForm]:
+    """The prompt, and what the text is held to."""
     served = desk.served
     assert served is not None
-    try:
-        prompt = await _prompt(desk, call, served)
-        form = await checked_form(desk, call, served, prompt)
-        await _decode_media(desk, call)
-    except TemplateRefused as refusal:
-        _refuse_if_open(desk, call, RefusalCode.INVALID_TEMPLATE, str(refusal))
-    except ToolsRefused as refusal:
-        facts = {"param": refusal.param}
-        _refuse_if_open(desk, call, refusal.code, str(refusal), facts)
-    except GrammarRefused as refusal:
-        _refuse_if_open(desk, call, RefusalCode.INVALID_GRAMMAR, str(refusal))
-    except MediaRefused as refusal:
-        _refuse_if_open(desk, call, RefusalCode.INVALID_MEDIA, str(refusal))
-    except (TemplateBusy, GrammarBusy, MediaBusy) as busy:
-        _refuse_if_open(desk, call, RefusalCode.NO_FREE_SLOT, str(busy))
-    except Exception:
-        log.exception("preparing failed", call=call.id)
-        _refuse_if_open(desk, call, RpcCode.INTERNAL_ERROR, "the call could not be prepared")
-    else:
-        if desk.calls.is_open(call):
-            _submit(desk, call, prompt, form)
+    prompt = await _prompt(desk, call, served)
+    form = await checked_form(desk, call, served, prompt)
+    await _decode_media(desk, call)
+    return prompt, form
 
 
 async def _prompt(desk: Desk, call: Call, served: Served) -> str | tuple[int, ...]:
@@ -175,17 +161,6 @@ async def _rendered(desk: Desk, call: Call, served: Served) -> str:
         trace_id=request.trace_id,
     )
     return prompt
-
-
-def _refuse_if_open(
-    desk: Desk,
-    call: Call,
-    code: int,
-    message: str,
-    facts: Mapping[str, int | str] = NO_FACTS,
-) -> None:
-    if desk.calls.is_open(call):
-        desk.end_refused(call, code, message, facts=facts)
 
 
 def _submit(

@@ -6,24 +6,20 @@ the template's worker is bounded there, for the engine here as for any query.
 
 from __future__ import annotations
 
-import structlog
-
 from agent.chat.template import template_variables
 from agent.commands.asking import open_query
 from agent.commands.desk import Desk
 from agent.commands.media import media_of
+from agent.commands.prepared import Refusal, prepared
 from agent.commands.queries import Query
 from agent.commands.served import Served
 from agent.engine.query_frames import TokenizeCall
-from agent.errors import TemplateBusy, TemplateRefused
 from protocol.codec import encode_result
 from protocol.generation import GenerationRequest
-from protocol.jsonrpc import Request, RpcCode
+from protocol.jsonrpc import Request
 from protocol.refusals import RefusalCode
 from protocol.rendering import Rendered
 from protocol.to_agent import Render
-
-log = structlog.get_logger()
 
 
 def render(desk: Desk, request: Request) -> None:
@@ -52,26 +48,28 @@ def render(desk: Desk, request: Request) -> None:
 async def _render(
     desk: Desk, query: Query, served: Served, params: Render, chat: GenerationRequest
 ) -> None:
-    """The outermost edge of a query's task: nothing is raised."""
-    try:
-        prompt = await desk.renderer.render(
-            served.template,
-            template_variables(
-                chat, served.template, bos_token=served.bos_token, eos_token=served.eos_token
-            ),
-            created=params.created,
-            is_wanted=lambda: desk.queries.is_open(query),
-        )
-    except TemplateRefused as refusal:
-        _refuse(desk, query, RefusalCode.INVALID_TEMPLATE, str(refusal))
-    except TemplateBusy as busy:
-        _refuse(desk, query, RefusalCode.NO_FREE_SLOT, str(busy))
-    except Exception:
-        log.exception("rendering failed", call=query.id)
-        _refuse(desk, query, RpcCode.INTERNAL_ERROR, "the messages could not be rendered")
-    else:
-        if desk.queries.is_open(query):
-            _answer(desk, query, params, prompt)
+    ready = await prepared(
+        _prompt(desk, query, served, params, chat),
+        call=query.id,
+        or_else="the messages could not be rendered",
+    )
+    if isinstance(ready, Refusal):
+        _refuse(desk, query, ready.code, ready.message, **ready.facts)
+    elif desk.queries.is_open(query):
+        _answer(desk, query, params, ready)
+
+
+async def _prompt(
+    desk: Desk, query: Query, served: Served, params: Render, chat: GenerationRequest
+) -> str:
+    return await desk.renderer.render(
+        served.template,
+        template_variables(
+            chat, served.template, bos_token=served.bos_token, eos_token=served.eos_token
+        ),
+        created=params.created,
+        is_wanted=lambda: desk.queries.is_open(query),
+    )
 
 
 def _answer(desk: Desk, query: Query, params: Render, prompt: str) -> None:
@@ -85,7 +83,7 @@ def _answer(desk: Desk, query: Query, params: Render, prompt: str) -> None:
         desk.send(encode_result(query.id, Rendered(prompt=shown)))
 
 
-def _refuse(desk: Desk, query: Query, code: int, message: str, **facts: str) -> None:
+def _refuse(desk: Desk, query: Query, code: int, message: str, **facts: int | str) -> None:
     """Answer it with an error, unless it is over."""
     if desk.queries.close(query.number) is not None:
         desk.refuse(query.id, code, message, facts=facts)
