@@ -1,16 +1,11 @@
-"""The story of one generation: admit, claim a slot or wait for one, relay, settle.
-
-Choosing an agent and claiming its slot happen without an `await` between them, and so does the
-start of a waiting request when a slot frees: the room's first waiter is started by whoever frees
-the slot. So exactly one starts for each freed slot, and no newcomer can come between.
-"""
+"""The story of one generation: admit, claim a slot or wait for one, relay, settle."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from math import ceil
 
 import structlog
@@ -19,13 +14,13 @@ from balancer.dispatch.admission import ANY_MODEL, Admission
 from balancer.dispatch.chain import Chain
 from balancer.dispatch.choice import Choice
 from balancer.dispatch.evacuation import Evacuation
-from balancer.dispatch.holding import Hold, Holding
 from balancer.dispatch.journal import Journal, Record, Route
 from balancer.dispatch.listing import RequestSnapshot
 from balancer.dispatch.places import Places
-from balancer.dispatch.relay import CACHE_SCOPE, Relay, resume_queue
+from balancer.dispatch.relay import CACHE_SCOPE, Relay
 from balancer.dispatch.siblings import Siblings
 from balancer.dispatch.sink import Flow, Outcome, Sink
+from balancer.dispatch.starts import Starts
 from balancer.dispatch.waiting_room import WaitingRoom
 from balancer.errors import BalancerError
 from balancer.fleet.agent import Agent
@@ -35,7 +30,6 @@ from balancer.policy import failover
 from balancer.policy.eta import Outlook
 from balancer.policy.failover import Breakage, RetryBudget
 from balancer.policy.fairness import Shares
-from balancer.policy.holding import HOLDING
 from balancer.policy.identity.principal import Principal
 from balancer.settings import Settings
 from protocol.generation import GenerationRequest
@@ -44,14 +38,6 @@ __all__ = ["Dispatcher", "Flow", "Outcome", "Sink"]
 
 
 log = structlog.get_logger(__name__)
-
-MOST_PASSED_OVER = 16
-"""Kinds of waiting ones that are tried in vain for one free slot. Others that avoid its agent are
-then left out: they wait for agents that have not failed them. Who avoids nobody is never left out.
-"""
-
-CLOCK_STEP_S = 0.001
-"""A timer may come as much too early."""
 
 
 def _draw_bits() -> int:
@@ -93,7 +79,14 @@ class Dispatcher:
             now=now,
             random_bits=random_bits,
         )
-        self._holding = Holding(self._hold_no_longer, is_vain=self._choice.is_vain)
+        self._starts = Starts(
+            roster=roster,
+            settings=settings,
+            room=self._room,
+            admission=self._admission,
+            choice=self._choice,
+            now=now,
+        )
         self._relays: dict[Relay, None] = {}
         """In the order of their coming: a set would be gone through as memory lies."""
         self.evacuation = Evacuation(
@@ -110,7 +103,6 @@ class Dispatcher:
         self._retries = RetryBudget()
         self._journal = Journal(record_route)
         self._is_draining = False
-        roster.listen(self._start_waiting)
 
     async def generate(
         self,
@@ -157,7 +149,7 @@ class Dispatcher:
         outcome_name = "cancelled"
         try:
             sink.attach(relay)
-            self._start_or_wait(relay)
+            self._starts.start_or_wait(relay)
             async with asyncio.timeout(timeout_s):
                 outcome = await relay.done
             outcome_name = outcome.finish_reason
@@ -183,7 +175,7 @@ class Dispatcher:
         """Raises `BalancerError` where so many generations, each with such a body, could not all
         start or wait now."""
         self._admit(model)
-        newcomers = count - self._free_for_newcomers(model)
+        newcomers = count - self._starts.free_for_newcomers(model)
         if newcomers > 0:
             refusal = self._admission.reason_not_to_wait(
                 model, principal.tenant, body_bytes, left_s=None, newcomers=newcomers
@@ -230,7 +222,7 @@ class Dispatcher:
         """End a request for an operator; False if it neither waits nor runs."""
         found = [relay for relay in self._relays if relay.request_id == request_id]
         for relay in found:
-            self._stop_waiting(relay)
+            self._starts.stop_waiting(relay)
             relay.fail(self._admission.cancelled())
         return bool(found)
 
@@ -256,7 +248,7 @@ class Dispatcher:
     def end_all(self) -> None:
         """End what still waits or runs with 503 `draining`: the balancer stops now."""
         for relay in tuple(self._relays):
-            self._stop_waiting(relay)
+            self._starts.stop_waiting(relay)
             relay.fail(self._admission.draining())
 
     # --- Conductor ---
@@ -264,7 +256,7 @@ class Dispatcher:
     def on_refused_for_capacity(self, relay: Relay, agent: Agent) -> None:
         """Back to its place in the queue, with its age; the agent is passed over for a while."""
         self._roster.note_refusal(agent)
-        self._start_or_wait(relay)
+        self._starts.start_or_wait(relay)
 
     def on_broken(
         self, relay: Relay, agent: Agent, breakage: Breakage, error: BalancerError
@@ -298,7 +290,7 @@ class Dispatcher:
             reason=breakage,
             tokens=len(relay.so_far.token_ids),
         )
-        self._start_or_wait(relay)
+        self._starts.start_or_wait(relay)
 
     def on_first_token(self, agent: Agent) -> None:
         """The agent can do what it is there for."""
@@ -335,20 +327,13 @@ class Dispatcher:
         if refusal is not None:
             raise refusal
 
-    def _free_for_newcomers(self, model: str) -> int:
-        """Slots that nobody waits for."""
-        if self._room.length_of(model):
-            return 0
-        agents = self._roster.agents() if model == ANY_MODEL else self._roster.candidates(model)
-        return sum(agent.slots_free for agent in agents if not agent.is_draining)
-
     def _remember(self, relay: Relay) -> None:
         self._relays[relay] = None
         self._is_idle.clear()
         self._metrics.generations_in_flight.set(len(self._relays))
 
     def _forget(self, relay: Relay) -> None:
-        self._stop_waiting(relay)
+        self._starts.stop_waiting(relay)
         relay.leave()
         self._relays.pop(relay, None)
         self._journal.close(
@@ -359,129 +344,6 @@ class Dispatcher:
         self._metrics.generations_in_flight.set(len(self._relays))
         if not self._relays:
             self._is_idle.set()
-
-    def _start_or_wait(self, relay: Relay) -> None:
-        """Start the relay unless others wait before it; else let it wait where its age puts it."""
-        relay.may_hold = self._may_hold(relay)
-        if not self._is_behind(relay) and self._start(relay):
-            return
-        if relay.attempts == 0 or self._settings.queue_timeout_s == 0:
-            error = self._admission.reason_not_to_wait(
-                relay.model, relay.tenant, relay.body_bytes, left_s=relay.left_s
-            )
-            if error is not None:
-                relay.fail(error)
-                return
-        left_s = self._may_wait_s(relay)
-        if left_s <= 0:
-            # at once: a timer of no seconds would come after the next news of room
-            relay.fail(self._admission.queue_timeout(relay.model))
-            return
-        self._room.enter(relay)
-        relay.expiry = asyncio.get_running_loop().call_later(left_s, self._expire, relay)
-
-    def _start(self, relay: Relay) -> bool:
-        """Choose and claim, with no `await` between; False where nobody has room, or where it had
-        better wait for an agent in particular."""
-        may_hold = relay.may_hold and (self._holding.agent_of(relay) or not self._holding.is_full)
-        choice = self._choice.for_relay(
-            relay, waiting_for=self._holding.waiting_for if may_hold else None
-        )
-        if choice is None:
-            return False
-        if isinstance(choice, Hold):
-            self._holding.hold(relay, choice)
-            return False
-        relay.start(*choice)
-        return True
-
-    def _hold_no_longer(self, relay: Relay) -> None:
-        """It has waited long enough for the agent that has its beginning."""
-        relay.may_hold = False
-        if not relay.is_over and self._start(relay):
-            self._stop_waiting(relay)
-
-    def _may_hold(self, relay: Relay) -> bool:
-        """Whether it may wait though somebody has room."""
-        return (
-            self._settings.policy in HOLDING
-            and self._settings.queue_timeout_s > 0
-            and relay.attempts == 0
-            and relay.left_s is None
-            and self._room.has_room(relay.body_bytes)
-            and self._room.has_room_for(relay.tenant)
-        )
-
-    def _is_behind(self, relay: Relay) -> bool:
-        """Whether others wait for the same agents, and come before it. Those that avoid an agent,
-        or wait for one in particular, hold nobody up."""
-        first = self._room.first((relay.queue,))
-        if first is None:
-            return False
-        if self._holds_up(first):  # mostly: then the others need not be looked at
-            return relay.rank[0] >= first.rank[0]
-        for waiting in self._room.in_order((relay.queue,)):
-            if relay.rank[0] < waiting.rank[0]:
-                return False
-            if self._holds_up(waiting):
-                return True
-        return False
-
-    def _holds_up(self, waiting: Relay) -> bool:
-        """Whether those behind it have to wait until it starts."""
-        return not waiting.avoided and self._holding.agent_of(waiting) is None
-
-    def _start_waiting(self, agent: Agent) -> None:
-        """The agent has room: start those who waited longest for one of its names."""
-        if not len(self._room):
-            return
-        self._refuse_ambiguous()
-        queues = (resume_queue(agent.resume_key), *agent.names, ANY_MODEL)
-        in_vain: set[Hashable] = set()
-        for relay in self._room.in_order(queues):
-            if not agent.slots_free or agent.is_draining:
-                return
-            if self._holding.agent_of(relay) not in (None, agent.name):
-                continue
-            kind = relay.model, relay.queue, frozenset(relay.avoided)
-            if kind in in_vain or (agent in relay.avoided and len(in_vain) >= MOST_PASSED_OVER):
-                continue  # slots only get fewer here: what was in vain for one is for all its kind
-            if relay.is_over or self._start(relay):
-                self._stop_waiting(relay)
-            elif self._holding.agent_of(relay) is None:  # else it would rather wait, not so others
-                in_vain.add(kind)
-
-    def _refuse_ambiguous(self) -> None:
-        """Who waits without a model's name cannot be served once there are several."""
-        for relay in self._room.all_of(ANY_MODEL):
-            refusal = self._admission.reason_to_refuse(ANY_MODEL)
-            if refusal is None:
-                return
-            self._stop_waiting(relay)
-            relay.fail(refusal)
-
-    def _may_wait_s(self, relay: Relay) -> float:
-        """How much longer; a sibling that an agent took starts the time anew."""
-        siblings = relay.siblings
-        since_s = relay.times.waits_since_s
-        if siblings is not None:
-            since_s = max(since_s, siblings.progressed_s)
-        return since_s + self._settings.queue_timeout_s - self._now()
-
-    def _expire(self, relay: Relay) -> None:
-        left_s = self._may_wait_s(relay)
-        if left_s > CLOCK_STEP_S:
-            relay.expiry = asyncio.get_running_loop().call_later(left_s, self._expire, relay)
-            return
-        self._stop_waiting(relay)
-        relay.fail(self._admission.queue_timeout(relay.model))
-
-    def _stop_waiting(self, relay: Relay) -> None:
-        self._room.leave(relay)
-        self._holding.release(relay)
-        if relay.expiry is not None:
-            relay.expiry.cancel()
-            relay.expiry = None
 
     def _publish_waiting(self, waiting: int, waiting_bytes: int) -> None:
         self._metrics.requests_waiting.set(waiting)

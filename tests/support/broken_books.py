@@ -12,6 +12,7 @@ from msgspec import structs
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.dispatch.relay import Relay
 from balancer.dispatch.so_far import SoFar
+from balancer.dispatch.starts import Starts
 from balancer.dispatch.waiting_room import WaitingRoom
 from balancer.fleet.agent import Agent
 from balancer.fleet.agent_link import AgentLink
@@ -155,7 +156,7 @@ def who_was_refused_goes_to_the_end(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_wait_never_ends(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Dispatcher, "_expire", _nothing)
+    patch.setattr(Starts, "_expire", _nothing)
 
 
 # --- what clients saw is whole ---
