@@ -10,6 +10,7 @@ from balancer.errors import (
     ModelUnavailable,
     UpstreamFailed,
 )
+from balancer.policy.failover import Breakage
 from protocol.jsonrpc import ErrorObject
 from protocol.refusals import RefusalCode, consequence_of
 
@@ -54,10 +55,27 @@ def error_for(error: ErrorObject, *, agent: str, retry_after_s: int) -> Balancer
             )
 
 
-def is_engines_death(error: ErrorObject) -> bool:
+def judged(
+    error: ErrorObject, *, agent: str, retry_after_s: int
+) -> tuple[Breakage | None, BalancerError]:
+    """How a request broke off there, and what its client is told if it goes on nowhere; None: the
+    client is to blame."""
+    shown = error_for(error, agent=agent, retry_after_s=retry_after_s)
+    if consequence_of(error.code).blame != "agent":
+        return None, shown
+    return ("engine_died" if _is_engines_death(error) else "failed"), shown
+
+
+def _is_engines_death(error: ErrorObject) -> bool:
     """Whether a call ended with its engine, not by itself."""
     facts = error.data if isinstance(error.data, dict) else {}
     return error.code == RefusalCode.ENGINE_FAILED and "signal" in facts
+
+
+def ended_by(agent: str) -> BalancerError:
+    """The agent cancelled it, unasked."""
+    error = ErrorObject(code=int(RefusalCode.CANCELLED), message="the agent cancelled it")
+    return error_for(error, agent=agent, retry_after_s=0)
 
 
 def agent_lost(agent: str, *, completion_tokens: int) -> BalancerError:

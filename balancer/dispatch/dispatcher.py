@@ -14,10 +14,11 @@ from balancer.dispatch.admission import ANY_MODEL, Admission
 from balancer.dispatch.chain import Chain
 from balancer.dispatch.choice import Choice
 from balancer.dispatch.evacuation import Evacuation
+from balancer.dispatch.generation import CACHE_SCOPE
 from balancer.dispatch.journal import Journal, Record, Route
 from balancer.dispatch.listing import RequestSnapshot
 from balancer.dispatch.places import Places
-from balancer.dispatch.relay import CACHE_SCOPE, Relay
+from balancer.dispatch.relay import Relay
 from balancer.dispatch.siblings import Siblings
 from balancer.dispatch.sink import Flow, Outcome, Sink
 from balancer.dispatch.starts import Starts
@@ -95,6 +96,7 @@ class Dispatcher:
             choice=self._choice,
             relays=lambda: tuple(self._relays),
             progress_timeout_s=settings.progress_timeout_s,
+            now=now,
         )
         self.places = Places(self.requests, now)
         self._is_idle = asyncio.Event()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from balancer.dispatch.admission import Admission
 from balancer.dispatch.choice import Choice
 from balancer.dispatch.relay import Relay
+from balancer.dispatch.standing_still import gives_way, is_at_work, is_stalled, rests
 from balancer.fleet.agent import Agent
 from balancer.fleet.roster import Roster
 
@@ -28,12 +29,14 @@ class Evacuation:
         choice: Choice,
         relays: Callable[[], Collection[Relay]],
         progress_timeout_s: float,
+        now: Callable[[], float],
     ) -> None:
         self._roster = roster
         self._admission = admission
         self._choice = choice
         self._relays = relays
         self._progress_timeout_s = progress_timeout_s
+        self._now = now
 
     def move_stalled(self) -> None:
         """Take generations away from agents that give them nothing; asked now and then.
@@ -41,18 +44,18 @@ class Evacuation:
         Calls that stand still for others' sake are left alone while one of these goes on: where
         all stand still, the agent hangs, whatever it says.
         """
-        longest_s = self._progress_timeout_s
+        longest_s, now = self._progress_timeout_s, self._now()
         at_work: set[Agent | None] = set()
         giving_way: list[Relay] = []
         for relay in self._relays():
-            if relay.gives_way:
+            if gives_way(relay):
                 giving_way.append(relay)
-            elif relay.is_stalled(longest_s=longest_s, is_excused=relay.rests):
+            elif is_stalled(relay, now, longest_s=longest_s, is_excused=rests(relay)):
                 self._take_away(relay)
-            elif relay.is_at_work:
+            elif is_at_work(relay):
                 at_work.add(relay.agent)
         for relay in giving_way:
-            if relay.is_stalled(longest_s=longest_s, is_excused=relay.agent in at_work):
+            if is_stalled(relay, now, longest_s=longest_s, is_excused=relay.agent in at_work):
                 self._take_away(relay)
 
     def drain(self, name: str, *, deadline_s: float | None) -> bool:

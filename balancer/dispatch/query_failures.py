@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from balancer.dispatch.admission import Admission
-from balancer.dispatch.consequences import error_for, is_engines_death
+from balancer.dispatch.consequences import judged
 from balancer.errors import BalancerError
 from balancer.fleet.agent import Agent
 from balancer.fleet.roster import Roster
 from balancer.policy import failover
 from balancer.policy.failover import Breakage, RetryBudget, Trail
 from protocol.jsonrpc import ErrorObject
-from protocol.refusals import consequence_of
 
 
 class Retried(Protocol):
@@ -53,10 +52,7 @@ class QueryFailures:
         """What an agent's refusal is, other than for want of room, and what a client is told of
         it; None: the client is to blame."""
         retry_after_s = self._admission.retry_after_s(model)
-        shown = error_for(error, agent=agent.name, retry_after_s=retry_after_s)
-        if consequence_of(error.code).blame != "agent":
-            return None, shown
-        return ("engine_died" if is_engines_death(error) else "failed"), shown
+        return judged(error, agent=agent.name, retry_after_s=retry_after_s)
 
     def reason_to_give_up(
         self,

@@ -12,8 +12,9 @@ from collections.abc import Callable, Hashable
 
 from balancer.dispatch.admission import ANY_MODEL, Admission
 from balancer.dispatch.choice import Choice
+from balancer.dispatch.generation import resume_queue
 from balancer.dispatch.holding import Hold, Holding
-from balancer.dispatch.relay import Relay, resume_queue
+from balancer.dispatch.relay import Relay
 from balancer.dispatch.waiting_room import WaitingRoom
 from balancer.fleet.agent import Agent
 from balancer.fleet.roster import Roster

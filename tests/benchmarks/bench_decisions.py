@@ -15,17 +15,19 @@ import argparse
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from logging import WARNING
 from statistics import median, quantiles
 from types import ModuleType
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import structlog
 
-from balancer.dispatch import relay as relaying
+from balancer.dispatch import generation as generations
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.dispatch.relay import Relay
+from balancer.dispatch.starts import Starts
 from balancer.fleet import link_calls
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
@@ -70,24 +72,22 @@ class Encoding:
             Encoding.total_s += time.perf_counter() - started
 
 
-class Timed(Dispatcher):
-    """Keeps how long each start took."""
+def timed(start: Callable[[Starts, Relay], bool], took: list[Took]) -> Callable[..., bool]:
+    """Does the same, and keeps how long each start took."""
 
-    def __init__(self, roster: Roster, settings: Settings, metrics: Metrics) -> None:
-        super().__init__(roster=roster, settings=settings, metrics=metrics)
-        self.took: list[Took] = []
-
-    def _start(self, relay: Relay) -> bool:
+    def timed_start(starts: Starts, relay: Relay) -> bool:
         relay.prefix_chain  # noqa: B018 (hashing the request is another cost)
         encoding_s = Encoding.total_s
         own_s = time.thread_time()
         started = time.perf_counter()
-        has_started = super()._start(relay)
+        has_started = start(starts, relay)
         took_s = time.perf_counter() - started
         own_s = time.thread_time() - own_s
         encoding_s = Encoding.total_s - encoding_s
-        self.took.append(Took(took_s - encoding_s, took_s, own_s))
+        took.append(Took(took_s - encoding_s, took_s, own_s))
         return has_started
+
+    return timed_start
 
 
 class ReadingLater(MemoryAgent):
@@ -122,7 +122,8 @@ async def measure(
     settings = Settings(policy=policy, max_waiting_of_tenant=100_000)
     metrics = Metrics()
     roster = Roster(settings=settings, metrics=metrics, now=time.monotonic)
-    dispatcher = Timed(roster, settings, metrics)
+    dispatcher = Dispatcher(roster=roster, settings=settings, metrics=metrics)
+    took: list[Took] = []
     own_blocks = REQUEST_BLOCKS - shared_blocks
     shared = _text(dice, shared_blocks)
     prompts = [
@@ -134,25 +135,26 @@ async def measure(
         for text in (shared, *prompts[index::agents]):
             agent.cache_seq += 1
             agent.say(CacheChanged(cache_seq=agent.cache_seq, gained=_chain(text)))
-    for _ in range(requests):
-        known = dice.choice(prompts)[: dice.randrange(REQUEST_BLOCKS + 1) * BLOCK_BYTES]
-        new_blocks = REQUEST_BLOCKS - len(known) // BLOCK_BYTES
-        request = GenerationRequest(model="demo", prompt=known + _text(dice, new_blocks))
-        asking = asyncio.ensure_future(
-            dispatcher.generate(
-                request,
-                Principal(tenant="t", role="admin"),
-                RecordingSink(),
-                request_id=f"req_{len(dispatcher.took)}",
+    with patch.object(Starts, "_start", timed(Starts._start, took)):
+        for _ in range(requests):
+            known = dice.choice(prompts)[: dice.randrange(REQUEST_BLOCKS + 1) * BLOCK_BYTES]
+            new_blocks = REQUEST_BLOCKS - len(known) // BLOCK_BYTES
+            request = GenerationRequest(model="demo", prompt=known + _text(dice, new_blocks))
+            asking = asyncio.ensure_future(
+                dispatcher.generate(
+                    request,
+                    Principal(tenant="t", role="admin"),
+                    RecordingSink(),
+                    request_id=f"req_{len(took)}",
+                )
             )
-        )
-        asking.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.sleep(0)
-        for agent in fleet:
-            agent.work(dice)
+            asking.add_done_callback(lambda task: task.cancelled() or task.exception())
+            await asyncio.sleep(0)
+            for agent in fleet:
+                agent.work(dice)
     dispatcher.end_all()
     await asyncio.sleep(0)
-    return dispatcher.took
+    return took
 
 
 def _text(dice: random.Random, blocks: int) -> str:
@@ -170,7 +172,7 @@ def main() -> None:
     parser.add_argument("--policies", nargs="*", default=list(POLICIES), choices=POLICIES)
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(WARNING))
-    Encoding(relaying, "generate_tokens_call")
+    Encoding(generations, "generate_tokens_call")
     Encoding(link_calls, "encode_request")
     print("                                    decision         with its call    of its own time")
     print("agents  prompts  policy          p50 us   p99 us   p50 us   p99 us   p99 us")
