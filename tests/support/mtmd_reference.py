@@ -1,4 +1,7 @@
-"""llama.cpp's own way through a prompt with an image, as llama-server goes it; to compare with."""
+"""llama.cpp's own way through a prompt with an image, as llama-server goes it; to compare with.
+
+With one thread and without flash attention, which rounds to half floats.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ def reference_logits(
     """The logits behind a prompt whose `MARKER` is the image. Takes the context's sequence 0."""
     params = mtmd.mtmd_context_params_default()
     params.n_threads, params.print_timings, params.use_gpu = 1, False, False
+    params.flash_attn_type = api.LLAMA_FLASH_ATTN_TYPE_DISABLED
     handle = mtmd.mtmd_init_from_file(str(projector).encode(), model.handle, params)
     text = mtmd.mtmd_input_text()
     text.text = prompt.encode()

@@ -36,7 +36,7 @@ _CACHE_TYPES: dict[CacheType, int] = {
     "f32": api.GGML_TYPE_F32,
     "q8_0": api.GGML_TYPE_Q8_0,
 }
-_FLASH_ATTENTION: dict[Switch, int] = {
+FLASH_ATTENTION: dict[Switch, int] = {
     "auto": api.LLAMA_FLASH_ATTN_TYPE_AUTO,
     "on": api.LLAMA_FLASH_ATTN_TYPE_ENABLED,
     "off": api.LLAMA_FLASH_ATTN_TYPE_DISABLED,
@@ -57,7 +57,7 @@ def _params(options: EngineOptions) -> Any:
     # a cache of the window only could not take a prefix up again
     params.swa_full = True
     params.type_k = params.type_v = _CACHE_TYPES[options.cache_type]
-    params.flash_attn_type = _FLASH_ATTENTION[options.flash_attention]
+    params.flash_attn_type = FLASH_ATTENTION[options.flash_attention]
     params.no_perf = True
     return params
 

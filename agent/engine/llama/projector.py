@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from agent.engine.frames import EngineOptions
 from agent.engine.kv_identity import file_digest
 from agent.engine.llama.arrays import Floats, Ints
+from agent.engine.llama.context import FLASH_ATTENTION
 from agent.engine.llama.log import LlamaLog
 from agent.engine.llama.model import Model, checked_path
 from agent.engine.loading.cpu import sensible_threads
@@ -69,6 +70,7 @@ class Projector:
         params.print_timings = False
         params.use_gpu = options.gpu_layers != 0
         params.n_threads = options.threads or sensible_threads()
+        params.flash_attn_type = FLASH_ATTENTION[options.flash_attention]
         log.last_error = ""
         self._handle: Any = mtmd.mtmd_init_from_file(os.fsencode(path), model.handle, params)
         if not self._handle:
