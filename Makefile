@@ -10,7 +10,7 @@ LLAMA := llama-cpp-python==0.3.36
 # pip needs no cache of ours, and must not ask questions
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help demo test check bench soak chaos fuzz format clean clean-llama setup-check setup
+.PHONY: help demo test check bench equal soak chaos fuzz format clean clean-llama setup-check setup
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,9 @@ check: setup-check ## ruff, mypy strict, import contracts (llama.cpp not needed)
 
 bench: setup ## the long measurements, bounded to minutes
 	@$(BIN)/python -m tests.benchmarks
+
+equal: setup ## images, adapters, vectors and scores beside llama-server's: equal within rounding? (PART=media)
+	@$(BIN)/python -m tests.equality $(PART)
 
 soak: setup ## ten minutes of random churn on the engine (SECONDS_TO_RUN=600)
 	@$(BIN)/python -m tests.soak --seconds $(or $(SECONDS_TO_RUN),600)
