@@ -1,8 +1,10 @@
 """What encoding an image costs the streams beside it: in the engine, and in a process of its own.
 
 `python -m tests.benchmarks.bench_image_encoding [--size base|large] [--threads N]`. Four streams
-decode; now and then an image of random pixels is encoded with as many threads: by the engine's own
-thread between two steps, by another process on the same cores, and by one on cores of its own.
+decode; now and then an image of random pixels is encoded with as many threads: as part of a call,
+which is what the engine does; by its own thread between two steps, by another process on the same
+cores, and by one on cores of its own. The ratio is that of the largest gap between two tokens of a
+stream to the longest time that encoding one of the images took.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from agent.engine.frames import CancelCall, EngineOptions, Sampling, Submit
-from agent.engine.llama.log import start_backend
+from agent.engine.llama.log import LlamaLog, start_backend
 from agent.engine.llama.model import Model
 from agent.engine.llama.projector import Image, Projector
 from tests.support.engine_bench import EngineBench
-from tests.support.media_files import picture
+from tests.support.media_files import MediaFiles, picture
 from tests.support.random_gguf import models_folder, random_gguf
 from tests.support.tiny_projector_gguf import BASE, LARGE, Shape, write_tiny_projector
 
@@ -61,6 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     bench = EngineBench(model, log, options)
     print(f"{given.size}: {SHAPES[given.size].tokens} tokens an image, {given.threads} threads")
     report("nothing encoded", steps(bench), [])
+    report("in a call", *steps_with_calls(model, projector, log, options, given.images))
     report("in the engine", *steps_with_images(bench, projector, given.images))
     with encoder(options, ours) as asked:
         report("own process, same cores", *steps_beside(bench, asked, given.images))
@@ -81,12 +85,12 @@ def projector_file(name: str, shape: Shape) -> Path:
 
 def report(what: str, gaps_ms: list[float], encode_ms: list[float]) -> None:
     gaps = np.array(gaps_ms)
-    encoded = f", encode {np.mean(encode_ms):7.0f} ms" if encode_ms else ""
-    print(
-        f"{what:26} gap p50 {np.median(gaps):6.1f} ms, p99 {np.quantile(gaps, 0.99):7.1f} ms, "
-        f"max {gaps.max():7.1f} ms{encoded}",
-        flush=True,
-    )
+    line = f"{what:26} gap p50 {np.median(gaps):6.1f} ms, p99 {np.quantile(gaps, 0.99):7.1f} ms, "
+    line += f"max {gaps.max():7.1f} ms"
+    if encode_ms:
+        line += f", encode {np.mean(encode_ms):7.1f} ms (max {max(encode_ms):7.1f})"
+        line += f", ratio {gaps.max() / max(encode_ms):.3f}"
+    print(line, flush=True)
 
 
 def started(bench: EngineBench) -> None:
@@ -116,6 +120,38 @@ def steps(bench: EngineBench) -> list[float]:
     gaps = [step_ms(bench) for _ in range(STEPS)]
     ended(bench)
     return gaps
+
+
+def steps_with_calls(
+    model: Model, projector: Projector, log: LlamaLog, options: EngineOptions, images: int
+) -> tuple[list[float], list[float]]:
+    """A fifth call brings an image: what is between two tokens of the first stream."""
+    bench = EngineBench(model, log, replace(options, slots=STREAMS + 1), projector)
+    files = MediaFiles()
+    started(bench)
+    gaps: list[float] = []
+    encoded: list[float] = []
+    for number in range(images):
+        gaps += [step_ms(bench) for _ in range(STEPS // images - 1)]
+        call = STREAMS + number
+        medium = files.image(picture(number, width=640, height=480), at=0)
+        greedy = Sampling(temperature=0.0, ignore_eos=True)
+        bench.submit(Submit(call=call, prompt="?", media=(medium,), sampling=greedy, max_tokens=8))
+        while (ended_call := bench.heard[call].ended) is None:
+            gaps.append(gap_ms(bench))
+        encoded.append(ended_call.timings.encode_ms)
+    ended(bench)
+    files.close()
+    bench.close()
+    return gaps, encoded
+
+
+def gap_ms(bench: EngineBench) -> float:
+    """Until the first stream's next token."""
+    before, tokens = time.perf_counter(), len(bench.heard[0].token_ids)
+    while len(bench.heard[0].token_ids) == tokens:
+        bench.turn()
+    return 1000 * (time.perf_counter() - before)
 
 
 def steps_with_images(
