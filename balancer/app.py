@@ -40,6 +40,7 @@ from balancer.settings import Address, Settings
 from balancer.storage.memory_responses import MemoryResponses
 from balancer.storage.responses import Bounds, ResponseStore
 from balancer.storage.sql_responses import SqlResponses
+from balancer.upstreams.image_source import ImageSource
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +76,7 @@ def build(settings: Settings) -> App:
         traffic=Traffic(),
         replays=Replays(settings),
         responses=_response_store(settings),
+        images=ImageSource(settings),
         is_draining=lambda: dispatcher.is_draining,
         started=int(time.time()),
         documents={port: document_bytes(ROUTES, port) for port in get_args(Port)},
@@ -163,6 +165,7 @@ class App:
                 self._close_sockets()
                 if self._routes is not None:
                     self._routes.close()
+                await self.wiring.images.close()
                 await self.wiring.responses.close()
         log.info("balancer stopped")
 

@@ -27,6 +27,13 @@ _EXIT_WRONG_SETTING = 2
 )
 @click.option("--policy", type=click.Choice(get_args(PolicyName)), help="How agents are chosen.")
 @click.option("--record-routes", metavar="FILE", help="Write down why requests went where.")
+@click.option(
+    "--image-host",
+    "image_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Fetch images from there that requests name by their URLs; repeatable.",
+)
 @click.option("--data-dir", metavar="DIR", help="Keep stored responses there, in a file.")
 @click.option("--heartbeat-interval", metavar="S", help="Seconds between agents' heartbeats (5).")
 @click.option("--heartbeat-misses", metavar="N", help="Missed heartbeats until one is dead (3).")
@@ -44,7 +51,7 @@ def balancer(config: Path | None, **flags: object) -> None:
     A setting comes from its flag, else from its environment variable (PADDLER_…), else from the
     file, else it has its default.
     """
-    renamed = {_setting_of(flag): value for flag, value in flags.items()}
+    renamed = {_setting_of(flag): value for flag, value in flags.items() if value != ()}
     try:
         settings = build_settings(flags=renamed, environment=os.environ, config=config)
         configure(settings.log_level, settings.log_format)

@@ -23,6 +23,7 @@ MAX_FILE_BYTES = MIB
 ENVIRONMENT_PREFIX = "PADDLER_"
 _DAY_S = 86_400
 _SHOWN_CHARS = 80
+_MAX_IMAGE_HOSTS = 1000
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.%]{2,45}\]")
 
 
@@ -157,6 +158,20 @@ def _parse_hosts(raw: Any) -> tuple[str, ...]:
     return hosts
 
 
+def _parse_image_hosts(raw: Any) -> tuple[str, ...]:
+    """As hosts, and each may have a port."""
+    names = raw.split(",") if isinstance(raw, str) else raw
+    if not isinstance(names, list | tuple) or len(names) > _MAX_IMAGE_HOSTS:
+        raise TypeError
+    return tuple(_parse_image_host(_lower(name).strip()) for name in names)
+
+
+def _parse_image_host(name: str) -> str:
+    if not _HOST.fullmatch(name):
+        parse_address(name)
+    return name
+
+
 def _lower(raw: Any) -> str:
     if not isinstance(raw, str):
         raise TypeError
@@ -205,6 +220,12 @@ RULES: dict[str, Rule] = {
     "management": Rule(parse_address, _ADDRESS, "--management"),
     "insecure": Rule(_parse_switch, "true or false", "--insecure"),
     "allowed_hosts": Rule(_parse_hosts, "a list of host names"),
+    "image_hosts": Rule(
+        _parse_image_hosts,
+        "a list of host names or addresses, each may have a :PORT",
+        "--image-host",
+    ),
+    "image_timeout_s": _seconds(0.1, 300),
     "heartbeat_interval_s": _seconds(0.05, 300, "--heartbeat-interval"),
     "heartbeat_misses": _count(1, 100, "--heartbeat-misses"),
     "progress_timeout_s": _seconds(0.1, 3600),

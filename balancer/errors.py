@@ -30,6 +30,7 @@ BalancerError
 
 SettingError                 the configuration is wrong; one line for the operator
 StoreFailed                  what is stored cannot be read or written now; the text is for the log
+ImageNotFetched              an image that a request names by its URL cannot be had
 LinkRefused                  an agent may not register; the text holds the remedy
 """
 
@@ -249,6 +250,15 @@ class StoreUnavailable(NoCapacity):
 
 class StoreFailed(Exception):
     """A store cannot be read or written at present. The message has no content of anybody."""
+
+
+class ImageNotFetched(Exception):
+    """`reason` says why in words for the client; they tell nothing of the network here."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(reason)
+        self.url = url
+        self.reason = reason
 
 
 RefusedReason = Literal["name_reserved", "name_taken", "protocol_version", "removed"]

@@ -43,6 +43,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     allowed_hosts: tuple[str, ...] = ()
     """Names, beside loopback's and IP addresses, that a `Host` header may have."""
 
+    image_hosts: tuple[str, ...] = ()
+    """From where images are fetched that requests name by their URLs; empty: from nowhere."""
+    image_timeout_s: float = 10.0
+    """All images of a request together may take so long."""
+
     heartbeat_interval_s: float = 5.0
     heartbeat_misses: int = 3
 

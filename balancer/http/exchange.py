@@ -21,6 +21,7 @@ from balancer.observability.metrics import Metrics
 from balancer.policy.identity.principal import Principal
 from balancer.settings import Settings
 from balancer.storage.responses import ResponseStore
+from balancer.upstreams.image_source import ImageSource
 
 Port = Literal["inference", "management"]
 ErrorForm = Callable[["Exchange", BalancerError], StreamResponse]
@@ -41,6 +42,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
     traffic: Traffic
     replays: Replays
     responses: ResponseStore
+    images: ImageSource
     is_draining: Callable[[], bool]
     started: int
     """Unix seconds."""

@@ -6,10 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import fields
 
+from balancer import cli
 from balancer.config_file import MAX_FILE_BYTES, RULES, build_settings, parse_address
 from balancer.errors import SettingError
 from balancer.settings import Address, Settings
@@ -88,6 +90,12 @@ def test_addresses_are_read_and_written_alike(text: str, address: Address) -> No
         ("max_waiting", "9" * 5000),
         ("max_waiting", None),
         ("policy", "fastest"),
+        ("image_hosts", "cdn.example.com/images"),
+        ("image_hosts", "https://cdn.example.com"),
+        ("image_hosts", ["cdn.example.com:99999"]),
+        ("image_hosts", ["*.example.com"]),
+        ("image_hosts", 5),
+        ("image_hosts", [""]),
         ("policy", ["least_busy"]),
         ("log_level", "INFO!"),
     ],
@@ -111,6 +119,31 @@ def test_the_line_names_the_variable_or_the_flag() -> None:
         build_settings(flags={}, environment={"PADDLER_POLICY": "x"})
     with pytest.raises(SettingError, match=r"from --queue-timeout\)"):
         build_settings(flags={"queue_timeout_s": "x"}, environment={})
+
+
+def test_hosts_of_images_are_listed_by_each_source(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Settings] = []
+
+    def refuse(settings: Settings) -> None:
+        built.append(settings)
+        raise SettingError("not today")
+
+    monkeypatch.setattr(cli, "build", refuse)
+    file.write_text("image_hosts: [CDN.example.com, '[fd00::1]:80']\n")
+    flags = ["--image-host", "one.example:9000", "--image-host", "10.0.0.5"]
+    for arguments, environment in (
+        (["--config", str(file)], {}),
+        (["--config", str(file)], {"PADDLER_IMAGE_HOSTS": "two.example, [::1]"}),
+        (["--config", str(file), *flags], {"PADDLER_IMAGE_HOSTS": "two.example"}),
+    ):
+        CliRunner().invoke(cli.balancer, arguments, env=environment)
+    assert [settings.image_hosts for settings in built] == [
+        ("cdn.example.com", "[fd00::1]:80"),
+        ("two.example", "[::1]"),
+        ("one.example:9000", "10.0.0.5"),
+    ]
 
 
 def test_two_ports_cannot_share_an_address() -> None:

@@ -10,11 +10,13 @@ from aiohttp.web import StreamResponse
 from balancer.http.answering import answer
 from balancer.http.anthropic.answer import GatheredMessage, MessageEvents, whole_message
 from balancer.http.anthropic.errors import EVENTS
+from balancer.http.anthropic.images import remote_images
 from balancer.http.anthropic.output_form import grammar_param
 from balancer.http.anthropic.schema import EXPECTED, MessagesRequest
 from balancer.http.anthropic.translate import messages_request
 from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
+from balancer.http.remote_images import fetch_images
 from balancer.http.shape import Generation
 
 _DECODER = msgspec.json.Decoder(MessagesRequest)
@@ -25,13 +27,14 @@ async def messages(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     settings = wiring.settings
     data = await read_body(exchange.request, settings)
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
+    fetched_bytes = await fetch_images(exchange, wiring, body.messages, remote_images)
     return await answer(
         exchange,
         wiring,
         Generation(
             request=messages_request(body, seed=random.getrandbits(63)),
             id_prefix="msg_",
-            body_bytes=len(data),
+            body_bytes=len(data) + fetched_bytes,
             is_stream=bool(body.stream),
             chunks=MessageEvents,
             gathered=GatheredMessage,

@@ -14,9 +14,11 @@ from balancer.http.exchange import Exchange, Wiring
 from balancer.http.openai.chat_answer import ChatAnswer, ChatChunks
 from balancer.http.openai.ending import whole_body
 from balancer.http.openai.grammars import grammar_param
+from balancer.http.openai.parts import remote_images
 from balancer.http.openai.schema import EXPECTED, ChatCompletionRequest
 from balancer.http.openai.stream_form import SSE
 from balancer.http.openai.translate import chat_request
+from balancer.http.remote_images import fetch_images
 from balancer.http.shape import Generation
 
 _DECODER = msgspec.json.Decoder(ChatCompletionRequest)
@@ -27,6 +29,7 @@ async def chat_completions(exchange: Exchange, wiring: Wiring) -> StreamResponse
     settings = wiring.settings
     data = await read_body(exchange.request, settings)
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
+    fetched_bytes = await fetch_images(exchange, wiring, body.messages, remote_images)
     options = body.stream_options
     include_usage = options is not None and bool(options.include_usage)
     return await answer(
@@ -36,7 +39,7 @@ async def chat_completions(exchange: Exchange, wiring: Wiring) -> StreamResponse
             request=chat_request(body, drawn_seed=random.getrandbits(63)),
             choices=body.n or 1,
             id_prefix="chatcmpl-",
-            body_bytes=len(data),
+            body_bytes=len(data) + fetched_bytes,
             timeout_s=body.timeout,
             is_stream=bool(body.stream),
             chunks=partial(ChatChunks, include_usage=include_usage),

@@ -1,13 +1,17 @@
 """The parts of a message's content as canonical ones. Pure: raises `InvalidRequest`.
 
-Images and sounds come with the request; nothing is fetched from anywhere.
+Images and sounds are in the request here; those that had to be fetched were so before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from functools import partial
+
 from balancer.http.attached import SHOWN_CHARS, decoded
 from balancer.http.faults import missing, refuse_value, unsupported
-from balancer.http.openai.schema import ImageUrlIn, InputAudioIn, PartIn
+from balancer.http.openai.schema import ImageUrlIn, InputAudioIn, MessageIn, PartIn
+from balancer.http.remote_images import RemoteImage, data_url, is_remote
 from protocol.chat import AudioPart, ImagePart, Part, TextPart
 
 DETAILS = (None, "auto", "high")
@@ -31,6 +35,26 @@ def content_part(part: PartIn, at: str) -> Part:
             return AudioPart(data=_audio(part.input_audio, f"{at}.input_audio"))
         case _:
             raise unsupported(f"{at}.type", part.type, '"text", "image_url" or "input_audio"')
+
+
+def remote_images(messages: Sequence[MessageIn]) -> Iterator[RemoteImage]:
+    """The images that have to be fetched."""
+    for i, message in enumerate(messages):
+        for j, part in enumerate(message.content if isinstance(message.content, list) else ()):
+            image = part.image_url
+            at = f"messages[{i}].content[{j}].image_url"
+            if isinstance(image, ImageUrlIn):
+                image, at = image.url, f"{at}.url"
+            if isinstance(image, str) and is_remote(image):
+                yield RemoteImage(at, image, partial(_put, part))
+
+
+def _put(part: PartIn, media_type: str, data: str) -> None:
+    url = data_url(media_type, data)
+    if isinstance(part.image_url, ImageUrlIn):
+        part.image_url.url = url
+    else:
+        part.image_url = url
 
 
 def _image(image: ImageUrlIn | str, at: str) -> bytes:

@@ -124,7 +124,7 @@ class ToolCallIn(Struct):
 
 
 class ImageUrlIn(Struct):
-    """Where an image is: in the URL itself, which has to be a `data:` one."""
+    """Where an image is: in the URL itself (`data:`), or at a host that may be asked."""
 
     url: str
     detail: str | None = None

@@ -11,6 +11,7 @@ from aiohttp.web import StreamResponse
 from balancer.http.answering import answer
 from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
+from balancer.http.remote_images import fetch_images
 from balancer.http.responses.answer import (
     GatheredResponse,
     ResponseEvents,
@@ -18,6 +19,7 @@ from balancer.http.responses.answer import (
     whole_response,
 )
 from balancer.http.responses.draft import Draft
+from balancer.http.responses.images import remote_images
 from balancer.http.responses.keeping import history_of, keep
 from balancer.http.responses.schema import EXPECTED, ResponseRequest
 from balancer.http.responses.translate import repeated_fields, response_request
@@ -32,6 +34,7 @@ async def create_response(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     settings = wiring.settings
     data = await read_body(exchange.request, settings)
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
+    fetched_bytes = await fetch_images(exchange, wiring, body, remote_images)
     history = await history_of(exchange, wiring, body.previous_response_id)
     request = response_request(body, history.items, seed=random.getrandbits(63))
     draft = Draft(suffix=exchange.id.removeprefix("req_"), repeated=repeated_fields(body))
@@ -41,7 +44,7 @@ async def create_response(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         Generation(
             request=request,
             id_prefix="resp_",
-            body_bytes=len(data) + history.size_bytes,
+            body_bytes=len(data) + fetched_bytes + history.size_bytes,
             is_stream=bool(body.stream),
             chunks=partial(ResponseEvents, draft=draft),
             gathered=partial(GatheredResponse, draft=draft),

@@ -1,0 +1,1 @@
+"""Outbound HTTP: every call that the balancer makes to a server of somebody else."""
