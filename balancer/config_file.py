@@ -147,12 +147,16 @@ def _parse_switch(raw: Any) -> bool:
     return {"true": True, "1": True, "false": False, "0": False}[_lower(raw)]
 
 
-def _parse_hosts(raw: Any) -> tuple[str, ...]:
+def _listed(raw: Any) -> list[str]:
     """A list in the file, commas between names in a variable."""
     names = raw.split(",") if isinstance(raw, str) else raw
     if not isinstance(names, list | tuple):
         raise TypeError
-    hosts = tuple(_lower(name).strip().rstrip(".") for name in names)
+    return [_lower(name).strip() for name in names]
+
+
+def _parse_hosts(raw: Any) -> tuple[str, ...]:
+    hosts = tuple(name.rstrip(".") for name in _listed(raw))
     if not all(_HOST.fullmatch(host) for host in hosts):
         raise ValueError
     return hosts
@@ -160,16 +164,13 @@ def _parse_hosts(raw: Any) -> tuple[str, ...]:
 
 def _parse_image_hosts(raw: Any) -> tuple[str, ...]:
     """As hosts, and each may have a port."""
-    names = raw.split(",") if isinstance(raw, str) else raw
-    if not isinstance(names, list | tuple) or len(names) > _MAX_IMAGE_HOSTS:
-        raise TypeError
-    return tuple(_parse_image_host(_lower(name).strip()) for name in names)
-
-
-def _parse_image_host(name: str) -> str:
-    if not _HOST.fullmatch(name):
-        parse_address(name)
-    return name
+    hosts = tuple(_listed(raw))
+    if len(hosts) > _MAX_IMAGE_HOSTS:
+        raise ValueError
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            parse_address(host)
+    return hosts
 
 
 def _lower(raw: Any) -> str:

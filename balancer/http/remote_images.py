@@ -55,7 +55,7 @@ async def fetch_images(
         param = images[0].at.partition("[")[0]
         raise refuse_value(param, "more", f"such that it holds at most {MAX_MEDIA} images")
     try:
-        fetched = await wiring.images.fetch({image.url for image in images})
+        fetched = await wiring.images.fetch(dict.fromkeys(image.url for image in images))
     except ImageNotFetched as error:
         raise _refusal(next(image for image in images if image.url == error.url), error) from error
     written = {

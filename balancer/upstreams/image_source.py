@@ -7,6 +7,7 @@ bytes of one request's images. Nothing of the client goes along, nothing is kept
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Collection
 
@@ -36,6 +37,7 @@ MAX_CONNECTIONS = 32
 MAX_REDIRECTS = 3
 MAX_URL_CHARS = 8192
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "paddler-py"}
+_IMAGE_TYPE = re.compile(r"image/[a-z0-9.+-]{1,64}")
 _OK = 200
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -195,7 +197,8 @@ class _CheckedResolver(AbstractResolver):
 async def _read(name: str, answer: ClientResponse, allowance: _Allowance) -> FetchedImage:
     if answer.status != _OK:
         raise ImageNotFetched(name, f"its host answers {answer.status}")
-    if not answer.content_type.startswith("image/"):
+    media_type = answer.content_type.lower()
+    if not _IMAGE_TYPE.fullmatch(media_type):
         raise ImageNotFetched(name, "it is no image: its Content-Type is not image/…")
     if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise ImageNotFetched(name, "its host sends it compressed, which nobody asked for")
@@ -209,7 +212,7 @@ async def _read(name: str, answer: ClientResponse, allowance: _Allowance) -> Fet
         raise ImageNotFetched(name, f"the images of the request have more than {most} MiB")
     if not chunks:
         raise ImageNotFetched(name, "it is empty")
-    return FetchedImage(media_type=answer.content_type, data=b"".join(chunks))
+    return FetchedImage(media_type=media_type, data=b"".join(chunks))
 
 
 def _good(found: FetchedImage | ImageNotFetched) -> FetchedImage:

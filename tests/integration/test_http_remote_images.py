@@ -173,6 +173,7 @@ async def test_what_is_no_image_is_not_taken(
     packed = gzip.compress(CAT)
     for url, why in (
         (host.add("/page", CAT, media_type="text/html"), "it is no image: its Content-Type is not"),
+        (host.add("/odd", CAT, media_type="image/png,x"), "it is no image"),
         (host.add("/empty"), "it is empty"),
         (host.add("/packed", packed, headers={"Content-Encoding": "gzip"}), "sends it compressed"),
         (host.add("/gone", CAT, status=410), "its host answers 410"),
