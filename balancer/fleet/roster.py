@@ -7,47 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from typing import Literal
 
 import structlog
 
-from balancer.errors import LinkRefused
 from balancer.fleet.agent import Agent
 from balancer.fleet.agent_link import AgentLink
+from balancer.fleet.ailing import EJECTED, Ailing, note_ejected
+from balancer.fleet.entrance import Entrance
 from balancer.fleet.known_models import KnownModels
-from balancer.fleet.latest import Latest
 from balancer.fleet.link_queries import Streams
 from balancer.fleet.prefix_index import PrefixIndex
+from balancer.fleet.slow_confirmation import notice_slow_confirmation
 from balancer.fleet.snapshot import AgentSnapshot, snapshot_of
 from balancer.observability.metrics import AgentSlots, Metrics
-from balancer.policy.ejection import Health
 from balancer.settings import Settings
 from protocol.agent_status import AgentStatus, Issue
 from protocol.generation import AdapterScale
 from protocol.models import ServedModel
-from protocol.to_balancer import (
-    OLDEST_PROTOCOL_VERSION,
-    PROTOCOL_VERSION,
-    RESERVED_AGENT_NAMES,
-    CacheChanged,
-    Heartbeat,
-    Register,
-    Welcome,
-)
+from protocol.to_balancer import CacheChanged, Heartbeat, Register, Welcome
 from protocol.transfer_messages import AbortTransfer, Credit
 
 log = structlog.get_logger(__name__)
 
 CapacityListener = Callable[[Agent], None]
-HEARTBEATS_TO_LOSE_A_NAME = 1.5
-"""Quiet for this many intervals, an agent has missed a heartbeat. Each one comes a little late: at
-just one interval a stranger that keeps trying would get the name of an agent that is well."""
-CONFIRMATION_S = 2.0
-SLOW_CONFIRMATION = "slow_confirmation"
 MAX_ISSUES = 64
-MAX_UNWELL = 1024
-MAX_REMOVED = 1024
-EJECTED = "ejected"
 
 
 def _ignore_transfer(_message: Credit | AbortTransfer) -> None:
@@ -66,15 +49,8 @@ class Roster:
         self._agents: dict[str, Agent] = {}
         self._serving: dict[str, list[Agent]] = {}
         self._index = PrefixIndex()
-        self._ailing: dict[Agent, None] = {}
-        """Those whose free slots change with time alone: they are counted before anybody looks."""
-        self._recovered: dict[Agent, None] = {}
-        """Those of them that are well again, and nobody who waits was told."""
-        self._unwell: Latest[Health] = Latest(MAX_UNWELL)
-        """Of agents that left in disgrace: coming back changes nothing."""
-        self._removed: Latest[Literal[True]] = Latest(MAX_REMOVED)
-        self._drained: Latest[Literal[True]] = Latest(MAX_REMOVED)
-        """Coming back does not end a drain either."""
+        self._ailing = Ailing()
+        self._entrance = Entrance(heartbeat_interval_s=settings.heartbeat_interval_s)
         self._listeners: list[CapacityListener] = []
         self._watchers: list[CapacityListener] = []
         self.known_models = KnownModels(memory_s=settings.model_memory_s)
@@ -119,7 +95,7 @@ class Roster:
 
     def candidates(self, model: str) -> Sequence[Agent]:
         """Agents that serve the model, full or not, in the order of their coming."""
-        self._recount_ailing()
+        self._ailing.recount_all()
         return self._serving.get(model, ())
 
     def matched_blocks(self, chain: bytes) -> dict[str, int]:
@@ -171,7 +147,7 @@ class Roster:
         agent.was_lost = True
         if agent.health.failed(self._now()):
             self._on_ejected(agent)
-        self._unwell.note(agent.name, agent.health)
+        self._ailing.remember(agent)
 
     def note_success(self, agent: Agent) -> None:
         """A call got its first token there."""
@@ -184,19 +160,19 @@ class Roster:
 
     def agents(self) -> Iterable[Agent]:
         """Every registered agent."""
-        self._recount_ailing()
+        self._ailing.recount_all()
         return self._agents.values()
 
     def agent(self, name: str) -> Agent | None:
         """The registered agent of this name."""
         agent = self._agents.get(name)
-        if agent is not None and agent in self._ailing:
-            self._recount(agent)
+        if agent is not None:
+            self._ailing.recount(agent)
         return agent
 
     def snapshot(self) -> list[AgentSnapshot]:
         """Every registered agent, by name."""
-        self._recount_ailing()
+        self._ailing.recount_all()
         now = self._now()
         return [snapshot_of(self._agents[name], now=now) for name in sorted(self._agents)]
 
@@ -206,10 +182,7 @@ class Roster:
         if agent is None:
             return False
         agent.is_draining = draining
-        if draining:
-            self._drained.note(name, True)
-        else:
-            self._drained.take(name)
+        self._entrance.note_draining(name, draining=draining)
         self._changed(agent)
         return True
 
@@ -218,14 +191,14 @@ class Roster:
         agent = self._agents.get(name)
         if agent is None:
             return False
-        self._removed.note(name, True)
+        self._entrance.keep_out(name)
         agent.is_leaving = True
         agent.link.close("removed by an operator")
         return True
 
     def let_in(self, name: str) -> bool:
         """Let an agent that was removed come back; False if it was not."""
-        return self._removed.take(name) is not None
+        return self._entrance.let_in(name)
 
     def silent_links(self) -> list[AgentLink]:
         """Links that were not heard of for as many heartbeats as may be missed, and those whose
@@ -241,8 +214,8 @@ class Roster:
 
     def take_back_ejected(self) -> None:
         """Let agents whose time is over, or whose share grew, be used."""
-        self._recount_ailing()
-        recovered, self._recovered = self._recovered, {}
+        self._ailing.recount_all()
+        recovered = self._ailing.take_recovered()
         for agent in self._agents.values():
             if not agent.health.is_well or agent in recovered or EJECTED in agent.noticed:
                 if not agent.is_ejected:
@@ -251,41 +224,18 @@ class Roster:
 
     def notice_slow_confirmations(self) -> None:
         """Raise an issue on agents that leave a call or a cancel unanswered, clear it after."""
-        now = self._now()
         for agent in self._agents.values():
-            since = agent.link.oldest_unconfirmed_s()
-            longest_s = CONFIRMATION_S + 2 * agent.link.longest_step_s
-            if since is None or now - since <= longest_s:
-                agent.noticed.pop(SLOW_CONFIRMATION, None)
-            elif SLOW_CONFIRMATION not in agent.noticed:
-                agent.noticed[SLOW_CONFIRMATION] = Issue(
-                    code=SLOW_CONFIRMATION,
-                    message=f"no answer to a call for {longest_s:.1f} s; is the host overloaded?",
-                    severity="warning",
-                )
-                log.warning("agent slow to confirm", agent=agent.name, waited_s=longest_s)
+            notice_slow_confirmation(agent, now=self._now())
 
     # --- LinkOwner ---
 
     def on_register(self, link: AgentLink, register: Register) -> Welcome:
         """Take the agent in. Raises `LinkRefused` with the remedy."""
-        version = _common_version(register)
-        if register.name in RESERVED_AGENT_NAMES:
-            raise LinkRefused(
-                f"no agent may be called {register.name!r}, as /agents/{register.name} is no "
-                "agent's path; start this one with --name and another name",
-                reason="name_reserved",
-            )
-        if register.name in self._removed:
-            raise LinkRefused(
-                f"the agent {register.name!r} was removed by an operator; "
-                f"POST /agents/{register.name}/undrain lets it in again",
-                reason="removed",
-            )
-        self._make_room_for(register)
-        health = self._unwell.take(register.name) or Health()
+        present = self._agents.get(register.name)
+        version = self._entrance.admit(register, present, now=self._now())
+        health = self._ailing.health_of(register.name)
         agent = Agent(link, register, now=self._now, health=health, index=self._index)
-        agent.is_draining = agent.name in self._drained
+        agent.is_draining = self._entrance.is_drained(agent.name)
         self._agents[agent.name] = agent
         self._watch_health(agent)
         self._metrics.agents_connected.set(len(self._agents))
@@ -316,11 +266,10 @@ class Roster:
         if agent is None:
             return
         names_before = agent.names
-        if not agent.take_heartbeat(heartbeat, now=self._now()):
-            return
-        if agent.names != names_before:
-            self._index_models()
-        self._on_newer_status(agent)
+        if agent.take_heartbeat(heartbeat, now=self._now()):
+            if agent.names != names_before:
+                self._index_models()
+            self._on_newer_status(agent)
 
     def on_snapshot(self, link: AgentLink, status: AgentStatus) -> None:
         """The status that the agent was asked for; what it caches came before."""
@@ -390,11 +339,8 @@ class Roster:
         if agent is None:
             return
         del self._agents[agent.name]
-        self._ailing.pop(agent, None)
-        self._recovered.pop(agent, None)
         agent.cached.leave()
-        if not agent.health.is_well or agent.health.has_failed:
-            self._unwell.note(agent.name, agent.health)
+        self._ailing.forget(agent)
         self._metrics.agents_connected.set(len(self._agents))
         if not agent.is_leaving:
             self._metrics.agent_lost()
@@ -406,31 +352,13 @@ class Roster:
 
     def _watch_health(self, agent: Agent) -> None:
         """It changed, or may have: count the agent's slots, also later if it is not well."""
-        if not agent.health.is_well and self._agents.get(agent.name) is agent:
-            self._ailing[agent] = None
+        if self._agents.get(agent.name) is agent:
+            self._ailing.watch(agent)
         agent.recount()
-
-    def _recount_ailing(self) -> None:
-        for agent in tuple(self._ailing):
-            self._recount(agent)
-
-    def _recount(self, agent: Agent) -> None:
-        """One that is not well. Who looks may be in the middle of a choice, so those who wait are
-        told that it recovered at the next `take_back_ejected`."""
-        agent.recount()
-        if agent.health.is_well:
-            del self._ailing[agent]
-            self._recovered[agent] = None
 
     def _on_ejected(self, agent: Agent) -> None:
         self._watch_health(agent)
-        until_s = agent.health.ejected_until(self._now()) or self._now()
-        left_s = until_s - self._now()
-        agent.noticed[EJECTED] = Issue(
-            code=EJECTED,
-            message=f"its calls failed, so it gets none for {left_s:.0f} s; see its log",
-            severity="warning",
-        )
+        left_s = note_ejected(agent, now=self._now())
         self._metrics.agents_ejected.inc()
         self.version += 1
         log.warning("agent ejected", agent=agent.name, for_s=round(left_s, 1))
@@ -447,23 +375,6 @@ class Roster:
     def _ask_what_is_cached(self, agent: Agent) -> None:
         if agent.begin_snapshot(now=self._now()):
             agent.link.ask_snapshot()
-
-    def _make_room_for(self, register: Register) -> None:
-        """One name, one agent: its own earlier link goes, a stranger's stays while it is alive."""
-        present = self._agents.get(register.name)
-        if present is None:
-            return
-        quiet_s = self._now() - present.link.last_received_s
-        if present.epoch == register.epoch:
-            present.link.close("the agent connected again")
-        elif quiet_s > HEARTBEATS_TO_LOSE_A_NAME * self._settings.heartbeat_interval_s:
-            present.link.close("missed a heartbeat, and another agent took the name")
-        else:
-            raise LinkRefused(
-                f"another agent is connected under the name {register.name!r}; start this one with "
-                "--name and a name of its own",
-                reason="name_taken",
-            )
 
     def _index_models(self) -> None:
         """Rebuild the table of who serves what; names that nobody serves any more are dated."""
@@ -486,15 +397,3 @@ class Roster:
 
     def _slots_by_agent(self) -> list[AgentSlots]:
         return [AgentSlots(a.name, a.slots_total, a.slots_used) for a in self._agents.values()]
-
-
-def _common_version(register: Register) -> int:
-    version = min(register.protocol_max, PROTOCOL_VERSION)
-    if version < max(register.protocol_min, OLDEST_PROTOCOL_VERSION):
-        raise LinkRefused(
-            f"this balancer speaks versions {OLDEST_PROTOCOL_VERSION} to {PROTOCOL_VERSION} of the "
-            f"agent link, the agent {register.protocol_min} to {register.protocol_max}; "
-            "upgrade the older of the two",
-            reason="protocol_version",
-        )
-    return version
