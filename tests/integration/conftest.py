@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 import uvloop
+
+from tests.support.fake_agent import FakeAgent
+from tests.support.running_balancer import RunningBalancer, running_balancer
 
 
 def pytest_asyncio_loop_factories(
@@ -15,3 +18,17 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The one loop of the tests in this folder."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+async def balancer() -> AsyncIterator[RunningBalancer]:
+    """One with the settings as they are; a file that needs others has a fixture of its own."""
+    async with running_balancer() as balancer:
+        yield balancer
+
+
+@pytest.fixture
+async def agent(balancer: RunningBalancer) -> AsyncIterator[FakeAgent]:
+    """A scripted agent of that balancer, called `one`."""
+    async with FakeAgent(balancer.management_port) as agent:
+        yield agent

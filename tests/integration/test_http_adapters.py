@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import ollama
 import openai
-import pytest
 
 from tests.support.fake_agent import FakeAgent
-from tests.support.running_balancer import RunningBalancer, running_balancer
+from tests.support.running_balancer import RunningBalancer
 
 POET = (("poet", 1.0),)
-
-
-@pytest.fixture
-async def balancer() -> AsyncIterator[RunningBalancer]:
-    async with running_balancer() as balancer:
-        yield balancer
 
 
 async def test_a_model_with_an_adapter_is_asked_for_by_both_names(

@@ -11,21 +11,9 @@ import pytest
 from protocol.generation import ReasoningDelta, ToolCallDelta
 from protocol.refusals import RefusalCode
 from tests.support.fake_agent import FakeAgent, Script
-from tests.support.running_balancer import RunningBalancer, running_balancer
+from tests.support.running_balancer import RunningBalancer
 
 HI: list[anthropic.types.MessageParam] = [{"role": "user", "content": "hi"}]
-
-
-@pytest.fixture
-async def balancer() -> AsyncIterator[RunningBalancer]:
-    async with running_balancer() as balancer:
-        yield balancer
-
-
-@pytest.fixture
-async def agent(balancer: RunningBalancer) -> AsyncIterator[FakeAgent]:
-    async with FakeAgent(balancer.management_port) as agent:
-        yield agent
 
 
 @pytest.fixture

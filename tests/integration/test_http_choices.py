@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
@@ -18,22 +17,9 @@ from tests.support.running_balancer import (
     Answer,
     RunningBalancer,
     eventually,
-    running_balancer,
 )
 
 WORDS = ("Hello", ", ", "world")
-
-
-@pytest.fixture
-async def balancer() -> AsyncIterator[RunningBalancer]:
-    async with running_balancer() as balancer:
-        yield balancer
-
-
-@pytest.fixture
-async def agent(balancer: RunningBalancer) -> AsyncIterator[FakeAgent]:
-    async with FakeAgent(balancer.management_port) as agent:
-        yield agent
 
 
 def texts_of(answer: Answer) -> dict[int, str]:

@@ -24,12 +24,6 @@ TEXT = "Hello, world"
 
 
 @pytest.fixture
-async def balancer() -> AsyncIterator[RunningBalancer]:
-    async with running_balancer() as balancer:
-        yield balancer
-
-
-@pytest.fixture
 async def agent(balancer: RunningBalancer) -> AsyncIterator[FakeAgent]:
     async with FakeAgent(balancer.management_port, slots=8) as agent:
         yield agent

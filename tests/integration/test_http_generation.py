@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -26,18 +25,6 @@ LOGPROBS = (
     (TokenLogprob(12, ", ", -0.2, (TopLogprob(12, ", ", -0.2),)),),
     (TokenLogprob(13, "world", -20_000.0),),
 )
-
-
-@pytest.fixture
-async def balancer() -> AsyncIterator[RunningBalancer]:
-    async with running_balancer() as balancer:
-        yield balancer
-
-
-@pytest.fixture
-async def agent(balancer: RunningBalancer) -> AsyncIterator[FakeAgent]:
-    async with FakeAgent(balancer.management_port) as agent:
-        yield agent
 
 
 async def test_a_chat_is_answered_as_json_with_usage_and_our_own_fields(

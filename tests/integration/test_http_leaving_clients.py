@@ -21,12 +21,6 @@ WAYS: tuple[Way, ...] = ("close", "reset", "half_close")
 
 
 @pytest.fixture
-async def balancer() -> AsyncIterator[RunningBalancer]:
-    async with running_balancer() as balancer:
-        yield balancer
-
-
-@pytest.fixture
 async def agent(balancer: RunningBalancer) -> AsyncIterator[FakeAgent]:
     script = Script(is_held=True)
     async with FakeAgent(balancer.management_port, slots=1, script=script) as agent:

@@ -37,18 +37,6 @@ THINKS_SPEAKS_AND_CALLS: tuple[StepDelta, ...] = (
 
 
 @pytest.fixture
-async def balancer() -> AsyncIterator[RunningBalancer]:
-    async with running_balancer() as balancer:
-        yield balancer
-
-
-@pytest.fixture
-async def agent(balancer: RunningBalancer) -> AsyncIterator[FakeAgent]:
-    async with FakeAgent(balancer.management_port) as agent:
-        yield agent
-
-
-@pytest.fixture
 async def client(balancer: RunningBalancer) -> AsyncIterator[ollama.AsyncClient]:
     async with ollama.AsyncClient(host=balancer.url) as client:
         yield client

@@ -31,12 +31,6 @@ async def balancer() -> AsyncIterator[RunningBalancer]:
         yield balancer
 
 
-@pytest.fixture
-async def agent(balancer: RunningBalancer) -> AsyncIterator[FakeAgent]:
-    async with FakeAgent(balancer.management_port) as agent:
-        yield agent
-
-
 # --- as llama-server offers them ---
 
 

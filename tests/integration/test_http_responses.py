@@ -39,18 +39,6 @@ _ITEM: TypeAdapter[Any] = TypeAdapter(ResponseItem)
 
 
 @pytest.fixture
-async def balancer() -> AsyncIterator[RunningBalancer]:
-    async with running_balancer() as balancer:
-        yield balancer
-
-
-@pytest.fixture
-async def agent(balancer: RunningBalancer) -> AsyncIterator[FakeAgent]:
-    async with FakeAgent(balancer.management_port) as agent:
-        yield agent
-
-
-@pytest.fixture
 async def client(balancer: RunningBalancer) -> AsyncIterator[openai.AsyncOpenAI]:
     async with client_of(balancer) as client:
         yield client

@@ -18,13 +18,7 @@ class AskingFleet(QueryFleet[Answered]):
 
     def __init__(self, **settings: object) -> None:
         super().__init__(**settings)
-        self.asker = Asker(
-            roster=self.roster,
-            settings=self.settings,
-            metrics=self.metrics,
-            turns=self.turns,
-            now=self.now,
-        )
+        self.asker = Asker(**self.parts)
 
     @property
     def queries(self) -> Asker:

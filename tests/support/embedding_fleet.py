@@ -24,13 +24,7 @@ class Fleet(QueryFleet[Embedded]):
 
     def __init__(self, **settings: object) -> None:
         super().__init__(**settings)
-        self.dispatcher = EmbeddingDispatcher(
-            roster=self.roster,
-            settings=self.settings,
-            metrics=self.metrics,
-            turns=self.turns,
-            now=self.now,
-        )
+        self.dispatcher = EmbeddingDispatcher(**self.parts)
 
     @property
     def queries(self) -> EmbeddingDispatcher:

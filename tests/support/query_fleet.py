@@ -30,6 +30,14 @@ class QueryFleet(ABC, Generic[Result]):
         self.now = asyncio.get_running_loop().time
         self.roster = Roster(settings=self.settings, metrics=self.metrics, now=self.now)
         self.turns = QueryTurns(self.roster)
+        self.parts: dict[str, Any] = {
+            "roster": self.roster,
+            "settings": self.settings,
+            "metrics": self.metrics,
+            "turns": self.turns,
+            "now": self.now,
+        }
+        """What any dispatcher of queries is made of."""
         self._tasks: list[asyncio.Task[Result]] = []
 
     @property

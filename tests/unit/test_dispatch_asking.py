@@ -299,13 +299,7 @@ async def test_a_second_model_that_comes_meanwhile_ends_the_wait_of_who_named_no
 
 def embedder(fleet: AskingFleet) -> EmbeddingDispatcher:
     """The dispatcher of embeddings on the same agents."""
-    return EmbeddingDispatcher(
-        roster=fleet.roster,
-        settings=fleet.settings,
-        metrics=fleet.metrics,
-        turns=fleet.turns,
-        now=fleet.now,
-    )
+    return EmbeddingDispatcher(**fleet.parts)
 
 
 async def embed(embedding: EmbeddingDispatcher, *inputs: str) -> asyncio.Task[Embedded]:
