@@ -53,7 +53,6 @@ _PERSONS: dict[Kind, bytes] = {
 }
 _BETWEEN = b"\xff"
 _END = b"\xfe"
-_TOKEN_ID_BYTES = 4
 
 
 class PrefixChain:

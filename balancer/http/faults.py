@@ -71,14 +71,19 @@ def shorten(value: Any) -> Any:
             return "object"
 
 
-def refuse_unless_harmless(body: Struct, harmless: Mapping[str, tuple[Any, ...]]) -> None:
+def refuse_unless_harmless(
+    body: Struct, harmless: Mapping[str, tuple[Any, ...]], *, within: str = ""
+) -> None:
     """Refuse the parameters that cannot be honoured, unless they have a value that asks for
-    nothing: null always, or one of those listed. A body may lack some of them."""
+    nothing: null always, or one of those listed. A body may lack some of them. `within` is the
+    path to the body, for example `options.`."""
     for param, values in harmless.items():
         value = getattr(body, param, None)
         if value is None or any(type(value) is type(ok) and value == ok for ok in values):
             continue
-        raise unsupported(param, value, " or ".join(_json_words(ok) for ok in values) or "null")
+        raise unsupported(
+            within + param, value, " or ".join(_json_words(ok) for ok in values) or "null"
+        )
 
 
 def _json_words(value: Any) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 
 from balancer.http.attached import check_media, decoded
-from balancer.http.faults import missing, refuse_value, unsupported
+from balancer.http.faults import missing, refuse_unless_harmless, refuse_value, unsupported
 from balancer.http.offered_tools import check_tools, function_tool
 from balancer.http.ollama.call_ids import CallIds
 from balancer.http.ollama.schema import (
@@ -129,8 +129,8 @@ def asks_to_load(body: ChatRequest | GenerateRequest) -> bool:
 def _fields(body: GenerationFields, model: str, drawn_seed: int) -> dict[str, Any]:
     """What chats and prompts have in common."""
     options = _with_integers(body.options or OptionsIn())
-    _refuse_unsupported(body, _HARMLESS, "")
-    _refuse_unsupported(options, _HARMLESS_OPTIONS, "options.")
+    refuse_unless_harmless(body, _HARMLESS)
+    refuse_unless_harmless(options, _HARMLESS_OPTIONS, within="options.")
     given = {name: getattr(options, name) for name in _SAME_NAME}
     fields = _DEFAULTS | {name: value for name, value in given.items() if value is not None}
     fields["top_k"] = max(fields["top_k"], 0)
@@ -164,14 +164,6 @@ def _with_integers(options: OptionsIn) -> OptionsIn:
             raise refuse_value(param, value, EXPECTED[param])
         whole[name] = int(value)
     return structs.replace(options, **whole)
-
-
-def _refuse_unsupported(given: Struct, harmless: dict[str, tuple[Any, ...]], at: str) -> None:
-    for param, values in harmless.items():
-        value = getattr(given, param, None)
-        if value is None or any(type(value) is type(ok) and value == ok for ok in values):
-            continue
-        raise unsupported(at + param, value, msgspec.json.encode(values[0]).decode())
 
 
 def _thinks(think: bool | str | None) -> bool | None:
