@@ -6,13 +6,12 @@ from typing import Any
 
 from balancer.http.anthropic.schema import CountTokensRequest, MessagesRequest
 from balancer.http.document.operation import (
-    ASKING,
     QUEUE_UPDATES,
     RESUMABLE,
     SSE,
     Answer,
     Example,
-    Operation,
+    asking,
 )
 from balancer.http.document.shapes import anthropic
 from balancer.http.document.shapes.errors import AnthropicErrorBody, ErrorBody
@@ -20,9 +19,7 @@ from balancer.http.document.shapes.errors import AnthropicErrorBody, ErrorBody
 _MESSAGES: dict[str, Any] = {"messages": [{"role": "user", "content": "What is a slot?"}]}
 
 OPERATIONS = (
-    Operation(
-        ports=("inference",),
-        method="POST",
+    asking(
         path="/v1/messages",
         tag="Anthropic",
         summary="Answer with a message",
@@ -36,7 +33,6 @@ OPERATIONS = (
                 events=(*anthropic.EVENTS, AnthropicErrorBody),
             ),
         ),
-        errors=ASKING,
         error_shapes=(AnthropicErrorBody, ErrorBody),
         examples=(
             Example(name="whole", body={**_MESSAGES, "max_tokens": 32}),
@@ -47,15 +43,12 @@ OPERATIONS = (
             ),
         ),
     ),
-    Operation(
-        ports=("inference",),
-        method="POST",
+    asking(
         path="/v1/messages/count_tokens",
         tag="Anthropic",
         summary="How many tokens a message would have",
         bodies=(CountTokensRequest,),
         answers=(Answer(description="The count.", shapes=(anthropic.CountedTokens,)),),
-        errors=ASKING,
         error_shapes=(AnthropicErrorBody, ErrorBody),
         examples=(Example(name="a question", body=_MESSAGES),),
     ),

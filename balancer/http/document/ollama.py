@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from balancer.http.document.operation import (
-    ASKING,
     NDJSON,
     READING,
     Answer,
     Example,
     Operation,
+    asking,
 )
 from balancer.http.document.shapes import ollama
 from balancer.http.document.shapes.errors import ErrorBody, TextErrorBody
@@ -36,9 +36,7 @@ _PROMPT: dict[str, Any] = {
 }
 
 OPERATIONS = (
-    Operation(
-        ports=("inference",),
-        method="POST",
+    asking(
         path="/api/chat",
         tag="Ollama",
         summary="Answer a chat",
@@ -51,7 +49,6 @@ OPERATIONS = (
                 events=(ollama.OllamaChat, TextErrorBody),
             ),
         ),
-        errors=ASKING,
         error_shapes=_ERRORS,
         examples=(
             Example(name="streamed", body=_CHAT, is_stream=True),
@@ -59,9 +56,7 @@ OPERATIONS = (
             Example(name="load", body={"model": "paddler-demo"}),
         ),
     ),
-    Operation(
-        ports=("inference",),
-        method="POST",
+    asking(
         path="/api/generate",
         tag="Ollama",
         summary="Answer a prompt",
@@ -74,16 +69,13 @@ OPERATIONS = (
                 events=(ollama.OllamaGeneration, TextErrorBody),
             ),
         ),
-        errors=ASKING,
         error_shapes=_ERRORS,
         examples=(
             Example(name="streamed", body=_PROMPT, is_stream=True),
             Example(name="whole", body={**_PROMPT, "stream": False}),
         ),
     ),
-    Operation(
-        ports=("inference",),
-        method="POST",
+    asking(
         path="/api/embed",
         tag="Ollama",
         summary="Make vectors of texts",
@@ -92,16 +84,13 @@ OPERATIONS = (
         answers=(
             Answer(description="A vector for each input.", shapes=(ollama.OllamaEmbeddings,)),
         ),
-        errors=ASKING,
         error_shapes=_ERRORS,
         examples=(
             Example(name="two", body={"model": "paddler-demo", "input": ["a cat", "a dog"]}),
             Example(name="none", body={"model": "paddler-demo", "input": []}),
         ),
     ),
-    Operation(
-        ports=("inference",),
-        method="POST",
+    asking(
         path="/api/embeddings",
         tag="Ollama",
         summary="Make a vector of a text",
@@ -113,7 +102,6 @@ OPERATIONS = (
                 shapes=(ollama.OllamaEmbedding, EmbeddingList),
             ),
         ),
-        errors=ASKING,
         error_shapes=_ERRORS,
         examples=(
             Example(name="Ollama's", body={"model": "paddler-demo", "prompt": "a cat"}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from balancer.http.document.operation import (
-    ASKING,
     FINDING,
     QUEUE_UPDATES,
     READING,
@@ -13,6 +12,7 @@ from balancer.http.document.operation import (
     Example,
     Operation,
     Parameter,
+    asking,
     place,
 )
 from balancer.http.document.shapes import openai
@@ -25,9 +25,7 @@ _MESSAGES = [{"role": "user", "content": "What is a slot?"}]
 _PARAMETERS = (RESUMABLE, QUEUE_UPDATES)
 
 OPERATIONS = (
-    Operation(
-        ports=("inference",),
-        method="POST",
+    asking(
         path="/v1/chat/completions",
         tag="OpenAI",
         summary="Answer a chat",
@@ -41,7 +39,6 @@ OPERATIONS = (
                 events=(openai.ChatCompletionChunk, ErrorEvent),
             ),
         ),
-        errors=ASKING,
         examples=(
             Example(name="whole", body={"messages": _MESSAGES, "max_tokens": 32}),
             Example(
@@ -56,9 +53,7 @@ OPERATIONS = (
             ),
         ),
     ),
-    Operation(
-        ports=("inference",),
-        method="POST",
+    asking(
         path="/v1/completions",
         tag="OpenAI",
         summary="Go on with a text",
@@ -72,7 +67,6 @@ OPERATIONS = (
                 events=(openai.CompletionChunk, ErrorEvent),
             ),
         ),
-        errors=ASKING,
         examples=(
             Example(name="whole", body={"prompt": "A slot is", "max_tokens": 16}),
             Example(
@@ -82,9 +76,7 @@ OPERATIONS = (
             ),
         ),
     ),
-    Operation(
-        ports=("inference",),
-        method="POST",
+    asking(
         path="/v1/embeddings",
         tag="OpenAI",
         summary="Make vectors of texts",
@@ -96,7 +88,6 @@ OPERATIONS = (
                 shapes=(openai.EmbeddingList,),
             ),
         ),
-        errors=ASKING,
         examples=(
             Example(name="numbers", body={"input": ["a cat", "a dog"]}),
             Example(name="base64", body={"input": "a cat", "encoding_format": "base64"}),
@@ -148,15 +139,12 @@ OPERATIONS = (
         errors=(*READING, 404, 409, 429, 502, 503, 504),
         examples=(Example(name="of nobody", status=404),),
     ),
-    Operation(
-        ports=("inference",),
-        method="POST",
+    asking(
         path="/inference",
         tag="Paddler",
         summary="One text by model and version",
         bodies=(InferenceBody,),
         answers=(Answer(description="The text.", shapes=(InferenceAnswer,)),),
-        errors=ASKING,
         error_shapes=(TextErrorBody, ErrorBody),
         examples=(
             Example(

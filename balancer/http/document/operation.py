@@ -93,3 +93,32 @@ def place(name: str, description: str, example: str) -> Parameter:
     return Parameter(
         name=name, where="path", description=description, schema=schema, example=example
     )
+
+
+def asking(
+    *,
+    path: str,
+    tag: str,
+    summary: str,
+    bodies: Shapes,
+    answers: tuple[Answer, ...],
+    examples: tuple[Example, ...],
+    description: str = "",
+    parameters: tuple[Parameter, ...] = (),
+    error_shapes: Shapes = (ErrorBody,),
+) -> Operation:
+    """A request with a body that an agent works on."""
+    return Operation(
+        ports=("inference",),
+        method="POST",
+        path=path,
+        tag=tag,
+        summary=summary,
+        description=description,
+        bodies=bodies,
+        parameters=parameters,
+        answers=answers,
+        errors=ASKING,
+        error_shapes=error_shapes,
+        examples=examples,
+    )

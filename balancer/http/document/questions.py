@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from balancer.http.document.operation import ASKING, Answer, Example, Operation
+from balancer.http.document.operation import Answer, Example, asking
 from balancer.http.document.shapes import texts
 from balancer.http.llama_server.schema import ApplyTemplateBody, DetokenizeBody, TokenizeBody
 from balancer.http.rerank.schema import RerankBody
 
 OPERATIONS = (
-    Operation(
-        ports=("inference",),
-        method="POST",
+    asking(
         path="/v1/rerank",
         tag="Rerank",
         summary="Documents by how well they answer a query",
         description="Needs a model that scores.",
         bodies=(RerankBody,),
         answers=(Answer(description="The best first.", shapes=(texts.Ranking,)),),
-        errors=ASKING,
         examples=(
             Example(
                 name="two documents",
@@ -29,40 +26,31 @@ OPERATIONS = (
             ),
         ),
     ),
-    Operation(
-        ports=("inference",),
-        method="POST",
+    asking(
         path="/tokenize",
         tag="llama-server",
         summary="The ids of a text",
         bodies=(TokenizeBody,),
         answers=(Answer(description="The ids.", shapes=(texts.Tokens,)),),
-        errors=ASKING,
         examples=(
             Example(name="ids", body={"content": "a cat"}),
             Example(name="pieces", body={"content": "a cat", "with_pieces": True}),
         ),
     ),
-    Operation(
-        ports=("inference",),
-        method="POST",
+    asking(
         path="/detokenize",
         tag="llama-server",
         summary="The text of ids",
         bodies=(DetokenizeBody,),
         answers=(Answer(description="The text.", shapes=(texts.Content,)),),
-        errors=ASKING,
         examples=(Example(name="ids", body={"tokens": [97, 98]}),),
     ),
-    Operation(
-        ports=("inference",),
-        method="POST",
+    asking(
         path="/apply-template",
         tag="llama-server",
         summary="What a chat looks like to the model",
         bodies=(ApplyTemplateBody,),
         answers=(Answer(description="The prompt.", shapes=(texts.Prompt,)),),
-        errors=ASKING,
         examples=(
             Example(name="a question", body={"messages": [{"role": "user", "content": "hi"}]}),
         ),

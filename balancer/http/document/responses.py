@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from balancer.http.document.operation import (
-    ASKING,
     FINDING,
     QUEUE_UPDATES,
     RESUMABLE,
@@ -12,6 +11,7 @@ from balancer.http.document.operation import (
     Example,
     Operation,
     Parameter,
+    asking,
     place,
 )
 from balancer.http.document.shapes import responses
@@ -23,9 +23,7 @@ _ID = place("id", "The response's id.", "resp_0")
 _PATH = "/v1/responses/{id}"
 
 OPERATIONS = (
-    Operation(
-        ports=("inference",),
-        method="POST",
+    asking(
         path="/v1/responses",
         tag="OpenAI Responses",
         summary="Answer with a response",
@@ -39,7 +37,6 @@ OPERATIONS = (
                 events=(responses.ResponseEvent, ErrorEvent),
             ),
         ),
-        errors=ASKING,
         examples=(
             Example(name="whole", body={"input": "What is a slot?", "max_output_tokens": 32}),
             Example(
