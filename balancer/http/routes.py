@@ -1,6 +1,6 @@
 """Every route of both ports: a line each, by those who call them.
 
-Whatever is not said of Ollama's is served with `/v1` in front of its path and without.
+All but Ollama's paths are served with `/v1` in front and without.
 """
 
 from __future__ import annotations
