@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,13 @@ import msgspec
 import structlog
 from aiohttp.web import Response
 
-from balancer.errors import BalancerError, InternalError, StoreFailed, StoreUnavailable
+from balancer.errors import (
+    BalancerError,
+    InternalError,
+    LimitExceeded,
+    StoreFailed,
+    StoreUnavailable,
+)
 from balancer.http.exchange import Exchange
 
 log = structlog.get_logger(__name__)
@@ -33,6 +40,9 @@ _LEGACY_CODES = {
     504: ("TIMEOUT",),
 }
 """What older clients look for, by status."""
+_LISTED = {405: ("Allow", "allowed"), 415: ("Accept-Encoding", "accepted_encodings")}
+"""What would be taken, by the status that says that something else came: in which header it is
+told, and which of the error's details it is."""
 
 
 def json_answer(
@@ -66,12 +76,22 @@ def error_answer(exchange: Exchange, error: BalancerError) -> Response:
             "correlation_id": headers.get("X-Correlation-Id"),
         },
     }
-    extra: dict[str, str] = {}
+    return error_json(exchange, error, msgspec.json.encode(body))
+
+
+def error_json(
+    exchange: Exchange, error: BalancerError, body: bytes, headers: Mapping[str, str] | None = None
+) -> Response:
+    """An error's answer, whatever family of APIs its body is for: some of it is told in headers."""
+    told = dict(headers or {})
     if error.retry_after_s is not None:
-        extra["Retry-After"] = str(error.retry_after_s)
-    if allowed := error.details.get("allowed"):
-        extra["Allow"] = ", ".join(allowed)
-    return json_answer(exchange, msgspec.json.encode(body), status=error.status, headers=extra)
+        told["Retry-After"] = str(error.retry_after_s)
+        if error.status == LimitExceeded.status:
+            told["X-RateLimit-Retry-After"] = str(error.retry_after_s)
+    if error.status in _LISTED:
+        name, detail = _LISTED[error.status]
+        told[name] = ", ".join(error.details.get(detail, ()))
+    return json_answer(exchange, body, status=error.status, headers=told)
 
 
 def text_error_body(error: BalancerError, request_id: str) -> dict[str, Any]:
@@ -81,11 +101,7 @@ def text_error_body(error: BalancerError, request_id: str) -> dict[str, Any]:
 
 def text_error_answer(exchange: Exchange, error: BalancerError) -> Response:
     """An answer with such a body."""
-    headers: dict[str, str] = {}
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(error.retry_after_s)
-    body = msgspec.json.encode(text_error_body(error, exchange.id))
-    return json_answer(exchange, body, status=error.status, headers=headers)
+    return error_json(exchange, error, msgspec.json.encode(text_error_body(error, exchange.id)))
 
 
 def shown_error(exchange: Exchange, error: Exception) -> BalancerError:

@@ -10,13 +10,12 @@ from typing import Any, TypeVar, cast
 import msgspec
 from aiohttp.web import BaseRequest, RequestPayloadError
 
-from balancer.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
+from balancer.errors import InvalidRequest, RequestTooLarge
 from balancer.http.connection import ClientConnection
-from balancer.http.faults import missing, refuse_value
-from balancer.settings import MIB, Settings
+from balancer.http.content_encoding import decoded, encodings_of
+from balancer.http.faults import body_too_large, missing, refuse_value
+from balancer.settings import Settings
 from protocol.json_depth import is_too_deep
-
-ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
 
 MAX_BRACKETS = 500_000
 """Opening ones, in strings too: 20 MiB of nothing else would cost seconds and a gigabyte."""
@@ -27,17 +26,15 @@ _STEP = re.compile(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
 
 async def read_body(request: BaseRequest, settings: Settings) -> bytes:
-    """The whole body, decompressed. Raises `RequestTooLarge` for too many bytes or too slow ones,
-    `UnsupportedMediaType` for an encoding that nobody here undoes.
+    """The whole body, without its encodings. Raises `RequestTooLarge` for too many bytes or too
+    slow ones, `UnsupportedMediaType` for an encoding that nobody here undoes.
 
     The answer to `Expect: 100-continue` waits until the announced size is known to be allowed.
     """
-    encoding = request.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in ENCODINGS:
-        raise unknown_encoding()
+    encodings = encodings_of(request.headers.getall("Content-Encoding", ()))
     limit = settings.max_body_bytes
     if (request.content_length or 0) > limit:
-        raise _too_large(limit)
+        raise body_too_large(limit)
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     chunks: list[bytes] = []
@@ -47,7 +44,7 @@ async def read_body(request: BaseRequest, settings: Settings) -> bytes:
             while chunk := await request.content.readany():
                 size += len(chunk)
                 if size > limit:
-                    raise _too_large(limit)
+                    raise body_too_large(limit)
                 chunks.append(chunk)
     except TimeoutError as error:
         seconds = settings.slow_body_timeout_s
@@ -55,14 +52,8 @@ async def read_body(request: BaseRequest, settings: Settings) -> bytes:
     except RequestPayloadError as error:
         cast(ClientConnection, request.protocol).ignore_rest()
         raise InvalidRequest("The request body is not encoded as its headers say.") from error
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def unknown_encoding() -> UnsupportedMediaType:
-    """The error for a body that is compressed in a way that is not known here."""
-    return UnsupportedMediaType(
-        "The body's Content-Encoding is not known here; send gzip, deflate, or the plain body."
-    )
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return await decoded(body, encodings, limit_bytes=limit)
 
 
 def decode_json(
@@ -90,13 +81,6 @@ def decode_json(
         raise _fault(str(error), data, expected) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _no_json(data, error) from error
-
-
-def _too_large(limit_bytes: int) -> RequestTooLarge:
-    return RequestTooLarge(
-        f"The request body is larger than {limit_bytes / MIB:g} MiB.",
-        details={"limit_bytes": limit_bytes},
-    )
 
 
 def _no_json(data: bytes, error: Exception) -> InvalidRequest:

@@ -13,7 +13,6 @@ from typing import Any, Protocol, cast
 import structlog
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
-from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.streams import StreamReader
 from aiohttp.web import (
     BaseRequest,
@@ -132,8 +131,6 @@ class ClientConnection(RequestHandler):
         message: str | None = None,  # noqa: ARG002 (aiohttp's signature)
     ) -> StreamResponse:
         """The answer where no handler answered: what came is not HTTP, or we failed badly."""
-        if isinstance(exc, ContentEncodingError):
-            status = 415  # known by name to aiohttp, but not installed
         if status >= 500:
             log.error("answer failed", exc_info=exc)
         if request.writer.output_size > 0:
@@ -176,6 +173,7 @@ class ClientServer(Server):
             handler,
             handler_cancellation=True,
             keepalive_timeout=settings.idle_timeout_s,
+            auto_decompress=False,  # `content_encoding` bounds what comes out
             max_line_size=settings.max_header_bytes,
             max_field_size=settings.max_header_bytes,
             access_log=None,

@@ -7,7 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from balancer.errors import InvalidRequest
+from balancer.errors import InvalidRequest, RequestTooLarge
+from balancer.settings import MIB
 
 _SHOWN_CHARS = 200
 
@@ -42,6 +43,14 @@ def unsupported(param: str, value: Any, expected: str) -> InvalidRequest:
         code="unsupported_parameter",
         param=param,
         details={"parameter": param, "received_value": shorten(value), "expected": expected},
+    )
+
+
+def body_too_large(limit_bytes: int) -> RequestTooLarge:
+    """The error for a body of too many bytes, as they came or without their encoding."""
+    return RequestTooLarge(
+        f"The request body is larger than {limit_bytes / MIB:g} MiB.",
+        details={"limit_bytes": limit_bytes},
     )
 
 

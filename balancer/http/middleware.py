@@ -18,10 +18,8 @@ from balancer.errors import (
     Forbidden,
     InvalidRequest,
     RequestTooLarge,
-    UnsupportedMediaType,
 )
 from balancer.http.answers import error_answer, internal_error, shown_error
-from balancer.http.body import unknown_encoding
 from balancer.http.connection import ClientConnection
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.origin import is_allowed_host, is_loopback, is_own_origin
@@ -62,8 +60,6 @@ class Pipeline:
         """The answer to what is not HTTP, or where aiohttp found a fault of ours."""
         if status >= 500:
             return error_answer(_exchange_of(request), internal_error())
-        if status == UnsupportedMediaType.status:
-            return error_answer(_exchange_of(request), unknown_encoding())
         error = InvalidRequest("this is not a valid HTTP/1.1 request")
         return error_answer(_exchange_of(request), error)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import random
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -138,9 +140,20 @@ async def test_a_compressed_body_is_read_and_bounded_by_its_real_size(
     assert broken.status == 400
     bomb = gzip.compress(b" " * 10_000_000)
     assert (await balancer.post("/v1/chat/completions", bomb, headers)).status == 413
+    cut = await balancer.post("/v1/chat/completions", small[:-4], headers)
+    assert cut.status == 400
+    assert "ends before its gzip" in cut.error["message"]
 
 
-@pytest.mark.parametrize("encoding", ["br", "zstd", "snappy", "gzip, gzip"])
+async def test_the_size_of_a_compressed_body_itself_is_bounded_too(
+    balancer: RunningBalancer,
+) -> None:
+    stored = zlib.compress(random.Random(1).randbytes(200_000), level=0)
+    answer = await balancer.post("/v1/chat/completions", stored, {"Content-Encoding": "deflate"})
+    assert answer.status == 413
+
+
+@pytest.mark.parametrize("encoding", ["br", "snappy", "gzip, br", "gzip, gzip, gzip"])
 async def test_a_body_compressed_in_an_unknown_way_is_415_with_the_remedy(
     balancer: RunningBalancer, encoding: str
 ) -> None:
@@ -148,7 +161,8 @@ async def test_a_body_compressed_in_an_unknown_way_is_415_with_the_remedy(
     answer = await balancer.post("/v1/chat/completions", body, {"Content-Encoding": encoding})
     assert answer.status == 415
     assert answer.error["code"] == "unsupported_media_type"
-    assert "gzip" in answer.error["message"]
+    assert "gzip, deflate, zstd" in answer.error["message"]
+    assert answer.headers["Accept-Encoding"] == "gzip, deflate, zstd"
 
 
 async def test_a_client_s_sane_request_id_comes_back_and_ours_is_always_there(

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp.web import Response
 
 from balancer.errors import BalancerError
-from balancer.http.answers import error_object, json_answer
+from balancer.http.answers import error_json, error_object
 from balancer.http.exchange import Exchange
 from balancer.http.shape import StreamForm
 from balancer.http.sse import CONTENT_TYPE
@@ -42,11 +42,8 @@ def error_body(error: BalancerError, request_id: str) -> dict[str, Any]:
 
 def error_answer(exchange: Exchange, error: BalancerError) -> Response:
     """The answer to a request that failed before its first token."""
-    headers = {"request-id": exchange.id}
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(error.retry_after_s)
     body = msgspec.json.encode(error_body(error, exchange.id))
-    return json_answer(exchange, body, status=error.status, headers=headers)
+    return error_json(exchange, error, body, {"request-id": exchange.id})
 
 
 def _error_event(error: BalancerError, request_id: str) -> bytes:

@@ -1,0 +1,150 @@
+"""Encoded bodies: the same bytes come out, within bounds, and what is wrong is told."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import tracemalloc
+import zlib
+from collections.abc import Callable
+
+import pytest
+
+from balancer.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
+from balancer.http.content_encoding import MAX_PARTS, decoded, encodings_of, zstd
+from balancer.settings import MIB
+
+BODY = b'{"messages": [{"role": "user", "content": "h\xc3\xa9"}]}' * 50
+NOISE = random.Random(7).randbytes(700_000)
+ENCODE: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "zstd": zstd.compress,
+}
+MULTIPLE = ("gzip", "zstd")
+
+
+def _raw_deflate(data: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-15)
+    return compressor.compress(data) + compressor.flush()
+
+
+async def _decoded(body: bytes, *encodings: str, limit_bytes: int = MIB) -> bytes:
+    return await decoded(body, encodings, limit_bytes=limit_bytes)
+
+
+@pytest.mark.parametrize("encoding", ENCODE)
+@pytest.mark.parametrize("body", [b"", b"x", BODY, NOISE, bytes(MIB)])
+async def test_what_went_in_comes_out(encoding: str, body: bytes) -> None:
+    assert await _decoded(ENCODE[encoding](body), encoding) == body
+
+
+async def test_two_encodings_are_undone_the_last_one_first() -> None:
+    body = zstd.compress(gzip.compress(BODY))
+    assert await _decoded(body, "gzip", "zstd") == BODY
+    with pytest.raises(InvalidRequest, match="not gzip"):
+        await _decoded(body, "zstd", "gzip")
+
+
+async def test_deflate_without_its_wrapping_is_read_too() -> None:
+    assert await _decoded(_raw_deflate(BODY), "deflate") == BODY
+
+
+async def test_an_empty_body_stays_one() -> None:
+    assert await _decoded(b"", "gzip", "zstd") == b""
+
+
+@pytest.mark.parametrize("encoding", MULTIPLE)
+async def test_members_and_frames_that_follow_one_another_are_one_body(encoding: str) -> None:
+    encode = ENCODE[encoding]
+    assert await _decoded(encode(BODY) + encode(b"") + encode(NOISE), encoding) == BODY + NOISE
+
+
+@pytest.mark.parametrize("encoding", MULTIPLE)
+async def test_a_body_of_very_many_empty_members_is_refused(encoding: str) -> None:
+    empty = ENCODE[encoding](b"")
+    assert await _decoded(empty * MAX_PARTS, encoding) == b""
+    with pytest.raises(RequestTooLarge, match="members or frames"):
+        await _decoded(empty * (MAX_PARTS + 1), encoding)
+
+
+@pytest.mark.parametrize("encoding", ENCODE)
+async def test_every_cut_of_a_body_is_told_as_one(encoding: str) -> None:
+    whole = ENCODE[encoding](BODY)
+    for end in range(1, len(whole)):
+        with pytest.raises(InvalidRequest, match="ends before its"):
+            await _decoded(whole[:end], encoding)
+
+
+@pytest.mark.parametrize("encoding", ENCODE)
+async def test_what_follows_the_end_is_told(encoding: str) -> None:
+    with pytest.raises(InvalidRequest):
+        await _decoded(ENCODE[encoding](BODY) + b"rest", encoding)
+
+
+@pytest.mark.parametrize("encoding", ENCODE)
+async def test_what_is_not_encoded_so_is_told_by_its_name(encoding: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"not {encoding}"):
+        await _decoded(b'{"messages": []}', encoding)
+
+
+@pytest.mark.parametrize("encoding", ENCODE)
+async def test_the_limit_is_on_what_comes_out_and_exact(encoding: str) -> None:
+    body = ENCODE[encoding](bytes(MIB))
+    assert len(await _decoded(body, encoding, limit_bytes=MIB)) == MIB
+    with pytest.raises(RequestTooLarge, match="larger than"):
+        await _decoded(body, encoding, limit_bytes=MIB - 1)
+
+
+@pytest.mark.parametrize("encodings", [("gzip",), ("deflate",), ("zstd",), ("gzip", "zstd")])
+async def test_a_bomb_costs_no_more_memory_than_the_limit_allows(
+    encodings: tuple[str, ...],
+) -> None:
+    bomb = bytes(64 * MIB)
+    for encoding in encodings:
+        bomb = ENCODE[encoding](bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestTooLarge):
+            await _decoded(bomb, *encodings, limit_bytes=MIB)
+        assert tracemalloc.get_traced_memory()[1] < 3 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+async def test_a_bomb_inside_a_bomb_is_stopped_at_the_outer_one() -> None:
+    inner = b"".join(gzip.compress(b"") for _ in range(100_000))
+    with pytest.raises(RequestTooLarge, match="larger than"):
+        await _decoded(zstd.compress(inner), "gzip", "zstd", limit_bytes=MIB)
+
+
+async def test_a_frame_that_looks_far_back_is_refused_before_anything_is_set_aside_for_it() -> None:
+    options = {zstd.CompressionParameter.window_log: 27}
+    compressor = zstd.ZstdCompressor(options=options)
+    frame = compressor.compress(BODY) + compressor.flush()
+    with pytest.raises(InvalidRequest, match="cannot be undone here"):
+        await _decoded(frame, "zstd")
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([], ()),
+        (["identity"], ()),
+        (["GZIP"], ("gzip",)),
+        (["x-gzip"], ("gzip",)),
+        (["gzip,, identity , zstd"], ("gzip", "zstd")),
+        (["deflate", "zstd"], ("deflate", "zstd")),
+    ],
+)
+def test_the_header_s_names_are_read_in_their_order(
+    headers: list[str], expected: tuple[str, ...]
+) -> None:
+    assert encodings_of(headers) == expected
+
+
+@pytest.mark.parametrize("header", ["br", "gzip br", "gzip;q=1", "gzip, br", "gzip, gzip, gzip"])
+def test_other_names_and_more_of_them_are_refused_with_those_that_are_taken(header: str) -> None:
+    with pytest.raises(UnsupportedMediaType, match="gzip, deflate, zstd") as refused:
+        encodings_of([header])
+    assert refused.value.details == {"accepted_encodings": ["gzip", "deflate", "zstd"]}
