@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
 
 import structlog
 from aiohttp.web import ServerRunner, SockSite
@@ -52,8 +51,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def build(settings: Settings) -> App:
     """The whole balancer, not yet listening. Raises `SettingError`."""
-    for what, address in (("inference", settings.inference), ("management", settings.management)):
-        _check_reach(what, address, settings)
+    listeners = _listeners(settings)
+    for what, *_ in listeners:
+        _check_reach(what, _address(settings, what), settings)
     metrics = Metrics()
     roster = Roster(settings=settings, metrics=metrics, now=time.monotonic)
     routes = _route_file(settings)
@@ -79,9 +79,20 @@ def build(settings: Settings) -> App:
         images=ImageSource(settings),
         is_draining=lambda: dispatcher.is_draining,
         started=int(time.time()),
-        documents={port: document_bytes(ROUTES, port) for port in get_args(Port)},
+        documents={port: document_bytes(ROUTES, ports) for ports in listeners for port in ports},
     )
     return App(wiring, routes)
+
+
+def _listeners(settings: Settings) -> tuple[tuple[Port, ...], ...]:
+    """Which routes each socket serves; its address is that of the first."""
+    if settings.single_port:
+        return (("inference", "management"),)
+    return (("inference",), ("management",))
+
+
+def _address(settings: Settings, port: Port) -> Address:
+    return settings.inference if port == "inference" else settings.management
 
 
 def _route_file(settings: Settings) -> RouteFile | None:
@@ -117,11 +128,12 @@ class App:
         self._stop_now = asyncio.Event()
 
     def bind(self) -> None:
-        """Take both ports. Raises `SettingError` where one is taken; `run` does it if need be."""
+        """Take the ports. Raises `SettingError` where one is taken; `run` does it if need be."""
         settings = self._settings
         try:
-            self._sockets["inference"] = _bound(settings.inference, "inference")
-            self._sockets["management"] = _bound(settings.management, "management")
+            for ports in _listeners(settings):
+                bound = _bound(_address(settings, ports[0]), ports[0])
+                self._sockets |= dict.fromkeys(ports, bound)
         except SettingError:
             self._close_sockets()
             raise
@@ -146,7 +158,7 @@ class App:
         if not self._sockets:
             self.bind()
         with _signals_call(self.stop):
-            runners = [await self._serve(port) for port in ("inference", "management")]
+            runners = [await self._serve(ports) for ports in _listeners(self._settings)]
             try:
                 async with asyncio.TaskGroup() as tasks:
                     liveness = Liveness(
@@ -169,8 +181,8 @@ class App:
                 await self.wiring.responses.close()
         log.info("balancer stopped")
 
-    async def _serve(self, port: Port) -> ServerRunner:
-        pipeline = Pipeline(Router(ROUTES, port=port), self.wiring)
+    async def _serve(self, ports: tuple[Port, ...]) -> ServerRunner:
+        pipeline = Pipeline(Router(ROUTES, ports=ports), self.wiring)
         server = ClientServer(
             pipeline,
             settings=self._settings,
@@ -179,7 +191,7 @@ class App:
         )
         runner = ServerRunner(server, shutdown_timeout=_LAST_ANSWERS_S)
         await runner.setup()
-        await SockSite(runner, self._sockets[port], backlog=_BACKLOG).start()
+        await SockSite(runner, self._sockets[ports[0]], backlog=_BACKLOG).start()
         return runner
 
     def _announce(self, ready: Callable[[App], None] | None) -> None:

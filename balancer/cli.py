@@ -25,6 +25,9 @@ _EXIT_WRONG_SETTING = 2
 @click.option(
     "--management", metavar="HOST:PORT", help="Where operators and agents go (127.0.0.1:8081)."
 )
+@click.option(
+    "--single-port", is_flag=True, default=None, help="Serve operators and agents there, too."
+)
 @click.option("--policy", type=click.Choice(get_args(PolicyName)), help="How agents are chosen.")
 @click.option("--record-routes", metavar="FILE", help="Write down why requests went where.")
 @click.option(

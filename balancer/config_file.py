@@ -55,15 +55,28 @@ def build_settings(
         if raw is not None:
             values[name] = _parsed(name, raw, origin=RULES[name].flag or name)
     settings = Settings(**values)
-    _check_together(settings)
+    if settings.single_port:
+        _check_single_port(settings, has_management="management" in values)
+    else:
+        _check_two_ports(settings)
     return settings
 
 
-def _check_together(settings: Settings) -> None:
+def _check_single_port(settings: Settings, *, has_management: bool) -> None:
+    """An address that nobody listens at must not be silently left out."""
+    if has_management and settings.management != settings.inference:
+        raise SettingError(
+            f"management: {settings.management} is not used with single_port, where everything is "
+            f"at {settings.inference}; leave one of them out"
+        )
+
+
+def _check_two_ports(settings: Settings) -> None:
     one, other = settings.inference, settings.management
     if one == other and one.port != 0:
         raise SettingError(
-            f"inference and management are both {one}; allowed: two different addresses"
+            f"inference and management are both {one}; allowed: two different "
+            "addresses, or one with single_port"
         )
 
 
@@ -219,6 +232,7 @@ _ADDRESS = "HOST:PORT with a port 0..65535"
 RULES: dict[str, Rule] = {
     "inference": Rule(parse_address, _ADDRESS, "--inference"),
     "management": Rule(parse_address, _ADDRESS, "--management"),
+    "single_port": Rule(_parse_switch, "true or false", "--single-port"),
     "insecure": Rule(_parse_switch, "true or false", "--insecure"),
     "allowed_hosts": Rule(_parse_hosts, "a list of host names"),
     "image_hosts": Rule(

@@ -38,6 +38,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     inference: Address = Address("127.0.0.1", 8080)
     management: Address = Address("127.0.0.1", 8081)
 
+    single_port: bool = False
+    """Whether the inference address serves the management API and agents, too."""
+
     insecure: bool = False
     """Whether a port may listen elsewhere than on loopback although nobody has to sign in."""
     allowed_hosts: tuple[str, ...] = ()

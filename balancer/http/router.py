@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Literal
 
 from aiohttp.web import StreamResponse
@@ -56,20 +56,15 @@ class Route(Struct, frozen=True, kw_only=True):
 
 
 class Router:
-    """One port's routes. Paths match whole, plain ones first; HEAD is answered where GET is."""
+    """The routes of one socket, which may serve both ports' tables: where both have a row for the
+    same method and path, the first port's is meant. Paths match whole, plain ones first; HEAD is
+    answered where GET is."""
 
-    def __init__(self, routes: Iterable[Route], *, port: Port) -> None:
+    def __init__(self, routes: Sequence[Route], *, ports: Sequence[Port]) -> None:
         self._by_path: dict[str, dict[str, Route]] = {}
-        for route in routes:
-            if port not in route.ports:
-                continue
-            for path in _paths_of(route):
-                methods = self._by_path.setdefault(path, {})
-                if route.method in methods:
-                    raise ValueError(f"{route.method} {path} has two rows on port {port}")
-                methods[route.method] = route
-                if route.method == "GET" and route.has_head and not route.is_socket:
-                    methods["HEAD"] = route
+        for port in ports:
+            for path, methods in _table(routes, port).items():
+                self._by_path[path] = {**methods, **self._by_path.get(path, {})}
         self._error_forms = _error_forms(self._by_path)
         self._templates = [
             (tuple(path.split("/")), methods)
@@ -131,6 +126,22 @@ class Router:
             else:
                 return methods, places
         return None, {}
+
+
+def _table(routes: Iterable[Route], port: Port) -> dict[str, dict[str, Route]]:
+    """One port's rows, by path and method."""
+    by_path: dict[str, dict[str, Route]] = {}
+    for route in routes:
+        if port not in route.ports:
+            continue
+        for path in _paths_of(route):
+            methods = by_path.setdefault(path, {})
+            if route.method in methods:
+                raise ValueError(f"{route.method} {path} has two rows on port {port}")
+            methods[route.method] = route
+            if route.method == "GET" and route.has_head and not route.is_socket:
+                methods["HEAD"] = route
+    return by_path
 
 
 def _error_forms(by_path: dict[str, dict[str, Route]]) -> dict[str, ErrorForm]:

@@ -17,7 +17,7 @@ from balancer.http.routes import ROUTES
 @cache
 def documented(port: Port) -> dict[str, Any]:
     """The document of a port."""
-    return document(ROUTES, port)
+    return document(ROUTES, (port,))
 
 
 def faults(

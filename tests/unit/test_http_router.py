@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from balancer.errors import MethodNotAllowed, RouteNotFound
 from balancer.http.answers import error_answer, text_error_answer
 from balancer.http.anthropic.errors import error_answer as anthropic_error
 from balancer.http.exchange import ErrorForm, Port
-from balancer.http.router import MAX_SEGMENTS, Router
+from balancer.http.health import ready
+from balancer.http.router import MAX_SEGMENTS, Method, Route, Router
 from balancer.http.routes import ROUTES
 from balancer.http.traffic import Traffic
 from protocol.to_balancer import RESERVED_AGENT_NAMES
@@ -18,7 +21,7 @@ PORTS: tuple[Port, ...] = ("inference", "management")
 
 @pytest.mark.parametrize("port", PORTS)
 def test_every_row_is_found_under_all_its_paths(port: Port) -> None:
-    router = Router(ROUTES, port=port)
+    router = Router(ROUTES, ports=(port,))
     for route in ROUTES:
         for path in (route.path, *route.aliases):
             if port in route.ports:
@@ -28,8 +31,42 @@ def test_every_row_is_found_under_all_its_paths(port: Port) -> None:
                 assert places == ({"id": "some id"} if "{id}" in path else {})
 
 
+@pytest.mark.parametrize("port", PORTS)
+def test_one_socket_serves_both_tables_and_clients_find_what_8080_has(port: Port) -> None:
+    both, own = Router(ROUTES, ports=PORTS), Router(ROUTES, ports=(port,))
+    first = Router(ROUTES, ports=PORTS[:1])
+    for route in ROUTES:
+        if port not in route.ports:
+            continue
+        for path in map(_filled, (route.path, *route.aliases)):
+            for router in (first, own):
+                with contextlib.suppress(RouteNotFound, MethodNotAllowed):
+                    expected = router.match(route.method, path)
+                    break
+            assert both.match(route.method, path) == expected
+
+
+def test_a_path_of_one_socket_takes_the_methods_of_both_tables() -> None:
+    shown, removed = _row("GET", ("inference",)), _row("DELETE", ("management",))
+    router = Router((shown, removed), ports=PORTS)
+    assert router.match("GET", "/things")[0] is shown
+    assert router.match("DELETE", "/things")[0] is removed
+    with pytest.raises(ValueError, match="two rows"):
+        Router((shown, shown), ports=PORTS)
+
+
+def _filled(path: str) -> str:
+    return path.replace("{id...}", "some id").replace("{id}", "some id")
+
+
+def _row(method: Method, ports: tuple[Port, ...]) -> Route:
+    return Route(
+        ports=ports, method=method, path="/things", handler=ready, limit_class="management"
+    )
+
+
 def test_the_second_version_is_the_first() -> None:
-    router = Router(ROUTES, port="inference")
+    router = Router(ROUTES, ports=("inference",))
     for path in ("/chat/completions", "/models", "/streams/req_1"):
         method = "POST" if path.startswith("/chat") else "GET"
         assert router.match(method, "/v2" + path) == router.match(method, "/v1" + path)
@@ -52,11 +89,11 @@ def test_all_routes_but_ollama_s_are_there_under_v1_and_without_it() -> None:
 )
 def test_a_place_in_a_path_takes_one_segment_that_is_not_empty(path: str) -> None:
     with pytest.raises(RouteNotFound):
-        Router(ROUTES, port="management").match("POST", path)
+        Router(ROUTES, ports=("management",)).match("POST", path)
 
 
 def test_a_last_place_may_take_the_rest_of_the_path() -> None:
-    router = Router(ROUTES, port="inference")
+    router = Router(ROUTES, ports=("inference",))
     assert router.match("GET", "/v1/models/org/name")[1] == {"id": "org/name"}
     for path in ("/v1/models/", "/v1/model"):
         with pytest.raises(RouteNotFound):
@@ -64,7 +101,7 @@ def test_a_last_place_may_take_the_rest_of_the_path() -> None:
 
 
 def test_plain_paths_come_before_those_with_places() -> None:
-    router = Router(ROUTES, port="management")
+    router = Router(ROUTES, ports=("management",))
     assert router.match("GET", "/agents/connect")[0].is_socket
     assert router.match("GET", "/agents/{id}") == (
         router.match("GET", "/agents/one")[0],
@@ -79,13 +116,13 @@ def test_no_agent_may_have_the_name_of_another_route() -> None:
 
 def test_management_never_answers_v1_models_and_inference_no_agents() -> None:
     with pytest.raises(RouteNotFound):
-        Router(ROUTES, port="inference").match("GET", "/agents")
+        Router(ROUTES, ports=("inference",)).match("GET", "/agents")
     with pytest.raises(RouteNotFound):
-        Router(ROUTES, port="management").match("POST", "/v1/chat/completions")
+        Router(ROUTES, ports=("management",)).match("POST", "/v1/chat/completions")
 
 
 def test_head_is_answered_where_get_is_and_other_methods_are_named() -> None:
-    router = Router(ROUTES, port="inference")
+    router = Router(ROUTES, ports=("inference",))
     assert router.match("HEAD", "/health")[0].path == "/health"
     with pytest.raises(MethodNotAllowed) as refused:
         router.match("POST", "/health")
@@ -94,7 +131,7 @@ def test_head_is_answered_where_get_is_and_other_methods_are_named() -> None:
 
 def test_two_rows_for_one_path_are_a_mistake() -> None:
     with pytest.raises(ValueError, match="two rows"):
-        Router((*ROUTES, ROUTES[0]), port="inference")
+        Router((*ROUTES, ROUTES[0]), ports=("inference",))
 
 
 @pytest.mark.parametrize(
@@ -122,12 +159,12 @@ def test_two_rows_for_one_path_are_a_mistake() -> None:
 def test_an_unknown_path_or_method_is_told_as_its_family_tells_errors(
     path: str, form: ErrorForm
 ) -> None:
-    assert Router(ROUTES, port="inference").error_form(path) is form
+    assert Router(ROUTES, ports=("inference",)).error_form(path) is form
 
 
 @pytest.mark.parametrize("port", PORTS)
 def test_every_row_s_path_has_its_form_of_errors(port: Port) -> None:
-    router = Router(ROUTES, port=port)
+    router = Router(ROUTES, ports=(port,))
     for route in ROUTES:
         for path in (route.path, *route.aliases):
             if port in route.ports:

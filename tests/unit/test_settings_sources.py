@@ -152,6 +152,14 @@ def test_two_ports_cannot_share_an_address() -> None:
     build_settings(flags={"inference": "[::1]:0", "management": "[::1]:0"}, environment={})
 
 
+def test_one_port_has_one_address() -> None:
+    flags: dict[str, object] = {"single_port": True, "inference": "127.0.0.1:8081"}
+    assert build_settings(flags=flags, environment={}).single_port
+    with pytest.raises(SettingError, match="is not used with single_port"):
+        build_settings(flags={**flags, "management": "127.0.0.1:9"}, environment={})
+    build_settings(flags={**flags, "management": "127.0.0.1:8081"}, environment={})
+
+
 def test_a_misspelt_name_is_told_the_right_one(file: Path) -> None:
     file.write_text("max_wating: 3")
     with pytest.raises(SettingError, match="did you mean max_waiting"):

@@ -6,7 +6,7 @@ https://spec.openapis.org/oas/v3.1.1.html
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,7 +18,6 @@ from balancer.http.document.operations import OPERATIONS
 from balancer.http.exchange import Port
 from balancer.http.router import Route
 
-_TITLES: dict[Port, str] = {"inference": "Inference", "management": "Management"}
 _SCHEMAS = "#/components/schemas/"
 _ECHOED = ("X-Request-Id", "X-Correlation-Id", "traceparent")
 _HEADERS = {
@@ -42,15 +41,15 @@ _WORDS = re.compile(r"\w+")
 
 
 @cache
-def document_bytes(routes: tuple[Route, ...], port: Port) -> bytes:
+def document_bytes(routes: tuple[Route, ...], ports: tuple[Port, ...]) -> bytes:
     """The document as JSON: made once, whoever asks."""
-    return msgspec.json.encode(document(routes, port))
+    return msgspec.json.encode(document(routes, ports))
 
 
-def document(routes: Iterable[Route], port: Port) -> dict[str, Any]:
-    """What a port serves. Raises `KeyError` where a route has no operation."""
-    rows = {(row.method, row.path): row for row in OPERATIONS if port in row.ports}
-    shown = [(route, rows[(route.method, route.path)]) for route in routes if port in route.ports]
+def document(routes: Sequence[Route], ports: Sequence[Port]) -> dict[str, Any]:
+    """What a socket serves that has these ports' routes; as in its router, the first port's row is
+    meant where several have one. Raises `KeyError` where a route has no operation."""
+    shown = list(_shown(routes, ports).values())
     schemas = Schemas(row for _, row in shown)
     paths: dict[str, dict[str, Any]] = {}
     for route, row in shown:
@@ -59,7 +58,7 @@ def document(routes: Iterable[Route], port: Port) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": f"Paddler: {_TITLES[port]} API",
+            "title": f"Paddler: {' and '.join(ports).capitalize()} API",
             "version": "1",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -72,6 +71,20 @@ def document(routes: Iterable[Route], port: Port) -> dict[str, Any]:
             "parameters": {name: _echoed(name) for name in _ECHOED},
         },
     }
+
+
+def _shown(
+    routes: Sequence[Route], ports: Sequence[Port]
+) -> dict[tuple[str, str], tuple[Route, Operation]]:
+    """Every row with its operation, by method and path."""
+    shown: dict[tuple[str, str], tuple[Route, Operation]] = {}
+    for port in ports:
+        rows = {(row.method, row.path): row for row in OPERATIONS if port in row.ports}
+        for route in routes:
+            name = (route.method, route.path)
+            if port in route.ports and name not in shown:
+                shown[name] = (route, rows[name])
+    return shown
 
 
 class Schemas:
