@@ -16,7 +16,7 @@ from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.inference.answer import GatheredText, inference_body
 from balancer.http.inference.schema import EXPECTED, InferenceBody, Parameters
-from balancer.http.inference.translate import inference_request, model_name, place_of
+from balancer.http.inference.translate import inference_request, place_of
 from balancer.http.openai.completion_answer import CompletionChunks
 from balancer.http.openai.grammars import grammar_param
 from balancer.http.openai.stream_form import SSE
@@ -39,7 +39,7 @@ async def inference(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 
 def _generation(wiring: Wiring, body: InferenceBody, *, body_bytes: int) -> Generation:
     def whole(_: AnswerHead, texts: Sequence[msgspec.Raw], outcome: Outcome) -> bytes:
-        version = body.model_version or _version(wiring, body)
+        version = body.model_version or _version(wiring, outcome.agent)
         return inference_body(texts, outcome, model_id=body.model_id, model_version=version)
 
     given = body.parameters or Parameters()
@@ -57,7 +57,7 @@ def _generation(wiring: Wiring, body: InferenceBody, *, body_bytes: int) -> Gene
     )
 
 
-def _version(wiring: Wiring, body: InferenceBody) -> str:
-    """Of the model that has this name now; the first, where it has gone meanwhile."""
-    models = [agent.model for agent in wiring.roster.candidates(model_name(body))]
-    return next((model.version for model in models if model is not None), "1")
+def _version(wiring: Wiring, agent_name: str) -> str:
+    """Of what the agent serves that answered; the first, where it has gone meanwhile."""
+    agent = wiring.roster.agent(agent_name)
+    return "1" if agent is None or agent.model is None else agent.model.version
