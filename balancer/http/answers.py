@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,6 +17,7 @@ from balancer.errors import (
     StoreFailed,
     StoreUnavailable,
 )
+from balancer.http.envelope import enveloped, media_type, metadata
 from balancer.http.exchange import Exchange
 
 log = structlog.get_logger(__name__)
@@ -32,6 +32,7 @@ SECURITY_HEADERS = {
 STORE_RETRY_S = 5
 _LEGACY_CODES = {
     400: ("VALIDATION_ERROR", "INVALID_PARAMS", "invalid_request"),
+    401: ("AUTHENTICATION_FAILED", "INVALID_AUTH", "unauthorized"),
     403: ("AUTHORIZATION_FAILED", "INSUFFICIENT_PERMS"),
     404: ("RESOURCE_NOT_FOUND",),
     429: ("RATE_LIMIT_EXCEEDED", "RATE_LIMITED", "rate_limited"),
@@ -48,13 +49,20 @@ told, and which of the error's details it is."""
 def json_answer(
     exchange: Exchange, body: bytes, *, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
-    """An answer whose body is JSON already."""
-    return Response(
-        body=body,
-        status=status,
-        headers={**SECURITY_HEADERS, **exchange.headers(), **(headers or {})},
-        content_type="application/json",
-    )
+    """An answer whose body is JSON already, in an envelope where that is wanted."""
+    whole = body if status >= 400 else b"".join(enveloped(exchange, (body,)))
+    return Response(body=whole, status=status, headers=json_headers(exchange, headers or {}))
+
+
+def json_headers(exchange: Exchange, headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of every JSON answer, and these."""
+    return {
+        **SECURITY_HEADERS,
+        **exchange.headers(),
+        "Content-Type": media_type(exchange),
+        "Vary": "Accept",
+        **headers,
+    }
 
 
 def value_answer(exchange: Exchange, value: Any, *, status: int = 200) -> Response:
@@ -65,16 +73,11 @@ def value_answer(exchange: Exchange, value: Any, *, status: int = 200) -> Respon
 def error_answer(exchange: Exchange, error: BalancerError) -> Response:
     """api.md's one error body, with what older clients read beside it."""
     now = time.time()
-    headers = exchange.headers()
     body = {
         "error": error_object(error, exchange.id),
         "status": "error",
         "timestamp": int(now),
-        "metadata": {
-            "timestamp": iso_time(now),
-            "request_id": exchange.id,
-            "correlation_id": headers.get("X-Correlation-Id"),
-        },
+        "metadata": metadata(exchange, now),
     }
     return error_json(exchange, error, msgspec.json.encode(body))
 
@@ -133,7 +136,7 @@ def error_object(error: BalancerError, request_id: str) -> dict[str, Any]:
         "type": error.type,
         "code": error.code,
         "param": error.param,
-        "details": error.details,
+        "details": _details(error),
         "request_id": request_id,
     }
     if error.retry_after_s is not None:
@@ -143,6 +146,9 @@ def error_object(error: BalancerError, request_id: str) -> dict[str, Any]:
     return described
 
 
-def iso_time(unix_s: float) -> str:
-    """UTC, ISO 8601, whole seconds."""
-    return datetime.fromtimestamp(int(unix_s), UTC).isoformat().replace("+00:00", "Z")
+def _details(error: BalancerError) -> dict[str, Any]:
+    """Its facts; of a parameter's error also what older clients read there."""
+    if error.param is None:
+        return error.details
+    named = {"parameter": error.param, "field": error.param}
+    return {"issue": error.code, **error.details, **named}

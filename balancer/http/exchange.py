@@ -15,6 +15,7 @@ from balancer.dispatch.dispatcher import Dispatcher
 from balancer.dispatch.embedding import EmbeddingDispatcher
 from balancer.errors import BalancerError
 from balancer.fleet.roster import Roster
+from balancer.http.deprecation import Deprecation
 from balancer.http.replay import Replays
 from balancer.http.traffic import Traffic
 from balancer.observability.metrics import Metrics
@@ -76,10 +77,18 @@ class Exchange:
         self.places: dict[str, str] = {}
         """What stands at the `{name}`s of the route's path."""
         self.is_quiet = False
+        self.deprecation: Deprecation | None = None
+        """Of its route."""
         self.status = 0
         self.facts: dict[str, Any] = {}
         given = request.headers.get("X-Request-Id", "")
         self.client_id = given if _SANE_ID.fullmatch(given) else ""
+        self.echoed = {
+            name: value
+            for name in _ECHOED
+            if _SANE_ID.fullmatch(value := request.headers.get(name, ""))
+        }
+        """What else of the client's goes back to it."""
 
     @property
     def elapsed_s(self) -> float:
@@ -87,14 +96,13 @@ class Exchange:
         return time.monotonic() - self.started_s
 
     def headers(self) -> dict[str, str]:
-        """What every answer to this request carries: the ids."""
-        headers = {"X-Request-Id": self.client_id or self.id, "X-Paddler-Request-Id": self.id}
-        given = self.request.headers
-        for name in _ECHOED:
-            value = given.get(name)
-            if value is not None and _SANE_ID.fullmatch(value):
-                headers[name] = value
-        return headers
+        """What every answer to this request carries: the ids, and whether its route will go."""
+        headers = {
+            "X-Request-Id": self.client_id or self.id,
+            "X-Paddler-Request-Id": self.id,
+            **self.echoed,
+        }
+        return headers if self.deprecation is None else headers | self.deprecation.headers()
 
     def wants(self, flag: str) -> bool:
         """Whether the query says `flag=true`."""

@@ -17,12 +17,14 @@ def refuse_value(
     param: str, value: Any, expected: str, *, code: str = "invalid_value"
 ) -> InvalidRequest:
     """The error for one parameter's type or value, with the details that api.md promises."""
-    shown = shorten(value)
+    details = {"parameter": param, "received_value": shorten(value), "expected": expected}
+    if code == "invalid_type":
+        details["expected_type"] = expected
     return InvalidRequest(
         f"`{param}` must be {expected}; got {_described(value)}.",
         code=code,
         param=param,
-        details={"parameter": param, "received_value": shown, "expected": expected},
+        details=details,
     )
 
 

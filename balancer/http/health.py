@@ -14,8 +14,9 @@ import msgspec
 from aiohttp.web import Response, StreamResponse
 
 from balancer.fleet.snapshot import AgentSnapshot, AgentState
-from balancer.http.answers import SECURITY_HEADERS, iso_time, json_answer, value_answer
+from balancer.http.answers import SECURITY_HEADERS, json_answer, value_answer
 from balancer.http.exchange import Exchange, Wiring
+from balancer.http.iso_time import iso_time
 from balancer.observability.metrics import CONTENT_TYPE
 
 _MEMORY_LINE_KIB = 1024

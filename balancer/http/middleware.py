@@ -21,6 +21,7 @@ from balancer.errors import (
 )
 from balancer.http.answers import error_answer, internal_error, shown_error
 from balancer.http.connection import ClientConnection
+from balancer.http.envelope import is_wanted
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.origin import is_allowed_host, is_loopback, is_own_origin
 from balancer.http.router import Route, Router
@@ -71,7 +72,8 @@ class Pipeline:
             shown = shown_error(exchange, error)
             if isinstance(shown, ClientDropped):
                 exchange.status = CLIENT_LEFT
-            return exchange.error_form(exchange, shown)
+            form = error_answer if is_wanted(exchange) else exchange.error_form
+            return form(exchange, shown)
 
     def _admit(self, exchange: Exchange) -> Route:
         """The row for this request, once it may be served."""
@@ -83,6 +85,7 @@ class Pipeline:
         route, exchange.places = self._router.match(request.method, request.path)
         exchange.route_path = route.path
         exchange.is_quiet = route.is_quiet
+        exchange.deprecation = route.deprecation
         exchange.error_form = route.error_form
         _check_origin(request, route)
         _check_directness(request, insecure=self._wiring.settings.insecure)
@@ -125,6 +128,7 @@ class Pipeline:
             ms=round(took_s * 1000, 3),
             request_id=exchange.id,
             client_request_id=exchange.client_id or None,
+            traceparent=exchange.echoed.get("traceparent"),
             **exchange.facts,
         )
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from balancer.errors import MethodNotAllowed, RouteNotFound
 from balancer.http.answers import error_answer
+from balancer.http.deprecation import Deprecation
 from balancer.http.exchange import ErrorForm, Exchange, Port, Wiring
 from balancer.policy.identity.principal import Role
 
@@ -51,6 +52,8 @@ class Route(Struct, frozen=True, kw_only=True):
     is_quiet: bool = False
     error_form: ErrorForm = error_answer
     """How errors look on this route: as its family of APIs has them."""
+    deprecation: Deprecation | None = None
+    """Since when it should not be called any more, and when it goes."""
     query: tuple[str, ...] = ()
     """The query parameters it takes; any other is refused where operators call."""
 

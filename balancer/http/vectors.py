@@ -12,7 +12,8 @@ from aiohttp.web import StreamResponse
 
 from balancer.dispatch.embedding_batch import Embedded
 from balancer.errors import ClientDropped
-from balancer.http.answers import SECURITY_HEADERS, json_answer
+from balancer.http.answers import json_answer, json_headers
+from balancer.http.envelope import enveloped
 from balancer.http.exchange import Exchange, Wiring
 from protocol.embeddings import FLOAT_BYTES, EmbeddingRequest
 
@@ -85,11 +86,10 @@ async def _in_pieces(
 ) -> StreamResponse:
     """Make each piece when the client has read those before it but for what may be unsent: so its
     time to read begins anew with each. Raises `ClientDropped`."""
-    answer = StreamResponse(headers={**SECURITY_HEADERS, **exchange.headers(), **headers})
-    answer.content_type = "application/json"
+    answer = StreamResponse(headers=json_headers(exchange, headers))
     try:
         await answer.prepare(exchange.request)
-        for piece in pieces:
+        for piece in enveloped(exchange, pieces):
             await answer.write(piece)
             await asyncio.sleep(0)  # streams go on meanwhile
     except ConnectionError as error:

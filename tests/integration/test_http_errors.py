@@ -96,6 +96,8 @@ async def test_a_wrong_value_is_shown_with_what_was_expected(balancer: RunningBa
     answer = await balancer.chat(temperature=3.5)
     assert answer.error["details"] == {
         "parameter": "temperature",
+        "field": "temperature",
+        "issue": "invalid_value",
         "received_value": 3.5,
         "expected": "0..2",
     }

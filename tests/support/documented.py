@@ -34,7 +34,7 @@ def faults(
         return [
             fault for event in _events(body) for fault in _mistakes(port, media["x-events"], event)
         ]
-    if content_type != "application/json":
+    if not content_type.endswith("json"):
         return []
     return _mistakes(port, media["schema"], json.loads(body))
 

@@ -13,11 +13,20 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from balancer.http.deprecation import SHORTEST_DAYS
 from balancer.http.document.operation import JSON, Answer, Operation, Parameter, Shapes
 from balancer.http.document.operations import OPERATIONS
+from balancer.http.document.shapes.errors import AnswerMetadata, ErrorBody
+from balancer.http.envelope import ENVELOPE
 from balancer.http.exchange import Port
 from balancer.http.router import Route
 
+_DESCRIPTION = (
+    "What is under /v1 stays as it is: routes, parameters and fields are added, not taken away. "
+    "/v2 is the same. A route that will go is marked as deprecated here and answers with "
+    f"Deprecation, Sunset and Link headers, for at least {SHORTEST_DAYS} days. With `Accept: "
+    f"{ENVELOPE}` JSON answers, but no streams, come as {{status, data, metadata}}."
+)
 _SCHEMAS = "#/components/schemas/"
 _ECHOED = ("X-Request-Id", "X-Correlation-Id", "traceparent")
 _HEADERS = {
@@ -60,6 +69,7 @@ def document(routes: Sequence[Route], ports: Sequence[Port]) -> dict[str, Any]:
         "info": {
             "title": f"Paddler: {' and '.join(ports).capitalize()} API",
             "version": "1",
+            "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -91,7 +101,8 @@ class Schemas:
     """The JSON schemas of some operations' Structs, under short names."""
 
     def __init__(self, rows: Iterable[Operation]) -> None:
-        shapes = list(dict.fromkeys(shape for row in rows for shape in _shapes_of(row)))
+        found = (shape for row in rows for shape in _shapes_of(row))
+        shapes = list(dict.fromkeys([ErrorBody, AnswerMetadata, *found]))
         refs, components = msgspec.json.schema_components(shapes, ref_template=_SCHEMAS + "{name}")
         self._refs = dict(zip(shapes, map(_shortened, refs), strict=True))
         self.components: dict[str, Any] = {
@@ -104,6 +115,15 @@ class Schemas:
         if len(found) == 1:
             return found[0]
         return {"anyOf": found} if found else {"type": "object"}
+
+    def enveloped(self, shape: dict[str, Any]) -> dict[str, Any]:
+        """A good answer in its envelope."""
+        parts = {
+            "status": {"const": "success"},
+            "data": shape,
+            "metadata": self._refs[AnswerMetadata],
+        }
+        return {"type": "object", "required": list(parts), "properties": parts}
 
 
 def _shapes_of(row: Operation) -> Iterator[type[Struct]]:
@@ -140,6 +160,8 @@ def _operation(route: Route, row: Operation, schemas: Schemas) -> dict[str, Any]
         ],
         "responses": _responses(row, schemas),
     }
+    if route.deprecation is not None:
+        made["deprecated"] = True
     if row.bodies:
         made["requestBody"] = _body(row, schemas)
     return made
@@ -151,7 +173,10 @@ def _responses(row: Operation, schemas: Schemas) -> dict[str, Any]:
         made[str(status)] = {
             "description": _ERRORS[status],
             "headers": _headers(),
-            "content": {JSON: {"schema": schemas.any_of(row.error_shapes)}},
+            "content": {
+                JSON: {"schema": schemas.any_of(row.error_shapes)},
+                ENVELOPE: {"schema": schemas.any_of((ErrorBody,))},
+            },
         }
     return made
 
@@ -162,6 +187,8 @@ def _answer(answer: Answer, schemas: Schemas) -> dict[str, Any]:
         is_json = answer.content_type == JSON
         shape = schemas.any_of(answer.shapes) if is_json else {"type": "string"}
         content[answer.content_type] = {"schema": shape}
+        if is_json and answer.status < 400:
+            content[ENVELOPE] = {"schema": schemas.enveloped(shape)}
     if answer.stream_type:
         events = {"x-events": schemas.any_of(answer.events)} if answer.events else {}
         content[answer.stream_type] = events

@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Struct
 
 from balancer.dispatch.sink import Outcome
-from balancer.http.answers import iso_time
 from balancer.http.call_arguments import arguments_object
+from balancer.http.iso_time import iso_time
 from balancer.http.shape import AnswerHead
 from protocol.generation import (
     ContentDelta,

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 from aiohttp.web import Response, StreamResponse
 
-from balancer.http.answers import SECURITY_HEADERS, iso_time, value_answer
+from balancer.http.answers import SECURITY_HEADERS, value_answer
 from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
+from balancer.http.iso_time import iso_time
 from balancer.http.listed_models import is_adapted, listed_models
 from balancer.http.ollama.names import served_model, served_name, tagged
 from balancer.http.ollama.schema import EXPECTED, ShowRequest

@@ -114,7 +114,7 @@ function shownOperation(whole, path, method, operation) {
   const box = element("details", undefined, { class: "operation" });
   const head = element("summary");
   head.append(element("span", method.toUpperCase(), { class: "method" }), element("code", path),
-    " " + (operation.summary || ""));
+    " " + (operation.summary || "") + (operation.deprecated ? " (deprecated)" : ""));
   box.append(head);
   box.addEventListener("toggle", () => {
     if (box.open && !box.dataset.filled) {
@@ -169,6 +169,7 @@ async function start() {
   try {
     const whole = await (await fetch("openapi.json")).json();
     document.getElementById("title").textContent = whole.info.title;
+    document.getElementById("description").textContent = whole.info.description;
     place.replaceChildren();
     for (const { name } of whole.tags) {
       place.append(element("h2", name));

@@ -20,7 +20,7 @@ class ErrorObject(Struct, kw_only=True):
     legacy_codes: list[str] | UnsetType = UNSET
 
 
-class ErrorMetadata(Struct, kw_only=True):
+class AnswerMetadata(Struct, kw_only=True):
     """When, and to which request."""
 
     timestamp: str
@@ -34,7 +34,7 @@ class ErrorBody(Struct, kw_only=True):
     error: ErrorObject
     status: Literal["error"]
     timestamp: int
-    metadata: ErrorMetadata
+    metadata: AnswerMetadata
 
 
 class ErrorEvent(Struct, kw_only=True):
