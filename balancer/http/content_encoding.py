@@ -154,7 +154,7 @@ def _deflate(body: bytes) -> Decompressor:
 
 def _zstd(body: bytes) -> Decompressor:
     del body
-    options = {zstd.DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
+    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
     return zstd.ZstdDecompressor(options=options)
 
 

@@ -139,7 +139,8 @@ async def test_an_agent_s_handshake_has_them(balancer: RunningBalancer) -> None:
 
 
 def _headers_of(head: bytes) -> CIMultiDict[str]:
-    return CIMultiDict(line.split(": ", 1) for line in head.decode().splitlines()[1:] if line)
+    lines = (line.partition(": ") for line in head.decode().splitlines()[1:] if line)
+    return CIMultiDict((name, value) for name, _, value in lines)
 
 
 async def test_what_is_hardly_a_request_is_answered_with_them(balancer: RunningBalancer) -> None:

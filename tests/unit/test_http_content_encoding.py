@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import random
 import tracemalloc
-import zlib
-from collections.abc import Callable
 
 import pytest
 
 from balancer.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
-from balancer.http.content_encoding import MAX_PARTS, decoded, encodings_of, zstd
+from balancer.http.content_encoding import MAX_PARTS, MAX_WINDOW_LOG, decoded, encodings_of
 from balancer.settings import MIB
+from tests.support.encoded import ENCODE, bare_deflate, far_looking_zstd
 
 BODY = b'{"messages": [{"role": "user", "content": "h\xc3\xa9"}]}' * 50
 NOISE = random.Random(7).randbytes(700_000)
-ENCODE: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
-    "deflate": zlib.compress,
-    "zstd": zstd.compress,
-}
 MULTIPLE = ("gzip", "zstd")
-
-
-def _raw_deflate(data: bytes) -> bytes:
-    compressor = zlib.compressobj(wbits=-15)
-    return compressor.compress(data) + compressor.flush()
 
 
 async def _decoded(body: bytes, *encodings: str, limit_bytes: int = MIB) -> bytes:
@@ -40,14 +28,14 @@ async def test_what_went_in_comes_out(encoding: str, body: bytes) -> None:
 
 
 async def test_two_encodings_are_undone_the_last_one_first() -> None:
-    body = zstd.compress(gzip.compress(BODY))
+    body = ENCODE["zstd"](ENCODE["gzip"](BODY))
     assert await _decoded(body, "gzip", "zstd") == BODY
     with pytest.raises(InvalidRequest, match="not gzip"):
         await _decoded(body, "zstd", "gzip")
 
 
 async def test_deflate_without_its_wrapping_is_read_too() -> None:
-    assert await _decoded(_raw_deflate(BODY), "deflate") == BODY
+    assert await _decoded(bare_deflate(BODY), "deflate") == BODY
 
 
 async def test_an_empty_body_stays_one() -> None:
@@ -113,17 +101,16 @@ async def test_a_bomb_costs_no_more_memory_than_the_limit_allows(
 
 
 async def test_a_bomb_inside_a_bomb_is_stopped_at_the_outer_one() -> None:
-    inner = b"".join(gzip.compress(b"") for _ in range(100_000))
+    inner = b"".join(ENCODE["gzip"](b"") for _ in range(100_000))
     with pytest.raises(RequestTooLarge, match="larger than"):
-        await _decoded(zstd.compress(inner), "gzip", "zstd", limit_bytes=MIB)
+        await _decoded(ENCODE["zstd"](inner), "gzip", "zstd", limit_bytes=MIB)
 
 
 async def test_a_frame_that_looks_far_back_is_refused_before_anything_is_set_aside_for_it() -> None:
-    options = {zstd.CompressionParameter.window_log: 27}
-    compressor = zstd.ZstdCompressor(options=options)
-    frame = compressor.compress(BODY) + compressor.flush()
+    near, far = (far_looking_zstd(BODY, window) for window in (MAX_WINDOW_LOG, MAX_WINDOW_LOG + 1))
+    assert await _decoded(near, "zstd") == BODY
     with pytest.raises(InvalidRequest, match="cannot be undone here"):
-        await _decoded(frame, "zstd")
+        await _decoded(far, "zstd")
 
 
 @pytest.mark.parametrize(
