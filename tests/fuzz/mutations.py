@@ -5,17 +5,17 @@ Everything is drawn from the dice that are handed in, so that an input can be ma
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
 from msgspec.structs import replace
 
+from balancer.http.envelope import ENVELOPE
 from balancer.http.exchange import Port
 from tests.fuzz.recorded import Recorded
+from tests.support.encoded import ENCODE
 
 _RAW = "\x01raw\x01"
 """Marks JSON that `json.dumps` would not write."""
@@ -129,13 +129,19 @@ def _body_bytes(request: Recorded, dice: Random) -> Recorded:
 def _other_body(request: Recorded, dice: Random) -> Recorded:
     """Compressed, rightly or not; or in chunks, rightly or not."""
     body = request.body
-    match dice.randrange(4):
+    match dice.randrange(5):
         case 0:
-            packed, header = gzip.compress(body), ("Content-Encoding", "gzip")
+            name = dice.choice(list(ENCODE))
+            packed, header = ENCODE[name](body), ("Content-Encoding", name)
         case 1:
-            packed, header = zlib.compress(body), ("Content-Encoding", "deflate")
+            names = dice.choices(list(ENCODE), k=2)
+            packed = ENCODE[names[1]](ENCODE[names[0]](body))
+            header = ("Content-Encoding", ", ".join(names))
         case 2:
-            packed, header = gzip.compress(b"[" * 10**6), ("Content-Encoding", "gzip")
+            name = dice.choice(list(ENCODE))
+            packed, header = ENCODE[name](b"[" * 10**6), ("Content-Encoding", name)
+        case 3:
+            packed, header = body, ("Accept", ENVELOPE)
         case _:
             packed, header = _chunked(body, dice), ("Transfer-Encoding", "chunked")
     if dice.random() < 0.2:
