@@ -139,7 +139,13 @@ class FakeAgent:
 
     async def open(self) -> None:
         """Connect, without a word."""
-        self._socket = await connect(self._url, compression=None, max_size=None, close_timeout=1)
+        self._socket = await connect(
+            self._url,
+            compression=None,
+            max_size=None,
+            close_timeout=1,
+            ping_interval=None,  # its payloads are drawn from dice that Hypothesis watches
+        )
 
     async def register(self) -> None:
         """Introduce itself; `refusal` says whether the balancer took it."""
