@@ -24,6 +24,8 @@ _HINTS = (
     (r"too many (expressions|states)", "a regular expression in it is too large"),
     (r"schema too large", "the JSON schema is too large"),
     (r"fuel exhausted|too big|grammar size", "it is too large"),
+    (r"maximum number of nested", "a `pattern`, `minimum` or `maximum` in it is nested too deep or "
+     "has too many digits"),
     (r"regex parse error(?s:.*)^error: (.*)", "a regular expression in it is wrong: {}"),
     (r"invalid regex .*: (lookarounds? .*); ", "a regular expression in it is wrong: {}"),
     (r"Unimplemented keys: \[(.*?)\]", "no grammar can express the JSON schema's {}"),
@@ -31,6 +33,15 @@ _HINTS = (
     (r"oneOf constraints", "the JSON schema has `oneOf` with options that may overlap; only "
      "`anyOf` can"),
     (r"Resource '(.*)' is not present", "the JSON schema's `$ref` {} leads out of the schema"),
+    (r"Unsatisfiable schema: (.*)", "nothing fits the JSON schema: {}"),
+    (r"min/maxProperties only", "the JSON schema has `minProperties` or `maxProperties` beside "
+     "`properties` that may be left out"),
+    (r"patternProperty regexes (.*) are not disjoint", "the JSON schema has `patternProperties` {} "
+     "that one name may fit both"),
+    (r"Pointer '(.*)' does not exist", "the JSON schema's `$ref` #{} leads to nothing"),
+    (r"Invalid type: (.*)", "the JSON schema's `type` {} is none"),
+    (r"lookarounds not supported", "a regular expression in it has `\\b` or another look-around, "
+     "which no grammar can express"),
     (r"Failed to generate regex for (\w+ range)", "the JSON schema has a {} that no grammar can "
      "express (`minimum`, `maximum`)"),
 )  # fmt: skip

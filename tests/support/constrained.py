@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 
 from agent.engine.sampling.grammar import GrammarConstraint, Grammars
+from protocol.grammar import Grammar
 from tests.support.words import Words
 
 WORDS = Words()
@@ -28,6 +32,16 @@ def refuses(constrained: GrammarConstraint, text: str) -> bool:
     token = WORDS.tokenize(text).tolist()[0]
     assert mask[token] == constrained.allows(token)
     return not constrained.allows(token)
+
+
+def is_written(schema: Any, text: str) -> bool:
+    """Whether a model that is held to the JSON schema could write this very text, and end there."""
+    constrained = GRAMMARS.constraint(Grammar(kind="json_schema", text=json.dumps(schema)), None)
+    for token in WORDS.tokenize(text).tolist():
+        if not constrained.allows(token):
+            return False
+        constrained.accept(token)
+    return constrained.allows(END)
 
 
 def random_sentence(constrained: GrammarConstraint, seed: int, most: int = 4000) -> list[int]:
