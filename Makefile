@@ -10,7 +10,7 @@ LLAMA := llama-cpp-python==0.3.36
 # pip needs no cache of ours, and must not ask questions
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help demo test check bench equal soak chaos fuzz format clean clean-llama setup-check setup
+.PHONY: help demo test check bench equal soak chaos fuzz schemas format clean clean-llama setup-check setup
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,6 +68,9 @@ chaos: setup ## streams and requests while agents are killed, frozen, robbed, dr
 
 fuzz: setup ## 100,000 mutated requests to both ports (INPUTS=100000 SEED=1)
 	@$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),100000) --seed $(or $(SEED),1)
+
+schemas: setup ## the shipped model answers 300 random JSON schemas (COUNT=300 SEED=1)
+	@$(BIN)/python -m tests.schemas --count $(or $(COUNT),300) --seed $(or $(SEED),1)
 
 format: setup-check ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
