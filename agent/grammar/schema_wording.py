@@ -16,13 +16,20 @@ _YEAR = "(?:[0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
 _LEAP_YEAR = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
 _DAY = f"(?:{_YEAR}-(?:(?:0[13-9]|1[0-2])-[0-9]{{2}}|02-(?:[01][0-9]|2[0-8]))|{_LEAP_YEAR}-02-29)"
 _TIME = "[0-9]{2}:[0-9]{2}:[0-5]"
+_LABEL = r"(?:[^.]{1,2}|[^.]{2}(?:[^.-][^.]{0,60}|-[^.-][^.]{0,59}))"
+_LABELS = rf"{_LABEL}(?:\.{_LABEL})*$"
 STRICTER = {
     "date": f"^{_DAY}",
     "date-time": f"^{_DAY}[tT]{_TIME}",
     "time": f"^{_TIME}",
+    "email": rf"^[^@]{{1,64}}@(?:\[|{_LABELS})",
+    "hostname": f"^{_LABELS}",
 }
-"""Patterns beside formats: no 29 February in other years, no year 0, no 60th second. Most parsers
-of dates take none of them."""
+"""Patterns beside formats: no 29 February in other years, no year 0, no 60th second, which most
+parsers of dates take for mistakes; parts of an address are as long as RFC 5321 (4.5.3) has them,
+and have no `--` where `xn--` has it (RFC 5891, 4.2.3.1)."""
+LONGEST = {"email": 254, "hostname": 253}
+"""In characters (RFC 5321, 4.5.3.1.3; RFC 1035, 2.3.4)."""
 
 
 def reword(schema: Node) -> None:
@@ -72,7 +79,11 @@ def _spell_patterns(schema: Node) -> None:
 
 def _narrow_format(schema: Node) -> None:
     given = schema.get("format")
-    pattern = STRICTER.get(given) if isinstance(given, str) else None
+    if not isinstance(given, str):
+        return
+    if given in LONGEST and isinstance(schema.setdefault("maxLength", LONGEST[given]), int):
+        schema["maxLength"] = min(schema["maxLength"], LONGEST[given])
+    pattern = STRICTER.get(given)
     if pattern is None:
         return
     if "pattern" not in schema:

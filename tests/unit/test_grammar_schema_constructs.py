@@ -171,6 +171,11 @@ TREE_OF_NAMES = {"type": "object", "properties": {"a": {"type": "integer"}}}
             {"format": "date-time", "pattern": "Z$"}, '"2023-02-29T01:02:03Z"', id="and a pattern"
         ),
         pytest.param({"format": "time"}, '"12:00:60Z"', id="second 60"),
+        pytest.param({"format": "email"}, f'"{"a" * 65}@example.org"', id="a long local part"),
+        pytest.param({"format": "email"}, f'"a@{"b" * 64}.org"', id="a long label"),
+        pytest.param({"format": "email"}, f'"a@{".b" * 130}"'.replace("@.", "@"), id="an address"),
+        pytest.param({"format": "hostname"}, f'"a{".b" * 127}"', id="a host's name"),
+        pytest.param({"format": "hostname"}, '"a.xn--x.b"', id="a label that may be no punycode"),
         pytest.param(
             {"enum": ["a", "2023-02-29", "2024-02-29"], "format": "date"},
             '"2023-02-29"',
@@ -210,6 +215,11 @@ def test_what_the_library_alone_would_let_through_is_not(schema: Any, text: str)
         ({"format": "date-time"}, "2024-02-29T23:59:59.5+01:00"),
         ({"format": "time"}, "23:59:59z"),
         ({"format": "date"}, 5),
+        ({"format": "email"}, f"{'a' * 64}@{'b' * 63}.example.org"),
+        ({"format": "email"}, "a@[127.0.0.1]"),
+        ({"format": "email", "pattern": "^a", "maxLength": 9}, "a@b.cd.ef"),
+        ({"format": "hostname"}, f"a{'.b' * 126}"),
+        ({"format": "hostname"}, "a-1.a--b-c.ab-c.de.example.org"),
         ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, 2**62),
         ({"type": "integer", "minimum": 0, "maximum": 2**64 - 1}, 7),
         ({"type": "number", "minimum": -1e300, "maximum": 1e300}, 1.5),
