@@ -33,7 +33,11 @@ _HINTS = (
     (r"oneOf constraints", "the JSON schema has `oneOf` with options that may overlap; only "
      "`anyOf` can"),
     (r"Resource '(.*)' is not present", "the JSON schema's `$ref` {} leads out of the schema"),
+    (r"Unsatisfiable schema: Regex is empty", "nothing fits the JSON schema: `pattern`, `format`, "
+     "`minLength` and `maxLength` of a string leave none"),
     (r"Unsatisfiable schema: (.*)", "nothing fits the JSON schema: {}"),
+    (r"Unable to determine if regex", "`pattern`, `format`, `minLength` and `maxLength` in the "
+     "JSON schema are too much together"),
     (r"min/maxProperties only", "the JSON schema has `minProperties` or `maxProperties` beside "
      "`properties` that may be left out"),
     (r"patternProperty regexes (.*) are not disjoint", "the JSON schema has `patternProperties` {} "

@@ -14,22 +14,34 @@ _REFERENCE_SIGNS = "#/%:?&=~!$'()*+,;@[]-._"
 """What a URI reference may have as it stands."""
 _YEAR = "(?:[0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
 _LEAP_YEAR = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
-_DAY = f"(?:{_YEAR}-(?:(?:0[13-9]|1[0-2])-[0-9]{{2}}|02-(?:[01][0-9]|2[0-8]))|{_LEAP_YEAR}-02-29)"
-_TIME = "[0-9]{2}:[0-9]{2}:[0-5]"
-_LABEL = r"(?:[^.]{1,2}|[^.]{2}(?:[^.-][^.]{0,60}|-[^.-][^.]{0,59}))"
-_LABELS = rf"{_LABEL}(?:\.{_LABEL})*$"
-STRICTER = {
-    "date": f"^{_DAY}",
-    "date-time": f"^{_DAY}[tT]{_TIME}",
-    "time": f"^{_TIME}",
-    "email": rf"^[^@]{{1,64}}@(?:\[|{_LABELS})",
-    "hostname": f"^{_LABELS}",
+_DAY = (
+    f"(?:{_YEAR}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|"
+    f"[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|{_LEAP_YEAR}-02-29)"
+)
+_HOUR = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_TIME = f"{_HOUR}:[0-5][0-9](?:\\.[0-9]{{1,9}})?(?:[zZ]|[+-]{_HOUR})"
+_SIGN = "[a-zA-Z0-9]"
+_LABEL = (
+    f"(?:{_SIGN}{{1,41}}|{_SIGN}{{1,20}}-{_SIGN}{{1,20}}|{_SIGN}{{1,9}}(?:-{_SIGN}{{1,9}}){{2,3}})"
+)
+_HOST = f"{_LABEL}(?:\\.{_LABEL}){{0,5}}"
+_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_ATOM = "[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]"
+_LOCAL = "|".join(
+    f"{_ATOM}{{1,{longest}}}(?:\\.{_ATOM}{{1,{longest}}}){{{more}}}"
+    for more, longest in enumerate((64, 31, 20, 15, 12))
+)
+FORMATS = {
+    "date": f"^{_DAY}$",
+    "date-time": f"^{_DAY}[tT]{_TIME}$",
+    "time": f"^{_TIME}$",
+    "hostname": f"^{_HOST}$",
+    "email": f"^(?:{_LOCAL})@(?:{_HOST}|\\[(?:{_BYTE}\\.){{3}}{_BYTE}\\])$",
 }
-"""Patterns beside formats: no 29 February in other years, no year 0, no 60th second, which most
-parsers of dates take for mistakes; parts of an address are as long as RFC 5321 (4.5.3) has them,
-and have no `--` where `xn--` has it (RFC 5891, 4.2.3.1)."""
-LONGEST = {"email": 254, "hostname": 253}
-"""In characters (RFC 5321, 4.5.3.1.3; RFC 1035, 2.3.4)."""
+"""Instead of llguidance's own, which know no leap years and no lengths. No year 0 and no second 60,
+which most parsers of dates take for mistakes. Names of hosts have at most six labels of 41 signs,
+as the whole has 253 (RFC 1035, 2.3.4), and no `--`, which may mean `xn--` (RFC 5891, 4.2.3.1);
+what stands before the @ has five parts and 64 signs at most (RFC 5321, 4.5.3.1.1)."""
 
 
 def reword(schema: Node) -> None:
@@ -77,19 +89,17 @@ def _spell_patterns(schema: Node) -> None:
         schema["patternProperties"] = {respelt(name): value for name, value in names.items()}
 
 
-def _narrow_format(schema: Node) -> None:
+def _spell_format(schema: Node) -> None:
     given = schema.get("format")
-    if not isinstance(given, str):
-        return
-    if given in LONGEST and isinstance(schema.setdefault("maxLength", LONGEST[given]), int):
-        schema["maxLength"] = min(schema["maxLength"], LONGEST[given])
-    pattern = STRICTER.get(given)
+    pattern = FORMATS.get(given) if isinstance(given, str) else None
     if pattern is None:
         return
+    del schema["format"]
     if "pattern" not in schema:
         schema["pattern"] = pattern
-    elif isinstance(schema.setdefault("allOf", []), list):
-        schema["allOf"] = [*schema["allOf"], {"pattern": pattern}]
+    else:
+        others = schema.get("allOf", [])
+        schema["allOf"] = [*others, {"pattern": pattern}] if isinstance(others, list) else others
 
 
 def _round_inwards(schema: Node) -> None:
@@ -114,6 +124,6 @@ _CHANGES: tuple[Callable[[Node], None], ...] = (
     _drop_what_says_nothing,
     _spell_reference,
     _spell_patterns,
-    _narrow_format,
+    _spell_format,
     _round_inwards,
 )
