@@ -14,10 +14,13 @@ _SET_SIGNS = frozenset("[&~")
 """Ordinary characters in a class, but for Rust's regular expressions."""
 _WIDEST = {
     r"\s": r"\s\p{Z}\x{85}\x{FEFF}",
-    r"\w": r"\w\p{L}\p{N}\p{M}",
+    r"\w": r"\w\x{80}-\x{200F}\x{2028}-\x{202F}\x{205F}-\x{209F}\x{20C1}-\x{218F}\x{2400}-\x{24FF}"
+    r"\x{2776}-\x{2793}\x{2C00}-\x{3000}\x{3004}-\x{3007}\x{3012}-\x{1F2FF}\x{1FB00}-\x{10FFFF}",
     r"\d": r"\d\p{Nd}",
 }
-"""Members of a class: what any language takes for white space, a word's character, a digit."""
+"""Members of a class: all that any language takes for white space, a word's character, a digit.
+Of words it is all but punctuation, arrows, symbols and emoji: letter by letter the automata are
+too large."""
 _NOT = r"^\x00"
 """llguidance 1.9 believes of a class with all control characters in it, as `[^"]` is one, that it
 has the quotation mark and the backslash, too. NUL is never written anyway."""
