@@ -9,7 +9,7 @@ from tests.schemas.random_schemas import CENTRES, random_schema
 from tests.schemas.yardstick import misfit
 from tests.support.cluster import Cluster
 
-NUMBERS = range(0, 40, 2)
+NUMBERS = range(0, 60, 3)
 
 
 async def test_whole_answers_fit_random_schemas_or_a_refusal_names_why(serving: Cluster) -> None:

@@ -48,7 +48,7 @@ class Outcome:
 async def campaign(
     url: str, numbers: Iterable[int], *, seed: int, doors: tuple[Door, ...], max_tokens: int = 300
 ) -> list[Outcome]:
-    """Ask for an instance of each of these schemas, through the doors in turn, four at once."""
+    """Ask for an instance of each of these schemas, four at once; its number decides the door."""
     places = asyncio.Semaphore(AT_ONCE)
     timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
     async with aiohttp.ClientSession(url, timeout=timeout) as client:
@@ -57,7 +57,7 @@ async def campaign(
             async with places:
                 return await _ask(client, number, door, seed, max_tokens)
 
-        asked = (one(number, doors[place % len(doors)]) for place, number in enumerate(numbers))
+        asked = (one(number, doors[number % len(doors)]) for number in numbers)
         return await asyncio.gather(*asked)
 
 
