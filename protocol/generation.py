@@ -22,6 +22,8 @@ MAX_STOPS = 16
 MAX_STOP_CHARS = 1024
 MAX_TOP_LOGPROBS = 20
 MAX_PENALTY_WINDOW = 2**20
+MAX_TEMPERATURE = 1000
+"""Any token is as likely as any other long before; most families of APIs allow far less."""
 MAX_DRY_WINDOW = 16_384
 MAX_DRY_SEQUENCE_BREAKERS = 32
 MAX_DRY_SEQUENCE_BREAKER_CHARS = 40
@@ -62,7 +64,7 @@ class GenerationRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     template_arguments: dict[str, Any] = {}
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     min_tokens: Annotated[int, Meta(ge=0)] = 0
-    temperature: Annotated[float, Meta(ge=0, le=2)] = 1.0
+    temperature: Annotated[float, Meta(ge=0, le=MAX_TEMPERATURE)] = 1.0
     top_k: Annotated[int, Meta(ge=0)] = 0
     top_p: Annotated[float, Meta(ge=0, le=1)] = 1.0
     min_p: Annotated[float, Meta(ge=0, le=1)] = 0.0

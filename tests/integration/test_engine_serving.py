@@ -356,7 +356,7 @@ def test_a_prompt_one_token_short_of_the_context_gets_one_token(bench: EngineBen
         {"prompt": (len(tokens()),)},
         {"prompt": (-1,)},
         {"max_tokens": 0},
-        {"sampling": Sampling(temperature=3)},
+        {"sampling": Sampling(temperature=-1)},
         {"sampling": Sampling(logit_bias=((len(tokens()), 1.0),))},
     ],
 )

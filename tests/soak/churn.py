@@ -185,7 +185,7 @@ class Churn:
 
     def _hopeless(self) -> None:
         self._submit(chat("word " * self._dice.choice((900, 1_500, 20_000))))
-        self._submit("", sampling=Sampling(temperature=99.0))
+        self._submit("", sampling=Sampling(temperature=-1.0))
 
     def _warm(self) -> None:
         self._submit(chat("", self._dice.choice(SYSTEMS)), warm=True)

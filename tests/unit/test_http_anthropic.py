@@ -44,6 +44,12 @@ PNG = b"\x89PNG and so on"
 SOURCE = {"type": "base64", "media_type": "image/png", "data": b64encode(PNG).decode()}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = {"name": "weather", "description": "Of a city.", "input_schema": SCHEMA}
+TEXT_BLOCK = {"type": "text", "text": "a"}
+DOCUMENT = {
+    "type": "document",
+    "source": {"type": "text", "media_type": "text/plain", "data": "All may."},
+}
+CONTEXT = "context_management"
 HEAD = AnswerHead(
     id="msg_1", created=1, model="demo", request_id="req_1", prompt_tokens=7, cached_tokens=2
 )
@@ -102,7 +108,15 @@ def test_the_least_request_has_neutral_sampling_and_does_not_think() -> None:
         ({"stop_sequences": ["a", "b"]}, {"stop": ("a", "b")}),
         ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, {"enable_thinking": True}),
         ({"thinking": {"type": "disabled"}}, {"enable_thinking": False}),
+        ({"thinking": {"type": "adaptive", "display": "summarized"}}, {"enable_thinking": True}),
         ({"metadata": {"user_id": "me"}, "service_tier": "auto"}, {}),
+        ({"cache_control": {"type": "ephemeral"}, "speed": "standard", "fallbacks": []}, {}),
+        ({"billing_policy": {"type": "billing_policy", "bill_to": "self"}}, {}),
+        ({"context_management": {"edits": []}, "mcp_servers": [], "diagnostics": None}, {}),
+        (
+            {"context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}},
+            {},
+        ),
         (
             {"output_format": {"type": "json_schema", "schema": SCHEMA}},
             {"grammar": Grammar(kind="json_schema", text=msgspec.json.encode(SCHEMA).decode())},
@@ -159,6 +173,15 @@ def test_an_image_stays_where_it_stands() -> None:
     assert asked(messages=content).messages == (Message(role="user", content=parts),)
 
 
+def test_a_document_of_text_is_shown_with_its_title_and_context() -> None:
+    full = {**DOCUMENT, "title": "Law", "context": "Of 1900.", "citations": {"enabled": False}}
+    other = {"type": "document", "source": {"type": "content", "content": "Know all."}}
+    request = asked(messages=turn(full, DOCUMENT, other, TEXT_BLOCK))
+    assert request.messages == (
+        Message(role="user", content="Law\nOf 1900.\nAll may.\nAll may.\nKnow all.\na"),
+    )
+
+
 def test_a_loop_with_a_tool_comes_over_whole() -> None:
     history = [
         *HI,
@@ -204,7 +227,36 @@ def test_without_choice_no_tools_are_offered() -> None:
         ({"max_tokens": 0}, "max_tokens"),
         ({"temperature": 1.5}, "temperature"),
         ({"mcp_servers": [{}]}, "mcp_servers"),
-        ({"messages": turn({"type": "document"})}, "messages[0].content[0].type"),
+        ({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, CONTEXT),
+        ({"container": "c1"}, "container"),
+        ({"diagnostics": {"previous_message_id": "m1"}}, "diagnostics"),
+        ({"inference_geo": "us"}, "inference_geo"),
+        ({"service_tier": "priority"}, "service_tier"),
+        ({"speed": "fast"}, "speed"),
+        ({"compaction": {}}, "compaction"),
+        ({"fallbacks": "default"}, "fallbacks"),
+        ({"fallback_credit_token": "t"}, "fallback_credit_token"),
+        ({"thread": {"type": "create"}}, "thread"),
+        ({"billing_policy": {"bill_to": "user_profile"}}, "billing_policy"),
+        ({"thinking": {"type": "enabled", "display": "omitted"}}, "thinking.display"),
+        ({"messages": turn({"type": "video"})}, "messages[0].content[0].type"),
+        ({"messages": turn({"type": "document"})}, "messages[0].content[0].source"),
+        (
+            {"messages": turn({"type": "document", "source": {"type": "text"}})},
+            "messages[0].content[0].source.data",
+        ),
+        (
+            {"messages": turn({"type": "document", "source": {"type": "base64", "data": "a"}})},
+            "messages[0].content[0].source.type",
+        ),
+        (
+            {"messages": turn({"type": "document", "source": {"type": "content", "content": []}})},
+            "messages[0].content[0].source.content",
+        ),
+        (
+            {"messages": turn({**DOCUMENT, "citations": {"enabled": True}})},
+            "messages[0].content[0].citations.enabled",
+        ),
         ({"messages": turn({"type": "image"})}, "messages[0].content[0].source"),
         (
             {"messages": turn({"type": "image", "source": {"type": "url", "url": "http://x"}})},
@@ -228,9 +280,6 @@ def test_without_choice_no_tools_are_offered() -> None:
 )
 def test_what_cannot_be_done_is_refused_by_name(given: dict[str, Any], param: str) -> None:
     assert refused(**given).param == param
-
-
-TEXT_BLOCK = {"type": "text", "text": "a"}
 
 
 def with_result(blocks: int) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ from protocol.chat import (
     ToolCall,
 )
 from protocol.embeddings import EmbeddingRequest
-from protocol.generation import MAX_STOP_CHARS, GenerationRequest
+from protocol.generation import MAX_STOP_CHARS, MAX_TEMPERATURE, GenerationRequest
 from protocol.grammar import MAX_GRAMMAR_CHARS, Grammar
 
 HI = [{"role": "user", "content": "hi"}]
@@ -42,6 +42,10 @@ WEATHER = {
     "type": "function",
     "function": {"name": "weather", "description": "Of a city.", "parameters": SCHEMA},
 }
+WITHOUT_EFFECT = (
+    "num_ctx", "num_keep", "num_batch", "num_gpu", "main_gpu", "num_thread", "numa", "low_vram",
+    "f16_kv", "logits_all", "vocab_only", "embedding_only", "use_mmap", "use_mlock",
+)  # fmt: skip
 _CHAT = msgspec.json.Decoder(ChatRequest)
 _GENERATE = msgspec.json.Decoder(GenerateRequest)
 _EMBED = msgspec.json.Decoder(EmbedRequest)
@@ -88,6 +92,7 @@ def test_the_least_chat_has_ollama_s_own_sampling() -> None:
     ("options", "canonical"),
     [
         ({"temperature": 0}, {"temperature": 0.0}),
+        ({"temperature": 3.5}, {"temperature": 3.5}),
         ({"top_k": 5}, {"top_k": 5}),
         ({"top_k": -1}, {"top_k": 0}),
         ({"top_p": 0.5}, {"top_p": 0.5}),
@@ -117,7 +122,7 @@ def test_the_least_chat_has_ollama_s_own_sampling() -> None:
             {"mirostat": 2, "mirostat_tau": 3.0, "mirostat_eta": 0.2},
         ),
         ({"tfs_z": 1, "penalize_newline": True}, {}),
-        ({"num_ctx": 4096, "num_gpu": 1, "use_mmap": True, "num_keep": 5, "unheard_of": 1}, {}),
+        (dict.fromkeys(WITHOUT_EFFECT, 5) | {"unheard_of": 1}, {}),
         (None, {}),
     ],
 )
@@ -247,7 +252,8 @@ def test_a_prompt_that_goes_to_the_model_as_it_is_takes_nothing_beside_it(
 @pytest.mark.parametrize(
     ("given", "param"),
     [
-        ({"options": {"temperature": 2.5}}, "options.temperature"),
+        ({"options": {"temperature": MAX_TEMPERATURE + 1}}, "options.temperature"),
+        ({"options": {"temperature": -0.5}}, "options.temperature"),
         ({"options": {"temperature": "hot"}}, "options.temperature"),
         ({"options": {"num_predict": -3}}, "options.num_predict"),
         ({"options": {"num_predict": 5.5}}, "options.num_predict"),
@@ -301,6 +307,9 @@ def test_a_chat_s_own_faults_are_named(given: dict[str, Any], param: str) -> Non
     [
         ({"template": "{{ .Prompt }}"}, "template"),
         ({"context": [1, 2]}, "context"),
+        ({"width": 64}, "width"),
+        ({"height": 64}, "height"),
+        ({"steps": 4}, "steps"),
         ({"images": ["#"]}, "images[0]"),
         ({"images": [IMAGE] * (MAX_MEDIA + 1)}, "images"),
     ],
@@ -311,8 +320,8 @@ def test_a_prompt_s_own_faults_are_named(given: dict[str, Any], param: str) -> N
 
 
 def test_what_was_expected_of_an_option_is_said() -> None:
-    error = refusal_of(chat, options={"temperature": 3})
-    assert error.details["expected"] == "0..2"
+    error = refusal_of(chat, options={"temperature": -1})
+    assert error.details["expected"] == f"0..{MAX_TEMPERATURE}"
 
 
 def test_a_request_without_a_prompt_only_loads_the_model() -> None:

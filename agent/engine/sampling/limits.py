@@ -8,6 +8,7 @@ from protocol.generation import (
     MAX_DRY_SEQUENCE_BREAKERS,
     MAX_DRY_WINDOW,
     MAX_PENALTY_WINDOW,
+    MAX_TEMPERATURE,
 )
 
 MAX_BIAS = 1e9
@@ -15,7 +16,7 @@ MAX_SEED = 2**63 - 1
 
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("seed", 0, MAX_SEED),
-    ("temperature", 0.0, 2.0),
+    ("temperature", 0.0, MAX_TEMPERATURE),
     ("top_k", 0, 2**31 - 1),
     ("top_p", 0.0, 1.0),
     ("min_p", 0.0, 1.0),

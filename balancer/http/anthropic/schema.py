@@ -1,7 +1,7 @@
 """What Anthropic's clients send, as they send it: types and ranges only, no meaning.
 
-https://docs.anthropic.com/en/api/messages. Unknown fields are ignored, and so is `cache_control`:
-prefixes are cached without being told to.
+https://docs.anthropic.com/en/api/messages. Unknown fields are ignored, and so is `cache_control`
+wherever it stands: prefixes are cached without being told to.
 """
 
 from __future__ import annotations
@@ -18,12 +18,19 @@ Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 
 class SourceIn(Struct):
-    """Where an image is."""
+    """Where an image or a document is."""
 
     type: str
     media_type: str | None = None
     data: str | None = None
     url: str | None = None
+    content: Any = None
+
+
+class CitationsIn(Struct):
+    """Whether the answer is to name places of a document."""
+
+    enabled: bool | None = None
 
 
 class BlockIn(Struct):
@@ -39,6 +46,9 @@ class BlockIn(Struct):
     content: Any = None
     is_error: bool | None = None
     thinking: str | None = None
+    title: str | None = None
+    context: str | None = None
+    citations: CitationsIn | None = None
 
 
 class MessageIn(Struct):
@@ -71,6 +81,7 @@ class ThinkingIn(Struct):
 
     type: str
     budget_tokens: Annotated[int, Meta(ge=1)] | None = None
+    display: str | None = None
 
 
 class PromptFields(Struct, kw_only=True):
@@ -82,6 +93,17 @@ class PromptFields(Struct, kw_only=True):
     tools: Annotated[list[ToolIn], Meta(max_length=1024)] | None = None
     tool_choice: ToolChoiceIn | None = None
     thinking: ThinkingIn | None = None
+    output_config: Any = None
+
+    # Known, and without effect.
+    cache_control: Any = None
+
+    # Known, and refused unless their value asks for nothing: see translate.
+    billing_policy: Any = None
+    compaction: Any = None
+    context_management: Any = None
+    mcp_servers: Any = None
+    speed: Any = None
 
 
 class MessagesRequest(PromptFields, kw_only=True):
@@ -94,14 +116,16 @@ class MessagesRequest(PromptFields, kw_only=True):
     stop_sequences: Annotated[list[StopText], Meta(max_length=MAX_STOPS)] | None = None
     stream: bool | None = None
     metadata: dict[str, Any] | None = None
-    service_tier: str | None = None
-    output_config: Any = None
     output_format: Any = None
 
-    # Known, and refused: see translate.
+    # Known, and refused unless their value asks for nothing: see translate.
     container: Any = None
-    context_management: Any = None
-    mcp_servers: Any = None
+    diagnostics: Any = None
+    fallback_credit_token: Any = None
+    fallbacks: Any = None
+    inference_geo: Any = None
+    service_tier: Any = None
+    thread: Any = None
 
 
 class CountTokensRequest(PromptFields, kw_only=True):

@@ -22,7 +22,7 @@ from balancer.http.anthropic.schema import (
     ToolIn,
 )
 from balancer.http.attached import check_media, decoded
-from balancer.http.faults import missing, refuse_value, unsupported
+from balancer.http.faults import missing, refuse_unless_harmless, refuse_value, unsupported
 from balancer.http.offered_tools import check_choice, check_tools, function_tool
 from protocol.chat import (
     FunctionCall,
@@ -41,18 +41,29 @@ MAX_BLOCKS = 10_000
 """Of the system prompt and all messages together, with those in results of tools: a bound
 on what one request can make the loop do at a stretch."""
 MOST_TOOL_NAME_CHARS = 128
-_UNSUPPORTED = ("container", "context_management", "mcp_servers")
-_TIERS = (None, "auto", "standard_only")
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "billing_policy": ({"type": "billing_policy", "bill_to": "self"},),
+    "compaction": (),
+    "container": (),
+    "context_management": (
+        {"edits": []},
+        {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+    ),
+    "diagnostics": (),
+    "fallback_credit_token": (),
+    "fallbacks": ([],),
+    "inference_geo": (),
+    "mcp_servers": ([],),
+    "service_tier": ("auto", "standard_only"),
+    "speed": ("standard",),
+    "thread": (),
+}
+"""Parameters that cannot be honoured, with the values that ask for nothing (null always)."""
 _ROLES = ("user", "assistant")
 
 
 def messages_request(body: MessagesRequest, *, seed: int) -> GenerationRequest:
     """The canonical form of a message. Anthropic's API has no seeds, so one is drawn."""
-    for param in _UNSUPPORTED:
-        if (value := getattr(body, param)) is not None:
-            raise unsupported(param, value, "null")
-    if body.service_tier not in _TIERS:
-        raise unsupported("service_tier", body.service_tier, '"auto"')
     return GenerationRequest(
         **prompt_fields(body),
         **_tool_use(body),
@@ -68,6 +79,7 @@ def messages_request(body: MessagesRequest, *, seed: int) -> GenerationRequest:
 
 def prompt_fields(body: PromptFields) -> dict[str, Any]:
     """What a prompt is made of, to be counted or to be answered."""
+    refuse_unless_harmless(body, _HARMLESS)
     _check_blocks(body)
     messages = list(_system(body.system))
     for i, message in enumerate(body.messages):
@@ -161,8 +173,10 @@ def _part(block: BlockIn, at: str) -> Part:
         if block.source is None:
             raise missing(f"{at}.source")
         return ImagePart(data=_image(block.source, f"{at}.source"))
+    if block.type == "document":
+        return TextPart(text=_document(block, at))
     if block.type != "text":
-        raise unsupported(f"{at}.type", block.type, '"text", "image" or "tool_result"')
+        raise unsupported(f"{at}.type", block.type, '"text", "image", "document" or "tool_result"')
     return TextPart(text=_text(block, at))
 
 
@@ -172,6 +186,26 @@ def _image(source: SourceIn, at: str) -> bytes:
     if source.data is None:
         raise missing(f"{at}.data")
     return decoded(source.data, f"{at}.data")
+
+
+def _document(block: BlockIn, at: str) -> str:
+    """Its title, its context and its text; files are not read."""
+    if block.citations is not None and block.citations.enabled:
+        raise unsupported(f"{at}.citations.enabled", True, "false")
+    match block.source:
+        case None:
+            raise missing(f"{at}.source")
+        case (
+            SourceIn(type="text", data=str() as text)
+            | SourceIn(type="content", content=str() as text)
+        ):
+            return "\n".join(piece for piece in (block.title, block.context, text) if piece)
+        case SourceIn(type="text"):
+            raise missing(f"{at}.source.data")
+        case SourceIn(type="content", content=content):
+            raise unsupported(f"{at}.source.content", content, "a string")
+        case SourceIn(type=other):
+            raise unsupported(f"{at}.source.type", other, '"text": no files are read here')
 
 
 def _tool_result(block: BlockIn, at: str) -> Message:
@@ -281,9 +315,13 @@ def _tool(tool: ToolIn, at: str) -> Tool:
 
 
 def _thinks(thinking: ThinkingIn | None) -> bool:
-    """Nobody thinks unasked."""
-    match None if thinking is None else thinking.type:
-        case None | "disabled":
+    """Nobody thinks unasked, and what is thought is shown."""
+    if thinking is None:
+        return False
+    if thinking.display not in (None, "summarized"):
+        raise unsupported("thinking.display", thinking.display, '"summarized"')
+    match thinking.type:
+        case "disabled":
             return False
         case "enabled" | "adaptive":
             return True

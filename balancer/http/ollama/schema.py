@@ -1,7 +1,6 @@
 """What Ollama's clients send, as they send it: types and ranges only, no meaning.
 
-https://github.com/ollama/ollama/blob/main/docs/api.md. Unknown fields and options are ignored, and
-so are those about how a model is loaded, as `num_ctx` and `keep_alive`: agents do that beforehand.
+https://github.com/ollama/ollama/blob/main/docs/api.md. Unknown fields and options are ignored.
 """
 
 from __future__ import annotations
@@ -11,7 +10,13 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from protocol.embeddings import MAX_DIMENSIONS
-from protocol.generation import MAX_MESSAGES, MAX_PENALTY_WINDOW, MAX_STOP_CHARS, MAX_STOPS
+from protocol.generation import (
+    MAX_MESSAGES,
+    MAX_PENALTY_WINDOW,
+    MAX_STOP_CHARS,
+    MAX_STOPS,
+    MAX_TEMPERATURE,
+)
 from protocol.models import MODEL_NAME_PATTERN
 
 StopText = Annotated[str, Meta(max_length=MAX_STOP_CHARS)]
@@ -32,7 +37,7 @@ class OptionsIn(Struct, kw_only=True):
     """How to sample, and when to stop. Integers may be written as floats, as some languages have no
     others: see translate."""
 
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=MAX_TEMPERATURE)] | None = None
     top_k: Annotated[int, _TOP_K] | Annotated[float, _TOP_K] | None = None
     top_p: Fraction | None = None
     min_p: Fraction | None = None
@@ -47,6 +52,23 @@ class OptionsIn(Struct, kw_only=True):
     mirostat: Annotated[int, _MIROSTAT] | Annotated[float, _MIROSTAT] | None = None
     mirostat_tau: Annotated[float, Meta(ge=0, le=100)] | None = None
     mirostat_eta: Fraction | None = None
+
+    # Known, and without effect: how a model is loaded, which agents do beforehand. What a context
+    # shift keeps is the whole prompt, whatever `num_keep` says.
+    num_ctx: Any = None
+    num_keep: Any = None
+    num_batch: Any = None
+    num_gpu: Any = None
+    main_gpu: Any = None
+    num_thread: Any = None
+    numa: Any = None
+    low_vram: Any = None
+    f16_kv: Any = None
+    logits_all: Any = None
+    vocab_only: Any = None
+    embedding_only: Any = None
+    use_mmap: Any = None
+    use_mlock: Any = None
 
     # Known, and refused unless their value asks for nothing: see translate.
     tfs_z: Any = None
@@ -130,6 +152,9 @@ class GenerateRequest(GenerationFields, kw_only=True):
     # Known, and refused unless their value asks for nothing: see translate.
     template: Any = None
     context: Any = None
+    width: Any = None
+    height: Any = None
+    steps: Any = None
 
 
 class EmbedRequest(Struct, kw_only=True):
@@ -158,6 +183,8 @@ class ShowRequest(Struct, kw_only=True):
 
     model: ModelIn | None = None
     name: ModelIn | None = None
+    verbose: Any = None
+    """Known, and without effect: nothing more is known here."""
 
 
 EXPECTED = {
@@ -165,7 +192,7 @@ EXPECTED = {
     "messages": f"a list of at most {MAX_MESSAGES} messages",
     "think": "true, false, low, medium or high",
     "dimensions": f"1..{MAX_DIMENSIONS}, at most what the model's vectors have",
-    "options.temperature": "0..2",
+    "options.temperature": f"0..{MAX_TEMPERATURE}",
     "options.top_k": "an integer, 0 or -1 for off",
     "options.top_p": "0..1",
     "options.min_p": "0..1",

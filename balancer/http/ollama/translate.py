@@ -59,6 +59,9 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "top_logprobs": (0,),
     "template": ("",),
     "context": ([],),
+    "width": (0,),
+    "height": (0,),
+    "steps": (0,),
 }
 """Parameters that cannot be honoured, with the values that ask for nothing (null always)."""
 _INTEGERS = ("top_k", "seed", "num_predict", "repeat_last_n", "mirostat")

@@ -14,6 +14,9 @@ from balancer.http.faults import refuse_unless_harmless
 _SAMPLERS = ["penalties", "dry", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"]
 """The order that is always kept; top_n_sigma, which is refused, would be the third."""
 
+HARMLESS_CACHE_OPTIONS = ({"mode": "implicit"}, {"mode": "implicit", "ttl": "30m"}, {"ttl": "30m"})
+"""What prompts have in common is found by its content, and kept as long as there is room."""
+
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "store": (False,),
     "service_tier": ("auto", "default"),
@@ -24,6 +27,8 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "verbosity": ("medium",),
     "functions": ([],),
     "function_call": ("none", "auto"),
+    "moderation": (),
+    "prompt_cache_options": HARMLESS_CACHE_OPTIONS,
     "samplers": (_SAMPLERS, [*_SAMPLERS[:2], "top_n_sigma", *_SAMPLERS[2:]]),
     "cache_prompt": (True,),
     "id_slot": (-1,),

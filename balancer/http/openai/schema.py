@@ -196,6 +196,8 @@ class ChatCompletionRequest(SamplingFields, kw_only=True):
     verbosity: Any = None
     functions: Any = None
     function_call: Any = None
+    moderation: Any = None
+    prompt_cache_options: Any = None
 
 
 class CompletionRequest(SamplingFields, kw_only=True):

@@ -15,6 +15,7 @@ from balancer.http.attached import check_media
 from balancer.http.faults import missing, refuse_unless_harmless, refuse_value, unsupported
 from balancer.http.offered_tools import function_tool
 from balancer.http.openai.grammars import json_schema_grammar
+from balancer.http.openai.refused import HARMLESS_CACHE_OPTIONS
 from balancer.http.openai.tools import tool_fields
 from balancer.http.openai.translate import THINKING_BY_EFFORT
 from balancer.http.responses.items import items_in, messages_of
@@ -44,7 +45,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "max_tool_calls": (),
     "moderation": (),
     "prompt": (),
-    "prompt_cache_options": (),
+    "prompt_cache_options": HARMLESS_CACHE_OPTIONS,
     "prompt_cache_retention": ("in_memory", "24h"),
     "service_tier": ("auto", "default"),
     "truncation": ("disabled",),
