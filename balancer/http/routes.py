@@ -33,6 +33,7 @@ from balancer.http.openai.embeddings import embeddings
 from balancer.http.openai.models import list_models, show_model
 from balancer.http.rerank.handler import rerank
 from balancer.http.responses.create import create_response
+from balancer.http.responses.input_tokens import count_input_tokens
 from balancer.http.responses.stored import (
     cancel_response,
     delete_response,
@@ -148,6 +149,7 @@ ROUTES: tuple[Route, ...] = (
         "POST", "/v1/messages/count_tokens", count_tokens, "tokens", error_form=anthropic_error
     ),
     _inference("POST", "/v1/responses", create_response, "chat"),
+    _inference("POST", "/v1/responses/input_tokens", count_input_tokens, "tokens"),
     _inference("GET", "/v1/responses/{id}", show_response, "models"),
     _inference("DELETE", "/v1/responses/{id}", delete_response, "models"),
     _inference("GET", "/v1/responses/{id}/input_items", list_input_items, "models"),

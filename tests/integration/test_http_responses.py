@@ -19,6 +19,7 @@ from balancer.storage.responses import StoredResponse
 from protocol.chat import Message
 from protocol.generation import ReasoningDelta, TokenLogprob, ToolCallDelta
 from protocol.refusals import RefusalCode
+from protocol.to_agent import Render
 from tests.support.fake_agent import FakeAgent, Script
 from tests.support.running_balancer import RunningBalancer, running_balancer
 
@@ -273,6 +274,53 @@ async def test_another_tenant_finds_nothing(
         await client.responses.delete(kept.id)
     monkeypatch.undo()
     assert (await client.responses.retrieve(kept.id)).id == kept.id
+
+
+async def test_a_response_s_tokens_are_counted_before_it_is_made_with_what_it_continues(
+    client: openai.AsyncOpenAI,
+    agent: FakeAgent,
+) -> None:
+    def prompt(*turns: str) -> int:
+        return len("".join(turns) + "[assistant]")
+
+    tools: Any = [TOOL]
+    counted = await client.responses.input_tokens.count(
+        model="demo", input="hi", instructions="Be brief.", tools=tools, tool_choice="auto"
+    )
+    assert counted.object == "response.input_tokens"
+    assert counted.input_tokens == prompt("[system]Be brief.", "[user]hi")
+    asked = agent.asked[-1]
+    assert isinstance(asked, Render)
+    assert [tool.function.name for tool in asked.tools] == ["look"]
+    kept = await client.responses.create(model="demo", input="hi")
+    counted = await client.responses.input_tokens.count(
+        model="demo", input="go on", previous_response_id=kept.id
+    )
+    assert counted.input_tokens == prompt("[user]hi", f"[assistant]{kept.output_text}[user]go on")
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.responses.input_tokens.count(input="hi", personality="friendly")
+    assert refused.value.param == "personality"
+    with pytest.raises(openai.NotFoundError) as unknown:
+        await client.responses.input_tokens.count(input="hi", previous_response_id="resp_none")
+    assert unknown.value.param == "previous_response_id"
+
+
+async def test_every_method_of_openai_s_client_is_served_or_refused_clearly(
+    client: openai.AsyncOpenAI,
+    agent: FakeAgent,  # noqa: ARG001 (serves)
+) -> None:
+    served = {"create", "parse", "stream", "retrieve", "delete", "input_items", "input_tokens"}
+    refused = {"cancel", "compact", "connect"}
+    views = {"with_raw_response", "with_streaming_response"}
+    methods = {name for name in dir(client.responses) if not name.startswith("_")}
+    assert methods == served | refused | views
+    with pytest.raises(openai.APIStatusError) as compact:
+        await client.responses.compact(model="demo", input="hi")
+    assert compact.value.status_code == 405
+    assert compact.value.code == "method_not_allowed"
+    with pytest.raises(openai.APIStatusError) as connect:
+        await client.get("/responses", cast_to=object)
+    assert connect.value.code == "method_not_allowed"
 
 
 async def test_nothing_can_be_cancelled_or_streamed_again(

@@ -16,8 +16,8 @@ from pydantic import TypeAdapter
 from balancer.errors import InvalidRequest
 from balancer.http.body import decode_json
 from balancer.http.responses.items import MAX_PARTS, items_in, kept_items, messages_of
-from balancer.http.responses.schema import EXPECTED, ItemIn, ResponseRequest
-from balancer.http.responses.translate import repeated_fields, response_request
+from balancer.http.responses.schema import EXPECTED, InputTokensRequest, ItemIn, ResponseRequest
+from balancer.http.responses.translate import count_question, repeated_fields, response_request
 from protocol.chat import (
     FunctionCall,
     FunctionDefinition,
@@ -283,6 +283,28 @@ def content(*parts: Any, role: str = "user") -> dict[str, Any]:
 )  # fmt: skip
 def test_what_cannot_be_done_is_refused_by_name(given: dict[str, Any], param: str) -> None:
     assert refused(**given).param == param
+
+
+def test_whatever_counts_for_a_prompt_is_the_same_when_it_is_counted() -> None:
+    fields = {
+        "model": "demo", "input": "hi", "instructions": "Be brief.", "tools": [WEATHER],
+        "tool_choice": "required", "parallel_tool_calls": False, "truncation": "disabled",
+        "reasoning": {"effort": "high"}, "text": {"format": SCHEMA_FORMAT},
+    }  # fmt: skip
+    body = msgspec.convert(fields, InputTokensRequest)
+    question = count_question(body, [], created=3)
+    request = response_request(decoded(**fields), [], seed=0)
+    for name in ("model", "messages", "tools", "enable_thinking"):
+        assert getattr(question, name) == getattr(request, name)
+    assert (question.with_count, question.with_prompt, question.created) == (True, False, 3)
+
+
+@pytest.mark.parametrize("given", [{"personality": "friendly"}, {"truncation": "auto"}])
+def test_what_cannot_be_counted_is_refused_by_name(given: dict[str, Any]) -> None:
+    body = msgspec.convert({"input": "hi", **given}, InputTokensRequest)
+    with pytest.raises(InvalidRequest) as refusal:
+        count_question(body, [], created=3)
+    assert refusal.value.param == next(iter(given))
 
 
 # --- what is kept and repeated ---

@@ -82,6 +82,8 @@ class ThinkingIn(Struct):
     type: str
     budget_tokens: Annotated[int, Meta(ge=1)] | None = None
     display: str | None = None
+    block_binding: Any = None
+    """Without effect: thoughts that are sent back are taken as they are."""
 
 
 class PromptFields(Struct, kw_only=True):

@@ -22,6 +22,7 @@ from balancer.http.ollama.schema import (
     PromptEmbeddingRequest,
     ShowRequest,
 )
+from balancer.http.openai.schema import EmbeddingsRequest
 
 _ERRORS = (TextErrorBody, ErrorBody)
 _CHAT: dict[str, Any] = {
@@ -95,7 +96,7 @@ OPERATIONS = (
         tag="Ollama",
         summary="Make a vector of a text",
         description="With `input` instead of `prompt`, the body and the answer are OpenAI's.",
-        bodies=(PromptEmbeddingRequest,),
+        bodies=(PromptEmbeddingRequest, EmbeddingsRequest),
         answers=(
             Answer(
                 description="The vector, or OpenAI's list.",

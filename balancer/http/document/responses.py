@@ -16,7 +16,7 @@ from balancer.http.document.operation import (
 )
 from balancer.http.document.shapes import responses
 from balancer.http.document.shapes.errors import ErrorEvent
-from balancer.http.responses.schema import ResponseRequest
+from balancer.http.responses.schema import InputTokensRequest, ResponseRequest
 from balancer.http.responses.stored import MOST_ITEMS
 
 _ID = place("id", "The response's id.", "resp_0")
@@ -45,6 +45,14 @@ OPERATIONS = (
                 is_stream=True,
             ),
         ),
+    ),
+    asking(
+        path="/v1/responses/input_tokens",
+        tag="OpenAI Responses",
+        summary="How many tokens a response would have before its answer",
+        bodies=(InputTokensRequest,),
+        answers=(Answer(description="The count.", shapes=(responses.InputTokens,)),),
+        examples=(Example(name="a question", body={"input": "What is a slot?"}),),
     ),
     Operation(
         ports=("inference",),

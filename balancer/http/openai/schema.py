@@ -38,6 +38,7 @@ class StreamOptions(Struct):
     """`stream_options`; obfuscation is padding that means nothing, so it is left out."""
 
     include_usage: bool | None = None
+    include_obfuscation: Any = None
 
 
 class SamplingFields(Struct, kw_only=True):

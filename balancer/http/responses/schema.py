@@ -85,13 +85,27 @@ class ReasoningIn(Struct):
     mode: str | None = None
 
 
-class ResponseRequest(Struct, kw_only=True):
-    """The body of POST /v1/responses."""
+class PromptFields(Struct, kw_only=True):
+    """What a prompt is made of, and what must be known to make it."""
 
     model: Annotated[str, Meta(pattern=MODEL_NAME_PATTERN)] | None = None
     input: str | Annotated[list[ItemIn], Meta(min_length=1, max_length=MAX_MESSAGES)] | None = None
     instructions: str | None = None
     previous_response_id: Id | None = None
+    text: TextIn | None = None
+    reasoning: ReasoningIn | None = None
+    tools: Annotated[list[ToolIn], Meta(max_length=1024)] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+
+    # Known, and refused unless their value asks for nothing: see translate.
+    conversation: Any = None
+    truncation: Any = None
+
+
+class ResponseRequest(PromptFields, kw_only=True):
+    """The body of POST /v1/responses."""
+
     store: bool | None = None
     include: Annotated[list[str], Meta(max_length=32)] | None = None
 
@@ -99,11 +113,6 @@ class ResponseRequest(Struct, kw_only=True):
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
-    text: TextIn | None = None
-    reasoning: ReasoningIn | None = None
-    tools: Annotated[list[ToolIn], Meta(max_length=1024)] | None = None
-    tool_choice: Any = None
-    parallel_tool_calls: bool | None = None
 
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
@@ -118,7 +127,6 @@ class ResponseRequest(Struct, kw_only=True):
     background: Any = None
     background_options: Any = None
     context_management: Any = None
-    conversation: Any = None
     image: Any = None
     max_tool_calls: Any = None
     moderation: Any = None
@@ -126,7 +134,13 @@ class ResponseRequest(Struct, kw_only=True):
     prompt_cache_options: Any = None
     prompt_cache_retention: Any = None
     service_tier: Any = None
-    truncation: Any = None
+
+
+class InputTokensRequest(PromptFields, kw_only=True):
+    """The body of POST /v1/responses/input_tokens."""
+
+    # Known, and refused.
+    personality: Any = None
 
 
 EXPECTED = {

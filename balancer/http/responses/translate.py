@@ -21,7 +21,9 @@ from balancer.http.openai.translate import THINKING_BY_EFFORT
 from balancer.http.responses.items import items_in, messages_of
 from balancer.http.responses.schema import (
     FormatIn,
+    InputTokensRequest,
     ItemIn,
+    PromptFields,
     ReasoningIn,
     ResponseRequest,
     ToolIn,
@@ -29,6 +31,7 @@ from balancer.http.responses.schema import (
 from protocol.chat import Message, Tool
 from protocol.generation import MAX_MESSAGES, GenerationRequest
 from protocol.grammar import Grammar
+from protocol.to_agent import Render
 
 LOGPROBS = "message.output_text.logprobs"
 INCLUDES = (LOGPROBS, "message.input_image.image_url", "reasoning.encrypted_content")
@@ -44,6 +47,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "image": (),
     "max_tool_calls": (),
     "moderation": (),
+    "personality": (),
     "prompt": (),
     "prompt_cache_options": HARMLESS_CACHE_OPTIONS,
     "prompt_cache_retention": ("in_memory", "24h"),
@@ -81,6 +85,22 @@ def response_request(
         top_logprobs=_logprobs(body),
         grammar=_grammar(body),
         seed=seed,
+    )
+
+
+def count_question(body: InputTokensRequest, history: Sequence[ItemIn], *, created: int) -> Render:
+    """How many tokens does the prompt of such a response have?"""
+    refuse_unless_harmless(body, _HARMLESS)
+    fields = {name: getattr(body, name) for name in PromptFields.__struct_fields__}
+    request = response_request(ResponseRequest(**fields), history, seed=0)
+    return Render(
+        model=request.model,
+        messages=request.messages or (),
+        tools=request.tools,
+        enable_thinking=request.enable_thinking,
+        created=created,
+        with_prompt=False,
+        with_count=True,
     )
 
 

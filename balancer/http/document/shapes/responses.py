@@ -149,6 +149,13 @@ class DeletedResponse(Struct, kw_only=True):
     deleted: Literal[True]
 
 
+class InputTokens(Struct, kw_only=True):
+    """How many tokens a response has before its answer."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+
+
 class InputItem(Struct, kw_only=True):
     """An item of a conversation; its other fields follow from its `type`."""
 
