@@ -39,6 +39,25 @@ async def test_a_message_is_answered_in_one_piece(
     assert [one.role for one in asked.messages or ()] == ["system", "user"]
 
 
+async def test_beta_versions_and_other_headers_of_the_client_change_nothing(
+    client: anthropic.AsyncAnthropic, agent: FakeAgent
+) -> None:
+    message = await client.beta.messages.create(
+        model="demo",
+        max_tokens=20,
+        messages=[{"role": "user", "content": "hi"}],
+        betas=["interleaved-thinking-2025-05-14", "never-heard-of"],
+        user_profile_id="up_1",
+        workspace_id="w_1",
+    )
+    assert message.content[0].type == "text"
+    counted = await client.beta.messages.count_tokens(
+        model="demo", messages=[{"role": "user", "content": "hi"}], betas=["never-heard-of"]
+    )
+    assert counted.input_tokens > 0
+    assert len(agent.started) == 1
+
+
 async def test_a_stream_is_put_together_by_the_client(
     client: anthropic.AsyncAnthropic, agent: FakeAgent
 ) -> None:

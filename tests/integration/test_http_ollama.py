@@ -185,7 +185,7 @@ async def test_a_mistake_is_told_as_ollama_tells_it(
     agent: FakeAgent,  # noqa: ARG001 (serves)
 ) -> None:
     with pytest.raises(ollama.ResponseError, match=r"options\.temperature") as refused:
-        await client.chat(model="demo", messages=HI, options={"temperature": 9})
+        await client.chat(model="demo", messages=HI, options={"temperature": -9})
     assert refused.value.status_code == 400
     with pytest.raises(ollama.ResponseError, match="nobody") as unknown:
         await client.chat(model="nobody:latest", messages=HI)
@@ -300,7 +300,10 @@ async def test_what_is_served_is_listed_shown_and_in_memory(
     (running,) = (await client.ps()).models
     assert (running.model, running.digest) == (listed.model, listed.digest)
     assert running.context_length == 2048
+    body = {"name": "demo:latest", "verbose": True}
+    by_name = (await balancer.post("/api/show", body)).json()
     shown = await client.show(listed.model)
+    assert by_name["capabilities"] == shown.capabilities
     assert shown.capabilities == ["completion", "tools"]
     assert shown.modelinfo is not None
     assert shown.modelinfo["general.parameter_count"] == 0
@@ -372,7 +375,10 @@ async def test_inputs_are_embedded(site: tuple[RunningBalancer, MemoryAgent]) ->
         assert isinstance(several.total_duration, int)
         single = await answered(agent, client.embed(model="demo", input="cat", truncate=False))
         assert single.embeddings == [[3.0, float(ord("c")), 0.0]]
-        older = await answered(agent, client.embeddings(model="demo", prompt="cat"))
+        older = await answered(
+            agent,
+            client.embeddings(model="demo", prompt="cat", options={"num_ctx": 8}, keep_alive=-1),
+        )
         assert older.embedding == single.embeddings[0]
         assert (await client.embed(model="demo", input=[])).embeddings == []
         assert (await client.embeddings(model="demo", prompt="")).embedding == []
@@ -384,12 +390,16 @@ async def test_an_older_route_with_inputs_answers_as_openai_does(
     site: tuple[RunningBalancer, MemoryAgent],
 ) -> None:
     balancer, agent = site
-    body = {"model": "demo:latest", "input": ["cat", "a"]}
+    body = {"model": "demo:latest", "input": ["cat", "a"], "dimensions": 2, "user": "me"}
     answer = await answered(agent, balancer.post("/api/embeddings", body))
     found = answer.json()
     assert (found["object"], found["model"]) == ("list", "demo")
     assert [row["index"] for row in found["data"]] == [0, 1]
+    assert found["data"][0]["embedding"] == [3.0, float(ord("c"))]
     assert found["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
+    packed = {"input": "cat", "encoding_format": "base64", "timeout": 60}
+    answer = await answered(agent, balancer.post("/api/embeddings", packed))
+    assert isinstance(answer.json()["data"][0]["embedding"], str)
     wrong = await balancer.post("/api/embeddings", {"input": [""]})
     assert (wrong.status, wrong.error["param"]) == (400, "input[0]")
     other = await balancer.post("/api/embed", {"model": "demo", "input": [""]})

@@ -183,6 +183,15 @@ async def test_inference_gives_one_text_with_its_model_and_version(
     ]
 
 
+async def test_a_text_that_takes_longer_than_its_timeout_is_given_up(
+    balancer: RunningBalancer, agent: FakeAgent
+) -> None:
+    agent.script = Script(is_held=True)
+    body = {"model_id": "demo", "inputs": {"text": "Hi"}, "parameters": {"timeout": 0.05}}
+    answer = await balancer.post("/inference", body)
+    assert (answer.status, answer.json()["detail"]["code"]) == (504, "generation_timeout")
+
+
 async def test_an_error_of_inference_is_a_text_with_our_object_beside_it(
     balancer: RunningBalancer, agent: FakeAgent
 ) -> None:

@@ -14,6 +14,8 @@ from balancer.http.body import decode_json
 from balancer.http.inference.answer import GatheredText, inference_body
 from balancer.http.inference.schema import EXPECTED, InferenceBody
 from balancer.http.inference.translate import inference_request, place_of
+from balancer.http.openai.schema import CompletionRequest, SamplingFields
+from balancer.http.openai.translate import completion_request
 from protocol.generation import ContentDelta, GenerationRequest, Timings, Usage
 
 OUTCOME = Outcome(
@@ -27,6 +29,32 @@ OUTCOME = Outcome(
     ttft_ms=12.0,
     total_ms=40.5,
 )
+HONOURED: dict[str, Any] = {
+    "temperature": 0.5, "top_p": 0.5, "top_k": 4, "min_p": 0.1, "typical_p": 0.5,
+    "presence_penalty": 1, "frequency_penalty": 1, "repeat_penalty": 2, "repeat_last_n": 8,
+    "dry_multiplier": 1, "dry_base": 2, "dry_allowed_length": 3, "dry_penalty_last_n": 9,
+    "dry_sequence_breakers": ["x"], "xtc_probability": 0.5, "xtc_threshold": 0.2, "mirostat": 2,
+    "mirostat_tau": 4, "mirostat_eta": 0.3, "seed": 9, "stop": ["x"], "max_tokens": 3,
+    "n_predict": 3, "min_tokens": 2, "logit_bias": {"5": 1}, "ignore_eos": True,
+    "context_shift": True, "priority": -1, "response_format": {"type": "json_object"},
+    "grammar": "root ::= [0-9]+", "json_schema": {"type": "object"},
+}  # fmt: skip
+WITHOUT_EFFECT: dict[str, Any] = {
+    "user": "me", "metadata": {"a": "b"}, "prompt_cache_key": "k", "safety_identifier": "s",
+    "prompt_cache_retention": "24h", "stream_options": {"include_usage": True},
+}  # fmt: skip
+REFUSED: dict[str, Any] = {
+    "store": True, "service_tier": "flex", "samplers": ["top_k"], "cache_prompt": False,
+    "id_slot": 1, "n_probs": 1, "n_keep": 1, "min_keep": 1, "top_n_sigma": 1.0,
+    "dynatemp_range": 0.5, "t_max_predict_ms": 5, "return_tokens": True,
+    "post_sampling_probs": True, "timings_per_token": True, "lora": [{"id": 0}],
+}  # fmt: skip
+
+
+def test_no_parameter_is_left_out_here() -> None:
+    """All that a text completion samples with is in one of the three, or the answer's form."""
+    known = HONOURED.keys() | WITHOUT_EFFECT.keys() | REFUSED.keys()
+    assert set(SamplingFields.__struct_fields__) - known == {"model", "n", "stream", "timeout"}
 
 
 def asked(**fields: Any) -> GenerationRequest:
@@ -59,6 +87,20 @@ def test_a_text_goes_on_as_a_completion_s_prompt_does(
     assert asked(**fields) == request_
 
 
+def test_every_parameter_does_what_it_does_for_a_completion() -> None:
+    plain = asked()
+    for name, value in HONOURED.items():
+        fields = {"prompt": "Hi", "model": "demo", name: value}
+        body = msgspec.convert(fields, CompletionRequest)
+        request = asked(parameters={name: value})
+        assert request == completion_request(body, ("Hi",), drawn_seed=5), name
+        assert request != plain, name
+
+
+def test_what_has_no_effect_on_a_completion_has_none_here() -> None:
+    assert asked(parameters=WITHOUT_EFFECT) == asked()
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [
@@ -86,7 +128,8 @@ def test_a_body_of_another_shape_is_refused_by_name(
         ("suffix", "x"),
         ("best_of", 2),
         ("logprobs", 1),
-        ("store", True),
+        ("model", "other"),
+        *REFUSED.items(),
     ],
 )
 def test_a_parameter_that_has_no_place_in_the_answer_is_refused_by_name(
@@ -94,7 +137,7 @@ def test_a_parameter_that_has_no_place_in_the_answer_is_refused_by_name(
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
         asked(parameters={name: value})
-    assert refused.value.param == name
+    assert (refused.value.param or "").removeprefix("parameters.") == name
 
 
 def test_a_model_among_the_parameters_is_refused_there() -> None:

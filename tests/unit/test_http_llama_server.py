@@ -135,6 +135,87 @@ def test_messages_alone_are_enough_for_a_template() -> None:
     assert refused.value.param == "messages[0].role"
 
 
+ANSWER_ALONE: dict[str, Any] = {
+    "temperature": 0.5, "top_p": 0.5, "top_k": 4, "min_p": 0.1, "typical_p": 0.5,
+    "presence_penalty": 1, "frequency_penalty": 1, "repeat_penalty": 2, "repeat_last_n": 8,
+    "dry_multiplier": 1, "dry_base": 2, "dry_allowed_length": 3, "dry_penalty_last_n": 9,
+    "dry_sequence_breakers": ["x"], "xtc_probability": 0.5, "xtc_threshold": 0.2, "mirostat": 2,
+    "mirostat_tau": 4, "mirostat_eta": 0.3, "seed": 9, "stop": ["x"], "max_tokens": 3,
+    "max_completion_tokens": 3, "n_predict": 3, "min_tokens": 2, "logit_bias": {"5": 1},
+    "ignore_eos": True, "context_shift": True, "priority": -1, "logprobs": True,
+    "top_logprobs": 2, "n": 2, "stream": True, "stream_options": {"include_usage": True},
+    "timeout": 3, "parallel_tool_calls": False, "response_format": {"type": "json_object"},
+    "user": "me", "metadata": {"a": "b"}, "safety_identifier": "s", "prompt_cache_key": "k",
+    "prompt_cache_retention": "24h",
+}  # fmt: skip
+
+
+def test_what_concerns_the_answer_alone_changes_no_prompt() -> None:
+    assert rendered(messages=HI, **ANSWER_ALONE) == rendered(messages=HI)
+    for form in ({"grammar": "root ::= [0-9]+"}, {"json_schema": {"type": "object"}}):
+        assert rendered(messages=HI, **form) == rendered(messages=HI)
+    for name, wrong in {"temperature": 3, "grammar": 1, "top_logprobs": 99}.items():
+        with pytest.raises(InvalidRequest) as refused:
+            rendered(messages=HI, **{name: wrong})
+        assert refused.value.param == name
+
+
+@pytest.mark.parametrize("given", [{"store": True}, {"audio": {}}, {"functions": [{}]}])
+def test_what_a_chat_completion_refuses_is_refused_for_its_prompt(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        rendered(messages=HI, **given)
+    assert refused.value.param == next(iter(given))
+
+
+def test_the_template_is_told_whether_to_think_and_which_tools_there_are() -> None:
+    tool = {"type": "function", "function": {"name": "port"}}
+    assert rendered(messages=HI, reasoning_effort="high").enable_thinking is True
+    assert rendered(messages=HI, tools=[tool], tool_choice="none").tools == ()
+
+
+def test_what_is_no_part_of_a_prompt_is_not_counted() -> None:
+    tool = {"name": "port", "input_schema": {"type": "object"}}
+    thinking = {"type": "enabled"}
+    plain = counted(tools=[tool], tool_choice={"type": "auto"}, thinking=thinking)
+    full = counted(
+        tools=[tool],
+        tool_choice={"type": "any", "disable_parallel_tool_use": True},
+        thinking={**thinking, "budget_tokens": 2048, "block_binding": {}},
+        output_config={"effort": "low"},
+        cache_control={"type": "ephemeral"},
+        speed="standard",
+    )
+    assert full == plain
+    assert counted(tools=[tool], tool_choice={"type": "none"}).tools == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"mcp_servers": [{}]}, "mcp_servers"),
+        ({"context_management": {"edits": [{"type": "other"}]}}, "context_management"),
+        ({"compaction": {}}, "compaction"),
+        ({"billing_policy": {"bill_to": "user_profile"}}, "billing_policy"),
+        ({"speed": "fast"}, "speed"),
+        ({"thinking": {"type": "enabled", "display": "omitted"}}, "thinking.display"),
+    ],
+)
+def test_what_a_message_refuses_is_refused_to_be_counted(given: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        counted(**given)
+    assert refused.value.param == param
+
+
+def counted(**fields: Any) -> Render:
+    body = decode_json(
+        msgspec.json.encode({"model": "demo", "messages": HI, **fields}),
+        msgspec.json.Decoder(CountTokensRequest),
+        max_depth=64,
+        expected=ANTHROPIC_EXPECTED,
+    )
+    return count_question(body, created=CREATED)
+
+
 def test_a_message_is_counted_with_its_system_prompt_and_tools() -> None:
     fields = {
         "model": "demo",

@@ -54,6 +54,16 @@ def test_documents_are_texts_or_objects_with_one() -> None:
             "unsupported_parameter",
             "rank_fields",
         ),
+        (
+            {"query": "q", "documents": ["a"], "max_chunks_per_doc": 1},
+            "unsupported_parameter",
+            "max_chunks_per_doc",
+        ),
+        (
+            {"query": "q", "documents": ["a"], "max_tokens_per_doc": 9},
+            "unsupported_parameter",
+            "max_tokens_per_doc",
+        ),
     ],
 )
 def test_what_cannot_be_ranked_is_named(fields: dict[str, Any], code: str, param: str) -> None:

@@ -67,7 +67,8 @@ def rows() -> list[Row]:
 
 def named_routes() -> dict[str, str]:
     """What the page calls the routes, by method and path."""
-    return {path: name for name, path in re.findall(r"`(\w+)` is (POST /\S+\w)", PAGE.read_text())}
+    found = re.findall(r"`(\w+)`\s+is\s+POST\s+(/\S+\w)", PAGE.read_text())
+    return {f"POST {path}": name for name, path in found}
 
 
 def with_bodies() -> dict[str, tuple[type[Struct], ...]]:
