@@ -21,6 +21,8 @@ MAX_MESSAGES = 10_000
 MAX_STOPS = 16
 MAX_STOP_CHARS = 1024
 MAX_TOP_LOGPROBS = 20
+MAX_PROMPT_LOGPROBS = 32_768
+"""Tokens of a prompt times (`top_logprobs` + 1), where they are scored."""
 MAX_PENALTY_WINDOW = 2**20
 MAX_TEMPERATURE = 1000
 """Any token is as likely as any other long before; most families of APIs allow far less."""
@@ -96,6 +98,10 @@ class GenerationRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ignore_eos: bool = False
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     """None: no logprobs. 0: of the chosen tokens only. n: also of the n likeliest."""
+    prompt_logprobs: bool = False
+    """With `top_logprobs`: those of the prompt's tokens come before that of the first generated
+    one, the first of them as 0, as nothing stands before it; and an end token has its own, too.
+    Nothing of the prompt is taken from the cache, or left there."""
     grammar: Grammar | None = None
     adapters: Annotated[tuple[AdapterScale, ...], Meta(max_length=MAX_ADAPTERS)] = ()
     """LoRA adapters that the model's agents have loaded, and how strongly each one acts."""

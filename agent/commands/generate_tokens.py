@@ -197,6 +197,7 @@ def _submit(
             context_shift=request.context_shift,
             media=as_frames(media, call.media_places) if media is not None else (),
             shown_specials=_shown_specials(desk, request),
+            prompt_logprobs=request.prompt_logprobs,
         )
     )
     if call.paused:

@@ -83,8 +83,9 @@ def _accepted(desk: Desk, accepted: Accepted) -> None:
     if call is None:
         return
     request = call.request
-    chain = PrefixChain.of(request, cache_scope=request.cache_scope, known=request.prefix_chain)
-    desk.cached.begin(call.number, chain, prompt_tokens=accepted.prompt_tokens)
+    if not request.prompt_logprobs:  # else nothing of it is left in the cache
+        chain = PrefixChain.of(request, cache_scope=request.cache_scope, known=request.prefix_chain)
+        desk.cached.begin(call.number, chain, prompt_tokens=accepted.prompt_tokens)
     resume = request.resume
     if resume is not None:
         emitted = _replayed_chars(call, accepted.resumed_texts)

@@ -48,9 +48,29 @@ def _halves(tokens: Tokens) -> Iterator[Tokens]:
 
 def _slices(tokens: Tokens) -> Iterator[Tokens]:
     """One call's step: tokens with their logprobs first, then the text in pieces."""
-    yield structs.replace(tokens, deltas=("",))
+    yield from _logprob_slices(structs.replace(tokens, deltas=("",)))
     for piece in _pieces(tokens.deltas[0]):
         yield Tokens(calls=tokens.calls, token_ids=((),), deltas=(piece,))
+
+
+def _logprob_slices(tokens: Tokens) -> Iterator[Tokens]:
+    """Those of a scored prompt may be many; the tokens come with the last of them, so that a call
+    that is lost between two messages begins anew."""
+    entries = tokens.logprobs[0] if tokens.logprobs else ()
+    if len(entries) < 2 or len(encode_notification(tokens)) <= MAX_TEXT_FRAME_BYTES:
+        yield tokens
+        return
+    middle = len(entries) // 2
+    first = Tokens(
+        calls=tokens.calls,
+        token_ids=((),),
+        deltas=("",),
+        logprobs=(entries[:middle],),
+        prefill=tokens.prefill,
+    )
+    yield from _logprob_slices(first)
+    rest = structs.replace(tokens, logprobs=(entries[middle:],), prefill=())
+    yield from _logprob_slices(rest)
 
 
 def _pieces(delta: StepDelta) -> Iterator[StepDelta]:

@@ -6,12 +6,14 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import structs
 
 from agent.engine.frames import Accepted, CallTokens, Ended
 from agent.engine.generation import Generation
 from agent.engine.llama.adapters import AdapterSet
 from agent.engine.llama.arrays import Ints, Rows
 from agent.engine.media import MediaPrompt
+from agent.engine.prompt_scores import PromptScores
 from agent.engine.speculation import Speculation
 from protocol.generation import FinishReason, Timings, TokenLogprob, Usage
 
@@ -54,9 +56,22 @@ class Call:
     draft_steps: int = 0
     drafted_tokens: int = 0
     accepted_draft_tokens: int = 0
+    scores: PromptScores | None = None
+    """Of its prompt's tokens, if they are asked for; told with its first token."""
     resumed_texts: tuple[str, ...] = ()
     started: float = field(default_factory=time.monotonic)
     first_token: float = 0.0
+
+    @property
+    def leaves_nothing(self) -> bool:
+        """Whether what it has in the KV cache is of no use to others."""
+        return self.is_shifted or self.scores is not None
+
+    @property
+    def scored_rows(self) -> int:
+        """How many of its prompt's tokens may go into a batch, each with a row; 0: as many as
+        there is room for, as only the last one needs one."""
+        return 0 if self.scores is None or self.scores.is_complete else self.scores.rows
 
     def content(self, cached: int) -> Ints:
         """Its first `cached` tokens."""
@@ -93,6 +108,11 @@ class Call:
         """Up to `most` guesses of the tokens behind the last one."""
         return self.speculation.draft(most) if self.speculation is not None else NO_TOKENS
 
+    def score(self, rows: Rows, start: int) -> None:
+        """The rows of its prompt's tokens from `start` on."""
+        assert self.scores is not None
+        self.scores.take(rows, start)
+
     def take_best(self, token: int) -> CallTokens | None:
         """Take the likeliest token, in one go; None: it must be `take`."""
         tokens = self.generation.take_best(token)
@@ -118,6 +138,8 @@ class Call:
             self.accepted_draft_tokens += len(tokens.token_ids) - 1
         if self.speculation is not None:
             self.speculation.accept(self.generated[first:])
+        if self.scores is not None and generation.tokens_generated == len(tokens.token_ids):
+            tokens = structs.replace(tokens, logprobs=self.scores.told() + tokens.logprobs)
         return tokens
 
     def _verified(self, rows: Rows, drafted: Ints, token: int, tokens: CallTokens) -> CallTokens:

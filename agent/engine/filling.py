@@ -48,5 +48,8 @@ class Filling:
         for chunk in plan.chunks:
             known = self._calls[self._scheduler.in_slot(chunk.slot).call].known
             part = known[chunk.start : chunk.start + chunk.count]
-            batch.add_prompt(part, chunk.start, chunk.slot, output=chunk.last)
+            if chunk.scored:
+                batch.add_with_outputs(part, chunk.start, chunk.slot)
+            else:
+                batch.add_prompt(part, chunk.start, chunk.slot, output=chunk.last)
         return drafted

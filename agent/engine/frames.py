@@ -157,6 +157,8 @@ class Submit(Struct, frozen=True, kw_only=True, tag="submit", array_like=True):
     media: tuple[Medium, ...] = ()
     """In the order in which they stand in the prompt, a text."""
     tools: ToolGrammar | None = None
+    prompt_logprobs: bool = False
+    """Unless the call resumes: score the prompt; see `GenerationRequest`."""
 
 
 class CancelCall(Struct, frozen=True, kw_only=True, tag="cancel", array_like=True):

@@ -46,6 +46,7 @@ class Generation:
         self._stops = StopMatcher(submit.stop)
         self._shown_pieces = shown_pieces
         self._ends = ends
+        self._unscored = () if submit.prompt_logprobs else ends
         self._is_plain = sampler.is_plain and not submit.stop and self._top_logprobs is None
 
     @property
@@ -77,7 +78,7 @@ class Generation:
         may_end = position >= self._min_tokens
         token = self.sampler.choose(row, position, may_end=may_end, best=best)
         logprobs: tuple[TokenLogprob, ...] = ()
-        if self._top_logprobs is not None and token not in self._ends:
+        if self._top_logprobs is not None and token not in self._unscored:
             logprobs = (logprobs_of(row, token, self._top_logprobs, self._shown_pieces),)
         text = self._accept(token)
         return token, CallTokens(self.call, (token,), text, logprobs, self.sampler.state())

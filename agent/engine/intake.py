@@ -8,7 +8,7 @@ from agent.engine.call import Call
 from agent.engine.context_shift import left_of
 from agent.engine.frames import EngineOptions, Submit
 from agent.engine.generation import Generation, ResumeMismatch
-from agent.engine.llama.adapters import Adapters
+from agent.engine.llama.adapters import Adapters, AdapterSet
 from agent.engine.llama.arrays import Ints
 from agent.engine.llama.context import Context
 from agent.engine.llama.draft_model import DraftModel
@@ -17,6 +17,7 @@ from agent.engine.llama.sampler_chain import Candidates
 from agent.engine.media import Media, MediaPrompt
 from agent.engine.media_ids import without_media
 from agent.engine.pace import DecodeCosts, Pace
+from agent.engine.prompt_scores import PromptScores, problem_with_scoring, rows_at_once
 from agent.engine.prompts import (
     PromptRefused,
     adapters_of,
@@ -55,6 +56,7 @@ class Intake:
         self.speculates = options.speculation != "off" and context.memory.kind == "ranged"
         self._reduces = context.samplers is not None
         self._context_tokens = context.context_tokens
+        self._scored_rows = rows_at_once(model.vocabulary.size, context.most_outputs)
         self._can_shift = context.memory.can_shift
         self._adapter_names = adapters.names if adapters is not None else ()
         self._media = media
@@ -83,6 +85,7 @@ class Intake:
         prompt, max_tokens = known_tokens(submit, self.vocabulary, self._context_tokens, ids)
         max_tokens = cap_of(submit, max_tokens, can_shift=self._can_shift)
         adapters = adapters_of(submit, self._adapter_names)
+        scores = self._scores_of(submit, prompt)
         generation = self._generation(submit, max_tokens, prompt)
         call = Call(
             submit.call,
@@ -95,11 +98,12 @@ class Intake:
                 context=self._context_tokens,
             ),
             shifts=submit.context_shift,
-            scope=repr((submit.scope, adapters)) if adapters else submit.scope,
+            scope=_scope_of(submit, adapters, is_alone=scores is not None),
             adapters=adapters,
             priority=submit.priority,
             is_warming=submit.warm,
             media=media,
+            scores=scores,
             may_speculate=submit.speculate and self.speculates,
         )
         try:
@@ -119,6 +123,24 @@ class Intake:
             pace = Pace(self.costs, probe_every=PROBE_DRAFT_MODEL_EVERY)
             return Speculation(drafter, pace, is_dear=True)
         return Speculation(NgramDrafter(text, ends=self.vocabulary.end_tokens), Pace(self.costs))
+
+    def _scores_of(self, submit: Submit, prompt: Ints) -> PromptScores | None:
+        """For its prompt, if it is to be scored; who resumes has told of it already."""
+        if not submit.prompt_logprobs or submit.resume_ids:
+            return None
+        if submit.media:
+            message = "`prompt_logprobs`: a prompt with images or sounds is not scored"
+            raise PromptRefused(RefusalCode.UNSUPPORTED, message, param="prompt_logprobs")
+        top_logprobs = submit.sampling.top_logprobs or 0
+        problem = problem_with_scoring(len(prompt), top_logprobs)
+        if problem:
+            raise PromptRefused(RefusalCode.UNSUPPORTED, problem, param="prompt")
+        return PromptScores(
+            prompt,
+            top_logprobs=top_logprobs,
+            pieces=self.vocabulary.shown_pieces,
+            rows=self._scored_rows,
+        )
 
     def _media_of(self, submit: Submit) -> MediaPrompt | None:
         if not submit.media:
@@ -154,6 +176,13 @@ class Intake:
             return self._grammars.constraint(submit.grammar, submit.reasoning, submit.tools)
         except GrammarRefused as refused:
             raise PromptRefused(RefusalCode.INVALID_GRAMMAR, str(refused)) from refused
+
+
+def _scope_of(submit: Submit, adapters: AdapterSet, *, is_alone: bool) -> str:
+    """Who shares its cached tokens; nobody, if it is alone."""
+    if is_alone:
+        return repr((submit.scope, adapters, submit.call))
+    return repr((submit.scope, adapters)) if adapters else submit.scope
 
 
 def _replayed(generation: Generation, submit: Submit) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ class Learning:
         self, plan: Plan, drafted: Mapping[int, Ints], *, decode_s: float, step_s: float
     ) -> None:
         """Learn from what a decode took, and from the whole step with drafting and sampling."""
+        if any(chunk.scored for chunk in plan.chunks):
+            return  # more than a prompt's token takes
         decode, drafts = len(plan.decode), sum(map(len, drafted.values()))
         prompt = sum(chunk.count for chunk in plan.chunks)
         is_full = Pace.is_full(busy_slots=decode, slots=self._slots)

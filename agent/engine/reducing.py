@@ -30,7 +30,7 @@ def reduce_rows(
     next decode takes longer for it. Whether there was one.
     """
     has_changed = False
-    for slot in (*plan.decode, *(chunk.slot for chunk in plan.chunks if chunk.last)):
+    for slot in (*plan.decode, *(chunk.slot for chunk in plan.chunks if chunk.outputs)):
         call = calls[scheduler.in_slot(slot).call]
         if call.is_warming:
             continue

@@ -54,6 +54,8 @@ class Seat:
     """A chunk ends when so many tokens are cached, should it pass there."""
     runs: tuple[Run, ...] = ()
     """In order; none is cached in part if it is a whole one."""
+    scored_rows: int = 0
+    """Not 0: each of its prompt's tokens has an output, and a chunk at most so many of them."""
 
     @property
     def is_prefilling(self) -> bool:
@@ -62,7 +64,8 @@ class Seat:
     @property
     def next_stop(self) -> int:
         """Where the next chunk of tokens must end at the latest."""
-        stops = (*self.stops, *(run.start for run in self.runs), self.to_prefill)
+        most = self.cached + (self.scored_rows or self.to_prefill)
+        stops = (*self.stops, *(run.start for run in self.runs), self.to_prefill, most)
         return min(stop for stop in stops if stop > self.cached)
 
     @property
@@ -73,12 +76,19 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """`count` known tokens of a call from `start` on; an output follows the `last` one."""
+    """`count` known tokens of a call from `start` on; an output follows the `last` one, or each
+    of them if they are `scored`."""
 
     slot: int
     start: int
     count: int
     last: bool
+    scored: bool = False
+
+    @property
+    def outputs(self) -> int:
+        """How many of its tokens have one."""
+        return self.count if self.scored else int(self.last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +262,6 @@ def _share(prompts: list[Seat], room: int) -> tuple[Chunk, ...]:
         count = min(need, -(-room // waiting))
         if count > 0:
             last = seat.cached + count == seat.to_prefill
-            chunks.append(Chunk(seat.slot, seat.cached, count, last))
+            chunks.append(Chunk(seat.slot, seat.cached, count, last, seat.scored_rows > 0))
             room -= count
     return tuple(sorted(chunks, key=lambda chunk: chunk.slot))

@@ -115,7 +115,7 @@ class Seating:
             self._waiting.remove(call)
         seat = self.scheduler.release(call.number)
         if seat is not None:
-            content = NO_TOKENS if call.is_shifted else call.content(seat.cached)
+            content = NO_TOKENS if call.leaves_nothing else call.content(seat.cached)
             self._store.release(call.number, seat.slot, content)
         generated = call.generation.tokens_generated
         if call.generation.finish_reason is not None:  # its own end, not a client's that left
@@ -189,6 +189,7 @@ class Seating:
         )
         seat.paused = call.paused
         seat.stops = claim.stops
+        seat.scored_rows = call.scored_rows
         call.speculation = self._speculation(call, seat.slot)
         seat.runs = call.media.runs if call.media is not None else ()
         call.found(claim.cached)

@@ -121,7 +121,7 @@ class Serving:
         if submit.call in self._calls or submit.call in self._long_prompts:
             say(f"call {submit.call} exists already, the second one is dropped")
             return
-        # also where there is no answer yet: a step tells the agent that the engine does not hang
+        # with no answer yet, too: a step tells the agent that the engine does not hang
         self._has_news = True
         try:
             if self._long_prompts.takes(submit):
@@ -265,15 +265,14 @@ class Serving:
             self._adapters.put_on(self._context.handle, self.seating.adapters_of(plan.group))
         if plan.of_run and not self._is_encoded(plan):
             return
-        samplers = self._samplers
-        is_slower = samplers and reduce_rows(samplers, plan, self._scheduler, self._calls)
+        changes = self._samplers and reduce_rows(self._samplers, plan, self._scheduler, self._calls)
         started = time.perf_counter()
         code, drafted = self._decoded(plan)
         if code == 0:
             rows = self._rows()
             decoded = time.perf_counter()
             self._executed(plan, drafted, rows)
-            if not is_slower:
+            if not changes:  # they take their time
                 decode_s, step_s = decoded - started, time.perf_counter() - started
                 self._learning.measured(plan, drafted, decode_s=decode_s, step_s=step_s)
             if not self._has_news and self.seating.goes_on(plan, drafts=self._intake.speculates):
@@ -312,15 +311,16 @@ class Serving:
         row = 0
         for slot in plan.decode:
             draft = drafted.get(slot, NO_TOKENS)
-            after = row + 1 + len(draft)
-            self._sample(self._scheduler.in_slot(slot), draft, rows[row:after])
-            row = after
+            first, row = row, row + 1 + len(draft)
+            self._sample(self._scheduler.in_slot(slot), draft, rows[first:row])
         for chunk in plan.chunks:
             seat = self._scheduler.in_slot(chunk.slot)
             self.store.grew(seat.slot, seat.cached)
+            first, row = row, row + chunk.outputs
+            if chunk.scored:
+                self._calls[seat.call].score(rows[first:row], chunk.start)
             if chunk.last:
-                self._prefilled(seat, rows[row : row + 1])
-                row += 1
+                self._prefilled(seat, rows[row - 1 : row])
             elif seat.cached in seat.stops:
                 call = self._calls[seat.call]
                 self.store.checkpoint(seat.slot, call.content(seat.cached))

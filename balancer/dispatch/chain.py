@@ -38,7 +38,10 @@ class Chain:
 
     @property
     def packed(self) -> bytes:
-        """As `protocol.prefix_chain.prefix_chain` gives it."""
+        """As `protocol.prefix_chain.prefix_chain` gives it; empty for a prompt that is scored, as
+        all of that is computed anew, wherever it goes."""
+        if self._packed is None and self._request.prompt_logprobs:
+            self._packed = b""
         if self._packed is None:
             request = self._request
             if adapters := self._adapters_of(request.model):

@@ -21,7 +21,7 @@ from protocol.chat import Message
 from protocol.codec import decode_result, encode_request
 from protocol.generation import GenerationRequest, Resume
 from protocol.jsonrpc import Notification, Response
-from protocol.prefix_chain import PrefixChain, prefix_chain
+from protocol.prefix_chain import HASH_BYTES, PrefixChain, prefix_chain
 from protocol.to_agent import Snapshot
 from protocol.to_balancer import CacheChanged
 from tests.support.fake_balancer import FakeBalancer, fake_balancer
@@ -200,6 +200,24 @@ async def test_a_snapshot_tells_of_the_cache_from_the_start_and_then_the_status(
             if message is answer or (isinstance(message, Notification) and message.params is again)
         ]
         assert order[-1] is answer
+
+
+async def test_of_a_scored_prompt_nothing_is_told_as_cached(balancer: FakeBalancer) -> None:
+    engine = FakeEngine()
+    async with running_agent(balancer.address, engine):
+        await balancer.has_slots(4)
+        other = (Message(role="user", content="Something else"),)
+        scored = GenerationRequest(messages=other, top_logprobs=0, prompt_logprobs=True)
+        for asked in (scored, ASK):
+            await balancer.finished(await balancer.call(asked))
+        first, second = engine.submits
+        assert (first.prompt_logprobs, second.prompt_logprobs) == (True, False)
+        engine.tell_cache(CacheNews(0, first.call, ALL))
+        engine.tell_cache(CacheNews(1, second.call, ALL))
+        changes = await balancer.until(_told(balancer, 1), "news of the cache")
+        assert changes[0].gained.startswith(_blocks())
+        end_of_scored = PrefixChain.of(scored, cache_scope="").packed[-HASH_BYTES:]
+        assert end_of_scored not in changes[0].gained
 
 
 async def test_an_engine_that_dies_takes_its_cache_along(balancer: FakeBalancer) -> None:

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from balancer.policy.choices import seed_of_choice
-from protocol.generation import TokenLogprob
+from protocol.generation import TokenLogprob, TopLogprob
 from protocol.refusals import RefusalCode
 from tests.support.fake_agent import FakeAgent, Script, events_of
 from tests.support.running_balancer import (
@@ -66,6 +66,31 @@ async def test_prompts_are_echoed_before_their_choices(
     answer = await complete(balancer, prompt=['"a" ', "b "], n=2, echo=True, stream=stream)
     a, b = '"a" ' + TEXT, "b " + TEXT
     assert texts_of(answer) == {0: a, 1: a, 2: b, 3: b}
+
+
+async def test_prompts_are_scored_as_lm_evaluation_harness_asks_for_it(
+    balancer: RunningBalancer, agent: FakeAgent
+) -> None:
+    of_prompt = tuple(TokenLogprob(one, f" {one}", -one / 10) for one in range(7))
+    said = TokenLogprob(7, "x", -0.5, (TopLogprob(7, "x", -0.5),))
+    end = TokenLogprob(8, "<end>", -0.1, (TopLogprob(8, "<end>", -0.1),))
+    agent.script = Script(is_held=True)
+    given = {"prompt": [[1, 2], [3]], "echo": True, "logprobs": 1, "temperature": 0, "seed": 9}
+    for max_tokens, generated, text in ((2, 2, "x"), (0, 0, "")):
+        task = asyncio.ensure_future(complete(balancer, max_tokens=max_tokens, **given))
+        await eventually(lambda: len(agent.calls) == 2, "both of them run")
+        for call in list(agent.calls.values()):
+            assert (call.request.prompt_logprobs, call.request.max_tokens) == (True, generated or 1)
+            await agent.tokens(call, "x", (*of_prompt, said, end))
+            await agent.finish(call)
+        body = (await task).json()
+        for choice in body["choices"]:
+            shown = choice["logprobs"]
+            assert choice["text"] == "".join(one.piece for one in of_prompt) + text
+            assert shown["token_logprobs"][:2] == [None, -0.1]
+            assert shown["top_logprobs"][7:] == [{"x": -0.5}, {"<end>": -0.1}][:generated]
+            assert len(shown["tokens"]) == len(of_prompt) + generated
+        assert body["usage"]["completion_tokens"] == 2 * generated
 
 
 async def test_of_many_answers_the_likeliest_are_shown_and_all_are_counted(

@@ -133,6 +133,32 @@ async def test_log_probabilities_are_ranked_and_sum_to_no_more_than_one(
                 assert entry["logprob"] == tops[0]
 
 
+async def test_a_prompt_s_tokens_are_as_likely_as_when_the_model_said_them(
+    balancer: RunningBalancer,
+) -> None:
+    """What lm-evaluation-harness counts on: greedy answers are those of the highest likelihood."""
+    said = await completion(balancer, logprobs=1, temperature=0)
+    (spoken,) = said["choices"]
+    text = BODY["prompt"] + spoken["text"]
+    scored = {"echo": True, "logprobs": 1, "temperature": 0}
+    whole, alone = await asyncio.gather(
+        completion(balancer, **{**scored, "prompt": text, "max_tokens": 1}),
+        completion(balancer, **{**scored, "prompt": text, "max_tokens": 0}),
+    )
+    prompt_tokens = whole["usage"]["prompt_tokens"]
+    shown = whole["choices"][0]["logprobs"]
+    assert len(shown["tokens"]) == prompt_tokens + 1
+    assert alone["choices"][0]["logprobs"]["tokens"] == shown["tokens"][:-1]
+    assert (alone["choices"][0]["text"], alone["usage"]["completion_tokens"]) == (text, 0)
+    first = shown["text_offset"].index(len(BODY["prompt"]))
+    again = shown["token_logprobs"][first:-1]
+    assert again == pytest.approx(spoken["logprobs"]["token_logprobs"], abs=1e-3)
+    for logprob, top in zip(again, shown["top_logprobs"][first:-1], strict=True):
+        assert logprob == max(top.values())
+    assert shown["token_logprobs"][0] is None
+    assert whole["choices"][0]["text"].startswith(text)
+
+
 async def test_the_best_of_many_is_the_likeliest_of_what_their_seeds_say(
     balancer: RunningBalancer,
 ) -> None:

@@ -7,7 +7,13 @@ import pytest
 from agent.chat.output import joined
 from agent.commands.tokens_message import encode_tokens
 from protocol.codec import BALANCER_RECEIVES, MAX_TEXT_FRAME_BYTES
-from protocol.generation import ContentDelta, ReasoningDelta, StepDelta, ToolCallDelta
+from protocol.generation import (
+    ContentDelta,
+    ReasoningDelta,
+    StepDelta,
+    TokenLogprob,
+    ToolCallDelta,
+)
 from protocol.jsonrpc import CallId, Notification
 from protocol.to_balancer import PrefillProgress, Tokens
 
@@ -53,6 +59,27 @@ def test_huge_typed_deltas_are_cut_within_their_kinds() -> None:
     )
     parts = sent(Tokens(calls=(1,), token_ids=((5, 6),), deltas=(delta,)))
     assert put_together(parts, 1) == (delta, [5, 6])
+
+
+def test_the_many_log_probabilities_of_a_scored_prompt_are_cut_and_its_token_comes_last() -> None:
+    entries = tuple(TokenLogprob(one, "\0" * 100, -1.0) for one in range(2000))
+    tokens = Tokens(
+        calls=(1,),
+        token_ids=((5,),),
+        deltas=("a",),
+        logprobs=(entries,),
+        prefill=(PrefillProgress(2, 1, 2),),
+        sampler_states=((0.5,),),
+    )
+    parts = sent(tokens)
+    assert len(parts) > 2
+    assert put_together(parts, 1) == ("a", [5])
+    told = [entry for part in parts for one in part.logprobs for entry in one]
+    assert tuple(told) == entries
+    with_token = next(part for part in parts if part.token_ids == ((5,),))
+    assert with_token.logprobs[0][-1] == entries[-1]
+    assert with_token.sampler_states == ((0.5,),)
+    assert [part.prefill for part in parts if part.prefill] == [tokens.prefill]
 
 
 def test_many_calls_large_together_are_halved() -> None:

@@ -398,3 +398,13 @@ async def test_many_models_are_not_all_listed_in_an_error() -> None:
         balancer.agent(f"agent-{index}", model=f"model-{index:02}")
     refused = await balancer.ask("nonsense")
     assert refused.error.message.endswith("model-19, …")
+
+
+@in_virtual_time
+async def test_a_scored_prompt_is_sent_without_its_prefix_as_nothing_of_it_is_cached() -> None:
+    balancer = Balancer()
+    prompt = "a long prompt that is worth keeping together. " * 100
+    plain = GenerationRequest(model="demo", prompt=prompt)
+    scored = GenerationRequest(model="demo", prompt=prompt, top_logprobs=1, prompt_logprobs=True)
+    assert balancer.dispatcher.chain(plain).packed
+    assert balancer.dispatcher.chain(scored).packed == b""

@@ -269,6 +269,24 @@ def test_running_streams_come_first_and_prompts_share_the_budget() -> None:
     assert plan.chunks == (Chunk(2, 0, 128, last=False),)
 
 
+def test_each_token_of_a_scored_prompt_has_an_output_and_its_chunks_are_small() -> None:
+    made = scheduler()
+    admitted(made, 1, 10)
+    admitted(made, 2, 20)
+    scored = made.seat_of(1)
+    assert scored is not None
+    scored.scored_rows = 4
+    chunks = [step(made).chunks for _ in range(3)]
+    plain = Chunk(1, 0, 20, last=True)
+    assert chunks[0] == (Chunk(0, 0, 4, last=False, scored=True), plain)
+    assert chunks[1:] == [
+        (Chunk(0, 4, 4, last=False, scored=True),),
+        (Chunk(0, 8, 2, last=True, scored=True),),
+    ]
+    assert [one.outputs for one in (*chunks[0], chunks[2][0])] == [4, 1, 2]
+    assert Chunk(0, 0, 5, last=False).outputs == 0
+
+
 def test_several_prompts_progress_evenly() -> None:
     made = scheduler(batch_tokens=90)
     for call in (1, 2, 3):

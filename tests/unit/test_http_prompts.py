@@ -6,18 +6,22 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from balancer.errors import InvalidRequest
 from balancer.http.body import decode_json
 from balancer.http.openai.prompts import (
     MAX_PROMPT_TOKENS,
+    MAX_SCORED,
     best_of,
-    echoed_texts,
+    check_echo,
+    echoed_prompts,
     prompts_of,
     suffix_of,
 )
 from balancer.http.openai.schema import EXPECTED, MAX_CHOICES, CompletionRequest
 from balancer.http.openai.translate import completion_request
+from protocol.generation import GenerationRequest
 
 _DECODER = msgspec.json.Decoder(CompletionRequest)
 
@@ -31,7 +35,7 @@ def translate(**fields: Any) -> None:
     """Everything that can be refused."""
     given = body(**fields)
     prompts = prompts_of(given)
-    echoed_texts(given, prompts)
+    check_echo(given, prompts)
     completion_request(given, prompts, drawn_seed=1)
 
 
@@ -127,17 +131,61 @@ def test_the_best_answer_is_not_known_while_it_is_streamed() -> None:
 
 def test_a_prompt_is_echoed_before_each_of_its_choices() -> None:
     asked = body(prompt=["a", "b"], n=2, echo=True)
-    assert echoed_texts(asked, prompts_of(asked)) == ("a", "a", "b", "b")
+    assert echoed_prompts(asked, prompts_of(asked)) == ("a", "a", "b", "b")
     for unasked in (body(), body(echo=False, logprobs=1)):
-        assert echoed_texts(unasked, ("Once",)) == ()
+        assert echoed_prompts(unasked, ("Once",)) == ()
+
+
+SCORED: dict[str, Any] = {"echo": True, "logprobs": 1}
 
 
 @pytest.mark.parametrize(
-    "given", [{"echo": True, "logprobs": 0}, {"echo": True, "prompt": [[1], [2]]}]
+    ("given", "code", "param"),
+    [
+        ({"echo": True, "prompt": [[1], [2]]}, "unsupported_parameter", "echo"),
+        ({**SCORED, "stream": True}, "unsupported_parameter", "stream"),
+        ({**SCORED, "suffix": "end"}, "unsupported_parameter", "suffix"),
+        ({**SCORED, "n": 2, "best_of": 3}, "unsupported_parameter", "best_of"),
+        ({**SCORED, "prompt": "é" * (MAX_SCORED // 4 + 1)}, "invalid_value", "prompt"),
+        ({**SCORED, "prompt": [[1] * (MAX_SCORED // 8)] * 5}, "invalid_value", "prompt"),
+        ({**SCORED, "prompt": [1] * (MAX_SCORED // 4 + 1), "n": 2}, "invalid_value", "prompt"),
+        ({"max_tokens": 0}, "invalid_value", "max_tokens"),
+        ({"max_tokens": 0, "echo": True}, "invalid_value", "max_tokens"),
+        ({"max_tokens": 0, "logprobs": 1}, "invalid_value", "max_tokens"),
+    ],
 )
-def test_what_cannot_be_echoed_is_refused_by_name(given: dict[str, Any]) -> None:
+def test_what_cannot_be_echoed_is_refused_by_name(
+    given: dict[str, Any], code: str, param: str
+) -> None:
     error = refusal_of(**given)
-    assert (error.code, error.param) == ("unsupported_parameter", "echo")
+    assert (error.code, error.param) == (code, param)
+
+
+@pytest.mark.parametrize(
+    ("given", "changes"),
+    [
+        (SCORED, {"top_logprobs": 1, "prompt_logprobs": True}),
+        (
+            {**SCORED, "max_tokens": 3},
+            {"top_logprobs": 1, "prompt_logprobs": True, "max_tokens": 3},
+        ),
+        (
+            {**SCORED, "max_tokens": 0},
+            {"top_logprobs": 1, "prompt_logprobs": True, "max_tokens": 1},
+        ),
+        ({"echo": True}, {}),
+        ({"logprobs": 1}, {"top_logprobs": 1}),
+    ],
+)
+def test_a_prompt_is_scored_where_it_is_echoed_with_log_probabilities(
+    given: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    def canonical(**fields: Any) -> GenerationRequest:
+        asked = body(**fields)
+        check_echo(asked, prompts_of(asked))
+        return completion_request(asked, prompts_of(asked), drawn_seed=1)
+
+    assert canonical(**given) == structs.replace(canonical(), **changes)
 
 
 def test_a_suffix_goes_with_text() -> None:

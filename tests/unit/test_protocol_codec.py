@@ -121,6 +121,7 @@ TO_AGENT: dict[str, Struct] = {
         adapters=(("poet", 0.5),),
         priority=5,
         context_shift=True,
+        prompt_logprobs=True,
         grammar=Grammar(kind="regex", text="[0-9]+", trigger="<answer>"),
         created=1_700_000_000,
         deadline_ms=60_000,
@@ -380,7 +381,7 @@ def test_calls_with_different_ids_in_a_batch_are_both_kept() -> None:
         (b'{"jsonrpc":"2.0","method":"cancel","params":{"call":1},"id":1}', MalformedFrame, "no"),
         (b'{"jsonrpc":"2.0","method":"snapshot","params":{}}', MalformedFrame, "needs"),
         (
-            b'{"jsonrpc":"2.0","method":"generate_tokens","id":1,"params":{"temperature":9}}',
+            b'{"jsonrpc":"2.0","method":"generate_tokens","id":1,"params":{"temperature":-9}}',
             InvalidParams,
             "temperature",
         ),

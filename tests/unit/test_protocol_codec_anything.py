@@ -19,6 +19,7 @@ from protocol.errors import (
     ProtocolError,
 )
 from protocol.generation import (
+    MAX_TEMPERATURE,
     ContentDelta,
     ReasoningDelta,
     Resume,
@@ -77,7 +78,7 @@ _any_params: st.SearchStrategy[Struct] = st.one_of(
         messages=st.none() | st.lists(_messages, max_size=4).map(tuple),
         prompt=st.none() | _text | _ids,
         template_arguments=st.dictionaries(_text, _json_strategy(), max_size=3),
-        temperature=st.floats(0, 2, allow_nan=False),
+        temperature=st.floats(0, MAX_TEMPERATURE, allow_nan=False),
         seed=st.integers(0, 2**63 - 1),
         resume=st.none() | st.builds(Resume, token_ids=_ids, emitted_chars=st.integers(0, 99)),
     ),

@@ -83,8 +83,9 @@ class Batch:
             self._output[here.stop - 1] = 1
             self.outputs += 1
 
-    def add_embedded(self, tokens: Ints, start: int, sequence: int) -> None:
-        """Consecutive tokens of one sequence, all with an output; llama.cpp wants no other way."""
+    def add_with_outputs(self, tokens: Ints, start: int, sequence: int) -> None:
+        """Consecutive tokens of one sequence, all with an output. Of those that are embedded,
+        llama.cpp wants no other way."""
         self.add_prompt(tokens, start, sequence, output=True)
         self._output[self._size - len(tokens) : self._size] = 1
         self.outputs += len(tokens) - 1

@@ -126,6 +126,11 @@ class Context:
         samplers = BackendSamplers(self.handle, self._vocabulary_size, most_rows=sequences)
         self.samplers = samplers if reduces and samplers.is_offered(is_asked_for=asked) else None
 
+    @property
+    def most_outputs(self) -> int:
+        """Of one sequence in one decode: for so many there is always room."""
+        return 1 if self._context_params.n_outputs_max else self.batch_tokens
+
     def warm_up(self) -> None:
         """Decode a few tokens, as prompt and one by one; a wrong build dies here, not later.
 

@@ -128,7 +128,7 @@ class EmbeddingContext:
             end = piece.start + len(piece.tokens)
             if not 0 <= piece.sequence < self.sequences or end > self.input_tokens:
                 raise ValueError(f"sequence {piece.sequence} up to {end}")
-            batch.add_embedded(piece.tokens, piece.start, piece.sequence)
+            batch.add_with_outputs(piece.tokens, piece.start, piece.sequence)
         if api.llama_decode(self._handle, batch.ready()) != 0:
             return None
         return self._read_scores(pieces) if self._scores else self._read_rows(pieces)

@@ -34,6 +34,8 @@ def logprobs_of(
 def _likeliest(row: Floats, count: int) -> list[int]:
     if not count:
         return []
+    if count == 1:
+        return [int(row.argmax())]
     ids = np.sort(np.argpartition(row, len(row) - count)[len(row) - count :])
     likeliest: list[int] = ids[np.argsort(-row[ids], kind="stable")].tolist()
     return likeliest

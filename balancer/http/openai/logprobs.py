@@ -38,8 +38,8 @@ class CompletionLogprobs:
     Of candidates with equal text (parts of a character) the likeliest keeps the place.
     """
 
-    def __init__(self) -> None:
-        self._offset = 0
+    def __init__(self, offset: int = 0) -> None:
+        self._offset = offset
 
     def shape(self, tokens: Iterable[TokenLogprob]) -> dict[str, Any]:
         """The next tokens' part; offsets go on from call to call."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from balancer.http.faults import missing, refuse_value, unsupported
 from balancer.http.openai.schema import EXPECTED, MAX_CHOICES, CompletionRequest
+from protocol.generation import MAX_PROMPT_LOGPROBS
 
 Prompt = str | tuple[int, ...]
 
@@ -14,6 +15,10 @@ MAX_TOKEN_ID = 2**31 - 1
 MAX_PROMPT_TOKENS = 2**20
 """Token ids of all prompts together: a bound on what one request can make the loop do at a
 stretch."""
+
+
+MAX_SCORED = 8 * MAX_PROMPT_LOGPROBS
+"""Of all prompts together, tokens times (`logprobs` + 1): such an answer is held until its end."""
 
 
 def prompts_of(body: CompletionRequest) -> tuple[Prompt, ...]:
@@ -49,16 +54,53 @@ def best_of(body: CompletionRequest) -> int:
     return body.best_of
 
 
-def echoed_texts(body: CompletionRequest, prompts: tuple[Prompt, ...]) -> tuple[str, ...]:
+def scores_prompts(body: CompletionRequest) -> bool:
+    """Whether the log probabilities of the prompts' own tokens are asked for."""
+    return bool(body.echo) and body.logprobs is not None
+
+
+def wants_prompt_only(body: CompletionRequest) -> bool:
+    """Whether nothing of the answer is shown."""
+    return body.max_tokens == 0 and scores_prompts(body)
+
+
+def check_echo(body: CompletionRequest, prompts: tuple[Prompt, ...]) -> None:
+    """Refuse what cannot be echoed, or scored."""
+    if body.max_tokens == 0 and not scores_prompts(body):
+        raise refuse_value("max_tokens", 0, "at least 1, or 0 beside `echo` and `logprobs`")
+    if scores_prompts(body):
+        _check_scored(body, prompts)
+    elif body.echo and not all(isinstance(prompt, str) for prompt in prompts):
+        raise unsupported("echo", True, "false beside a `prompt` of token ids, or ask for logprobs")
+
+
+def echoed_prompts(body: CompletionRequest, prompts: tuple[Prompt, ...]) -> tuple[Prompt, ...]:
     """For each choice what comes before it; nothing unless it is asked for."""
     if not body.echo:
         return ()
-    if body.logprobs is not None:
-        raise unsupported("echo", True, "false beside `logprobs`: those of a prompt are not known")
-    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
-    if len(texts) < len(prompts):
-        raise unsupported("echo", True, "false beside a `prompt` of token ids")
-    return tuple(text for text in texts for _ in range(body.n or 1))
+    return tuple(prompt for prompt in prompts for _ in range(body.n or 1))
+
+
+def _check_scored(body: CompletionRequest, prompts: tuple[Prompt, ...]) -> None:
+    if body.stream:
+        raise unsupported("stream", True, "false beside `echo` and `logprobs`")
+    if body.suffix:
+        raise unsupported("suffix", body.suffix, "no suffix beside `echo` and `logprobs`")
+    if best_of(body) > (body.n or 1):
+        raise unsupported("best_of", body.best_of, "the same as `n` beside `echo` and `logprobs`")
+    tokens = (body.n or 1) * sum(_most_tokens(prompt) for prompt in prompts)
+    most = MAX_SCORED // ((body.logprobs or 0) + 1)
+    if tokens > most:
+        raise refuse_value(
+            "prompt",
+            f"{tokens} tokens, or bytes of text",
+            f"at most {most} tokens or bytes of text in all, times `n`, beside `echo` and so many "
+            "`logprobs`",
+        )
+
+
+def _most_tokens(prompt: Prompt) -> int:
+    return len(prompt.encode("utf-8", "replace")) if isinstance(prompt, str) else len(prompt)
 
 
 def suffix_of(body: CompletionRequest, prompts: tuple[Prompt, ...]) -> str | None:

@@ -207,6 +207,8 @@ class CompletionRequest(SamplingFields, kw_only=True):
     prompt: str | list[Any] | None = None
     suffix: str | None = None
     echo: bool | None = None
+    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    """0 beside `echo` and `logprobs` alone: nothing but the prompt is wanted."""
     best_of: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
     logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
 

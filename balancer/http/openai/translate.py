@@ -11,7 +11,14 @@ from balancer.http.attached import check_media
 from balancer.http.faults import missing, refuse_value, unsupported
 from balancer.http.openai.grammars import grammar_of
 from balancer.http.openai.parts import content_part
-from balancer.http.openai.prompts import MAX_TOKEN_ID, Prompt, best_of, suffix_of
+from balancer.http.openai.prompts import (
+    MAX_TOKEN_ID,
+    Prompt,
+    best_of,
+    scores_prompts,
+    suffix_of,
+    wants_prompt_only,
+)
 from balancer.http.openai.refused import refuse_unsupported
 from balancer.http.openai.schema import (
     ChatCompletionRequest,
@@ -88,8 +95,10 @@ def completion_request(
         **_sampling(body, drawn_seed),
         prompt=prompts[0],
         suffix=suffix_of(body, prompts),
-        max_tokens=_cap(body),
+        # a token is sampled all the same: that is how a prompt's scores come
+        max_tokens=1 if wants_prompt_only(body) else _cap(body),
         top_logprobs=0 if body.logprobs is None and chooses else body.logprobs,
+        prompt_logprobs=scores_prompts(body),
     )
 
 
