@@ -10,8 +10,10 @@ import openai
 import pytest
 
 from balancer.policy.choices import seed_of_choice
+from protocol.codec import encode_notification
 from protocol.generation import TokenLogprob, TopLogprob
 from protocol.refusals import RefusalCode
+from protocol.to_balancer import Tokens
 from tests.support.fake_agent import FakeAgent, Script, events_of
 from tests.support.running_balancer import (
     Answer,
@@ -91,6 +93,35 @@ async def test_prompts_are_scored_as_lm_evaluation_harness_asks_for_it(
             assert shown["top_logprobs"][7:] == [{"x": -0.5}, {"<end>": -0.1}][:generated]
             assert len(shown["tokens"]) == len(of_prompt) + generated
         assert body["usage"]["completion_tokens"] == 2 * generated
+
+
+async def test_an_agent_that_vanishes_while_it_tells_of_a_prompt_is_not_noticed(
+    balancer: RunningBalancer, agent: FakeAgent
+) -> None:
+    agent.script = Script(is_held=True)
+    scoring = asyncio.ensure_future(complete(balancer, echo=True, logprobs=0))
+    scored = await agent.call()
+    chatting = asyncio.ensure_future(balancer.chat())
+    await eventually(lambda: len(agent.calls) == 2, "both of them run")
+    some = Tokens(
+        calls=(scored.id,),
+        token_ids=((),),
+        deltas=("",),
+        logprobs=((TokenLogprob(1, "x", -9.0),) * 3,),
+    )
+    await agent.send_raw(encode_notification(some).decode())
+    await agent.tokens(await agent.call(), "Hello")
+    await eventually(
+        lambda: any(row.completion_tokens for row in balancer.app.wiring.dispatcher.requests()),
+        "what came before it arrived",
+    )
+    agent.kill()
+    async with FakeAgent(balancer.management_port, name="two"):
+        answer = await scoring
+        await chatting
+    shown = answer.json()["choices"][0]["logprobs"]
+    assert len(shown["tokens"]) == answer.json()["usage"]["total_tokens"]
+    assert -9.0 not in shown["token_logprobs"]
 
 
 async def test_of_many_answers_the_likeliest_are_shown_and_all_are_counted(

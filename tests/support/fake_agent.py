@@ -331,12 +331,16 @@ class FakeAgent:
         script = self.script
         call.sent += 1
         wanted = call.request.top_logprobs is not None and script.logprobs
+        logprobs = (script.logprobs[index],) if wanted else ()
+        if call.request.prompt_logprobs and not script.logprobs and index == 0:
+            told = PROMPT_TOKENS + len(script.pieces) + 1  # of the end, too
+            logprobs = ((TokenLogprob(1, "x", -1.0),) * told,)
         return encode_notification(
             Tokens(
                 calls=(call.id,),
                 token_ids=((index + 10,),),
                 deltas=(script.pieces[index],),
-                logprobs=(script.logprobs[index],) if wanted else (),
+                logprobs=logprobs,
             )
         )
 

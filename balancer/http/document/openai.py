@@ -74,6 +74,10 @@ OPERATIONS = (
                 body={"prompt": "A slot is", "max_tokens": 16, "stream": True},
                 is_stream=True,
             ),
+            Example(
+                name="scored",
+                body={"prompt": "A slot is", "max_tokens": 0, "echo": True, "logprobs": 1},
+            ),
         ),
     ),
     asking(
