@@ -12,7 +12,13 @@ import pytest
 from msgspec import structs
 
 from protocol.chat import ImagePart, TextPart
-from protocol.generation import ReasoningDelta, StepDelta, ToolCallDelta
+from protocol.generation import (
+    ReasoningDelta,
+    StepDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    TopLogprob,
+)
 from protocol.refusals import RefusalCode
 from tests.support.fake_agent import FakeAgent, Script
 from tests.support.memory_agent import MemoryAgent
@@ -92,6 +98,24 @@ async def test_a_stream_is_put_together_by_the_client(
     assert asked.enable_thinking
     assert [tool.function.name for tool in asked.tools] == ["look"]
     assert asked.tools[0].function.parameters["required"] == ["at"]
+
+
+async def test_the_client_reads_log_probabilities_whole_and_as_a_stream(
+    client: ollama.AsyncClient, agent: FakeAgent
+) -> None:
+    top = (TopLogprob(1, "x", -0.5), TopLogprob(2, "y", -1.0))
+    entries = tuple((TokenLogprob(1, piece, -0.5, top),) for piece in ("Hello", ", ", "world"))
+    agent.script = Script(logprobs=entries)
+    whole = await client.chat(model="demo", messages=HI, logprobs=True, top_logprobs=2)
+    assert [one.token for one in whole.logprobs or ()] == ["Hello", ", ", "world"]
+    assert whole.logprobs is not None
+    assert [one.logprob for one in whole.logprobs[0].top_logprobs or ()] == [-0.5, -1.0]
+    lines = await client.generate(model="demo", prompt="hi", logprobs=True, stream=True)
+    streamed = [line async for line in lines]
+    told = [one.token for line in streamed for one in line.logprobs or ()]
+    assert told == ["Hello", ", ", "world"]
+    assert "".join(line.response or "" for line in streamed) == "Hello, world"
+    assert [call.top_logprobs for call in agent.started] == [2, 0]
 
 
 async def test_a_prompt_is_answered_whole_and_as_a_stream(

@@ -38,7 +38,9 @@ from protocol.generation import (
     ReasoningDelta,
     StepDelta,
     Timings,
+    TokenLogprob,
     ToolCallDelta,
+    TopLogprob,
     Usage,
 )
 from tests.support.memory_agent import MemoryAgent
@@ -151,6 +153,30 @@ def test_calls_come_whole_as_soon_as_something_follows_them() -> None:
         {**message("", tool_calls=CALLS[2:]), "done": False},
         {**message(""), **DONE},
     ]
+
+
+def test_log_probabilities_stand_beside_the_text_that_came_with_them() -> None:
+    top = TopLogprob(2, "X", -0.5)
+    steps: list[StepDelta] = ["a", "", (ToolCallDelta(0, "c1", "see", "{}"),), "b"]
+    entry = TokenLogprob(1, "x", -1.5, (top,))
+    chunks = AnswerLines(HEAD, shape=MESSAGE, model="demo:latest")
+    answer = GatheredAnswer(shape=RESPONSE)
+    found = []
+    for delta in steps:
+        answer.take(delta, (entry,))
+        found += [json.loads(line) for line in chunks.tokens(delta, (entry,)).splitlines()]
+    bytes_of = {"x": [120], "X": [88]}
+    shown = {
+        "token": "x",
+        "logprob": -1.5,
+        "bytes": bytes_of["x"],
+        "top_logprobs": [{"token": "X", "logprob": -0.5, "bytes": bytes_of["X"]}],
+    }
+    assert [line.get("logprobs") for line in found] == [[shown]] * 3 + [None, [shown]]
+    assert [line["message"]["content"] for line in found] == ["a", "", "", "", "b"]
+    assert "tool_calls" in found[3]["message"]
+    body = json.loads(msgspec.json.encode(answer.choice(0, OUTCOME)))
+    assert (body["response"], body["logprobs"], body["done"]) == ("ab", [shown] * 4, True)
 
 
 @pytest.mark.parametrize("deltas", [TEXT, TYPED, []])

@@ -14,6 +14,7 @@ from msgspec import Struct
 from balancer.dispatch.sink import Outcome
 from balancer.http.call_arguments import arguments_object
 from balancer.http.iso_time import iso_time
+from balancer.http.openai.logprobs import chat_logprobs
 from balancer.http.shape import AnswerHead
 from protocol.generation import (
     ContentDelta,
@@ -27,6 +28,7 @@ from protocol.generation import (
 
 _encode = msgspec.json.encode
 _NO_TEXT = b'""'
+_LOGPROBS = b',"logprobs":'
 _NS_PER_MS = 1_000_000
 _DONE_REASONS: dict[FinishReason, str] = {
     "stop": "stop",
@@ -70,8 +72,10 @@ class AnswerLines:
         return b""
 
     def tokens(self, delta: StepDelta, logprobs: tuple[TokenLogprob, ...]) -> bytes:
-        """One step's lines; nothing for a step whose text is still held back."""
-        del logprobs  # refused by name
+        """One step's lines; nothing for a step whose text is still held back, unless it has log
+        probabilities."""
+        if logprobs:
+            return self._scored(delta, logprobs)
         if isinstance(delta, str):
             return self._text(self._text_head, delta)
         return b"".join(self._part(part) for part in delta)
@@ -86,6 +90,15 @@ class AnswerLines:
         del whole
         done = self._text_head + _NO_TEXT + self._after + b"," + _encode(_ending(outcome))[1:]
         return self._shown(self._calls.end()) + done + b"\n"
+
+    def _scored(self, delta: StepDelta, logprobs: tuple[TokenLogprob, ...]) -> bytes:
+        """They stand beside the text; what is no text comes before them."""
+        text = delta if isinstance(delta, str) else ""
+        before = self._shown(self._calls.end()) if text else b""
+        if not isinstance(delta, str):
+            before = b"".join(self._part(part) for part in delta)
+        line = self._text_head + _encode(text) + self._after
+        return before + line + _LOGPROBS + _encode(chat_logprobs(logprobs)) + b',"done":false}\n'
 
     def _part(self, part: TypedDelta) -> bytes:
         match part:
@@ -115,10 +128,11 @@ class GatheredAnswer:
         self._thoughts: list[str] = []
         self._calls = _Calls()
         self._whole_calls: list[dict[str, Any]] = []
+        self._logprobs: list[TokenLogprob] = []
 
     def take(self, delta: StepDelta, logprobs: tuple[TokenLogprob, ...]) -> None:
         """One step's output."""
-        del logprobs  # refused by name
+        self._logprobs += logprobs
         if isinstance(delta, str):
             self._add(self._texts, delta)
             return
@@ -140,7 +154,10 @@ class GatheredAnswer:
             body += b',"thinking":' + _encode("".join(self._thoughts))
         if self._whole_calls:
             body += b',"tool_calls":' + _encode(self._whole_calls)
-        return msgspec.Raw(body + self._shape.after + b"," + _encode(_ending(outcome))[1:])
+        body += self._shape.after
+        if self._logprobs:
+            body += _LOGPROBS + _encode(chat_logprobs(self._logprobs))
+        return msgspec.Raw(body + b"," + _encode(_ending(outcome))[1:])
 
     def _add(self, pieces: list[str], text: str) -> None:
         if text:

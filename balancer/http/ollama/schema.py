@@ -16,6 +16,7 @@ from protocol.generation import (
     MAX_STOP_CHARS,
     MAX_STOPS,
     MAX_TEMPERATURE,
+    MAX_TOP_LOGPROBS,
 )
 from protocol.models import MODEL_NAME_PATTERN
 
@@ -84,12 +85,12 @@ class GenerationFields(Struct, kw_only=True):
     format: Any = None
     think: bool | str | None = None
     shift: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     keep_alive: Any = None
 
-    # Known, and refused unless their value asks for nothing: see translate.
+    # Known, and refused unless its value asks for nothing: see translate.
     truncate: Any = None
-    logprobs: Any = None
-    top_logprobs: Any = None
 
 
 class FunctionCallIn(Struct):
@@ -191,6 +192,7 @@ EXPECTED = {
     "model": "1 to 200 characters of A-Z a-z 0-9 . _ : / @ -",
     "messages": f"a list of at most {MAX_MESSAGES} messages",
     "think": "true, false, low, medium or high",
+    "top_logprobs": f"0..{MAX_TOP_LOGPROBS}",
     "dimensions": f"1..{MAX_DIMENSIONS}, at most what the model's vectors have",
     "options.temperature": f"0..{MAX_TEMPERATURE}",
     "options.top_k": "an integer, 0 or -1 for off",

@@ -55,8 +55,6 @@ _SAME_NAME = (
 )  # fmt: skip
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "truncate": (True, False),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "template": ("",),
     "context": ([],),
     "width": (0,),
@@ -152,6 +150,7 @@ def _fields(body: GenerationFields, model: str, drawn_seed: int) -> dict[str, An
         "grammar": _grammar(body.format),
         "enable_thinking": _thinks(body.think),
         "context_shift": bool(body.shift),
+        "top_logprobs": _logprobs(body),
     }
 
 
@@ -167,6 +166,14 @@ def _with_integers(options: OptionsIn) -> OptionsIn:
             raise refuse_value(param, value, EXPECTED[param])
         whole[name] = int(value)
     return structs.replace(options, **whole)
+
+
+def _logprobs(body: GenerationFields) -> int | None:
+    if body.logprobs:
+        return body.top_logprobs or 0
+    if body.top_logprobs:
+        raise refuse_value("top_logprobs", body.top_logprobs, "absent, or `logprobs` be true")
+    return None
 
 
 def _thinks(think: bool | str | None) -> bool | None:

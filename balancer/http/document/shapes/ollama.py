@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from balancer.http.document.shapes.openai import TokenLogprobs
+
 
 class OllamaFunction(Struct, kw_only=True):
     """A function that is called."""
@@ -36,6 +38,7 @@ class OllamaLine(Struct, kw_only=True):
     created_at: str
     done: bool
     done_reason: Literal["stop", "length", "load"] | UnsetType = UNSET
+    logprobs: list[TokenLogprobs] | UnsetType = UNSET
     total_duration: int | UnsetType = UNSET
     load_duration: int | UnsetType = UNSET
     prompt_eval_count: int | UnsetType = UNSET
