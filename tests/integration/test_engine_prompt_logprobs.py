@@ -116,6 +116,16 @@ def test_nothing_is_taken_from_the_cache_or_left_there(new_bench: NewBench) -> N
     assert score(bench, other).logprobs == score(bench, other).logprobs
 
 
+def test_its_cells_are_free_when_it_is_over(new_bench: NewBench) -> None:
+    bench = new_bench(unified_kv="on")
+    score(bench, PROMPT)
+    cells = bench.serving.store.cells
+    assert cells is not None
+    assert cells.free == cells.capacity
+    bench.call(PROMPT, sampling=GREEDY, max_tokens=2)
+    assert cells.free < cells.capacity
+
+
 def test_who_gives_way_while_it_is_scored_has_every_token_once(new_bench: NewBench) -> None:
     expected = score(new_bench(), PROMPT).logprobs
     bench = new_bench(unified_kv="on", batch_tokens=16, micro_batch_tokens=16)
