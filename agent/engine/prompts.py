@@ -169,11 +169,12 @@ def _are_ids(ids: tuple[int, ...], vocabulary_size: int) -> bool:
 
 
 def _too_long(tokens: int, context: int, *, at_least: bool) -> PromptRefused:
+    """In Anthropic's words and in OpenAI's: clients that read them shorten the conversation."""
     about = "at least " if at_least else ""
     return PromptRefused(
         RefusalCode.CONTEXT_TOO_LONG,
-        f"the prompt has {about}{tokens} tokens, the context {context}; "
-        "one must be left for the answer",
+        f"prompt is too long: {about}{tokens} tokens > {context - 1} maximum. This model's maximum "
+        f"context length is {context} tokens, and one must be left for the answer",
         prompt_tokens=tokens,
         context_tokens=context,
     )
