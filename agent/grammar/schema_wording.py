@@ -66,7 +66,7 @@ def _drop_what_says_nothing(schema: Node) -> None:
 _SAY_NOTHING: dict[str, tuple[Any, ...]] = {
     "not": (False,),
     "uniqueItems": (False,),
-    "propertyNames": (True, {}),
+    "propertyNames": (True, {}, {"type": "string"}),
     "dependentRequired": ({},),
     "dependentSchemas": ({},),
     "dependencies": ({},),

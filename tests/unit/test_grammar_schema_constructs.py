@@ -99,6 +99,22 @@ LEAF: dict[str, Any] = {"name": "a", "children": []}
             {"more": 1},
             id="required",
         ),
+        pytest.param(
+            {
+                "type": "object",
+                "propertyNames": {"type": "string"},
+                "additionalProperties": {"type": "integer"},
+            },
+            {"a": 1},
+            {"a": "b"},
+            id="a record, as generators write it",
+        ),
+        pytest.param(
+            closed({"propertyNames": {"type": "string"}}),
+            {"propertyNames": "a"},
+            {"propertyNames": 1},
+            id="a property that is called as a keyword is",
+        ),
     ],
 )
 def test_a_construct_is_held_to(schema: Any, fits: Any, does_not: Any) -> None:
