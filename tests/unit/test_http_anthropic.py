@@ -43,13 +43,14 @@ HI = [{"role": "user", "content": "hi"}]
 PNG = b"\x89PNG and so on"
 SOURCE = {"type": "base64", "media_type": "image/png", "data": b64encode(PNG).decode()}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+KEEP_ALL = {"type": "clear_thinking_20251015", "keep": "all"}
+"""What coding assistants always send: that no thinking be cleared."""
 WEATHER = {"name": "weather", "description": "Of a city.", "input_schema": SCHEMA}
 TEXT_BLOCK = {"type": "text", "text": "a"}
 DOCUMENT = {
     "type": "document",
     "source": {"type": "text", "media_type": "text/plain", "data": "All may."},
 }
-CONTEXT = "context_management"
 HEAD = AnswerHead(
     id="msg_1", created=1, model="demo", request_id="req_1", prompt_tokens=7, cached_tokens=2
 )
@@ -126,6 +127,8 @@ def test_the_least_request_has_neutral_sampling_and_does_not_think() -> None:
             {"grammar": Grammar(kind="json_schema", text=msgspec.json.encode(SCHEMA).decode())},
         ),
         ({"output_config": {"effort": "high", "format": None}, "output_format": None}, {}),
+        ({"context_management": {"edits": [KEEP_ALL, {**KEEP_ALL, "keep": {"type": "all"}}]}}, {}),
+        ({"context_management": {}}, {}),
     ],
 )
 def test_a_parameter_arrives(given: dict[str, Any], canonical: dict[str, Any]) -> None:
@@ -227,7 +230,6 @@ def test_without_choice_no_tools_are_offered() -> None:
         ({"max_tokens": 0}, "max_tokens"),
         ({"temperature": 1.5}, "temperature"),
         ({"mcp_servers": [{}]}, "mcp_servers"),
-        ({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, CONTEXT),
         ({"container": "c1"}, "container"),
         ({"diagnostics": {"previous_message_id": "m1"}}, "diagnostics"),
         ({"inference_geo": "us"}, "inference_geo"),
@@ -276,10 +278,36 @@ def test_without_choice_no_tools_are_offered() -> None:
         ({"output_config": "short"}, "output_config"),
         ({"output_config": {"effort": "huge"}}, "output_config.effort"),
         ({"output_config": {"effort": [1]}}, "output_config.effort"),
+        ({"context_management": "all"}, "context_management"),
+        ({"context_management": {"edits": KEEP_ALL}}, "context_management.edits"),
+        ({"context_management": {"edits": [KEEP_ALL, 7]}}, "context_management.edits[1]"),
+        (
+            {"context_management": {"edits": [{"type": "clear_thinking_20251015"}]}},
+            "context_management.edits[0]",
+        ),
+        (
+            {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}},
+            "context_management.edits[0]",
+        ),
+        (
+            {"messages": [*HI, {"role": "system", "content": [{"type": "image"}]}]},
+            "messages[1].content[0].type",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(given: dict[str, Any], param: str) -> None:
     assert refused(**given).param == param
+
+
+def test_what_the_system_says_in_the_middle_stays_where_it_was() -> None:
+    middle = {"role": "system", "content": [{"type": "text", "text": "be brief"}]}
+    assert asked(messages=[*HI, middle]).messages == (
+        Message(role="user", content="hi"),
+        Message(role="system", content="be brief"),
+    )
+    assert asked(messages=[*HI, {"role": "system", "content": "be brief"}]) == asked(
+        messages=[*HI, middle]
+    )
 
 
 def with_result(blocks: int) -> list[dict[str, Any]]:

@@ -45,10 +45,6 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "billing_policy": ({"type": "billing_policy", "bill_to": "self"},),
     "compaction": (),
     "container": (),
-    "context_management": (
-        {"edits": []},
-        {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
-    ),
     "diagnostics": (),
     "fallback_credit_token": (),
     "fallbacks": ([],),
@@ -60,6 +56,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 }
 """Parameters that cannot be honoured, with the values that ask for nothing (null always)."""
 _ROLES = ("user", "assistant")
+_KEEP_ALL = ("all", {"type": "all"})
 
 
 def messages_request(body: MessagesRequest, *, seed: int) -> GenerationRequest:
@@ -77,13 +74,39 @@ def messages_request(body: MessagesRequest, *, seed: int) -> GenerationRequest:
     )
 
 
+def _check_edits(context_management: Any) -> None:
+    """Nothing of a talk is cleared here, so only edits that clear nothing can be kept."""
+    if context_management is None:
+        return
+    if not isinstance(context_management, dict):
+        raise refuse_value(
+            "context_management", context_management, "an object", code="invalid_type"
+        )
+    edits = context_management.get("edits") or []
+    if not isinstance(edits, list):
+        raise refuse_value("context_management.edits", edits, "a list", code="invalid_type")
+    for i, edit in enumerate(edits):
+        if not _clears_nothing(edit):
+            expected = '{"type": "clear_thinking_20251015", "keep": "all"}'
+            raise unsupported(f"context_management.edits[{i}]", edit, expected)
+
+
+def _clears_nothing(edit: Any) -> bool:
+    return (
+        isinstance(edit, dict)
+        and edit.get("type") == "clear_thinking_20251015"
+        and edit.get("keep") in _KEEP_ALL
+    )
+
+
 def prompt_fields(body: PromptFields) -> dict[str, Any]:
     """What a prompt is made of, to be counted or to be answered."""
     refuse_unless_harmless(body, _HARMLESS)
+    _check_edits(body.context_management)
     _check_blocks(body)
-    messages = list(_system(body.system))
+    messages = list(_system(body.system, "system"))
     for i, message in enumerate(body.messages):
-        messages += _messages(message, f"messages[{i}]")
+        messages += _messages(message, f"messages[{i}]", is_first=i == 0)
     if body.messages[-1].role == "assistant":
         raise unsupported(
             f"messages[{len(body.messages) - 1}].role", "assistant", '"user" as the last message'
@@ -116,13 +139,13 @@ def _blocks_in(content: str | list[BlockIn] | None) -> int:
     return len(content) + sum(nested)
 
 
-def _system(system: str | list[BlockIn] | None) -> Iterable[Message]:
+def _system(system: str | list[BlockIn] | None, at: str) -> Iterable[Message]:
     if not system:
         return
     if isinstance(system, str):
         yield Message(role="system", content=system)
         return
-    texts = [_text(block, f"system[{i}]") for i, block in enumerate(system)]
+    texts = [_text(block, f"{at}[{i}]") for i, block in enumerate(system)]
     yield Message(role="system", content="\n\n".join(texts))
 
 
@@ -134,8 +157,9 @@ def _text(block: BlockIn, at: str) -> str:
     return block.text
 
 
-def _messages(message: MessageIn, at: str) -> list[Message]:
-    """A turn of theirs may be several of ours: results of tools are messages of their own."""
+def _messages(message: MessageIn, at: str, *, is_first: bool) -> list[Message]:
+    """A turn of theirs may be several of ours: results of tools are messages of their own. What
+    the system says before all of them is not among them, what it says in between is."""
     match message:
         case MessageIn(role="user", content=str() as text):
             return [Message(role="user", content=text)]
@@ -145,6 +169,8 @@ def _messages(message: MessageIn, at: str) -> list[Message]:
             return _user_turn(blocks, f"{at}.content")
         case MessageIn(role="assistant", content=list() as blocks):
             return [_assistant_turn(blocks, f"{at}.content")]
+        case MessageIn(role="system", content=content) if not is_first:
+            return list(_system(content, f"{at}.content"))
         case _:
             raise refuse_value(f"{at}.role", message.role, "one of " + ", ".join(_ROLES))
 
