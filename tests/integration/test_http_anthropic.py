@@ -165,3 +165,48 @@ async def test_a_failure_after_the_first_token_is_an_event_of_the_stream(
     name, data = last.split("\n")
     assert name == "event: error"
     assert json.loads(data.removeprefix("data: "))["error"]["type"] == "api_error"
+
+
+@pytest.mark.usefixtures("agent")
+async def test_models_are_listed_as_anthropic_s_client_reads_them(
+    client: anthropic.AsyncAnthropic,
+) -> None:
+    (listed,) = [model async for model in client.models.list()]
+    shown = await client.models.retrieve("demo")
+    for model in (listed, shown):
+        assert (model.id, model.display_name, model.type) == ("demo", "demo", "model")
+        assert (model.lifecycle, model.max_input_tokens) == ("active", 2048)
+        assert model.created_at.tzinfo is not None
+
+
+async def test_a_coding_assistant_s_request_is_answered_as_it_is_sent(
+    client: anthropic.AsyncAnthropic, agent: FakeAgent
+) -> None:
+    """As one sends it: cache marks, effort, a system turn in the middle, all thinking kept."""
+    mark = {"type": "ephemeral"}
+    async with client.beta.messages.stream(
+        model="demo",
+        max_tokens=100,
+        betas=["context-management-2025-06-27", "effort-2025-11-24"],
+        system=[
+            {"type": "text", "text": "You write code.", "cache_control": {"type": "ephemeral"}}
+        ],
+        messages=[{"role": "user", "content": "hi"}],
+        thinking={"type": "adaptive"},
+        context_management={"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+        output_config={"effort": "high"},
+        metadata={"user_id": "a device"},
+        extra_body={
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "text", "text": "hi", "cache_control": mark}],
+                },
+                {"role": "system", "content": [{"type": "text", "text": "The date has changed."}]},
+            ]
+        },
+    ) as stream:
+        assert await stream.get_final_text() == "Hello, world"
+    asked = agent.started[-1]
+    assert [message.role for message in asked.messages or ()] == ["system", "user", "system"]
+    assert asked.enable_thinking

@@ -1,4 +1,4 @@
-"""GET /v1/models, and one of them."""
+"""GET /v1/models, and one of them: rows that OpenAI's clients can read and Anthropic's too."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from balancer.errors import ModelNotFound
 from balancer.fleet.agent import Agent
 from balancer.http.answers import value_answer
 from balancer.http.exchange import Exchange, Wiring
+from balancer.http.iso_time import iso_time
 from balancer.http.listed_models import is_adapted, listed_models
 from protocol.models import ServedModel
 
@@ -22,7 +23,7 @@ async def list_models(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         _row(name, model, roster.candidates(name), created=wiring.started)
         for name, model in listed_models(roster)
     ]
-    return value_answer(exchange, {"object": "list", "data": rows})
+    return value_answer(exchange, {"object": "list", "data": rows, **_page_of(rows)})
 
 
 async def show_model(exchange: Exchange, wiring: Wiring) -> StreamResponse:
@@ -47,6 +48,11 @@ def _row(name: str, model: ServedModel, agents: Any, *, created: int) -> dict[st
         "created": created,
         "owned_by": "paddler",
         **({"parent": model.name} if has_adapter else {}),
+        "type": "model",
+        "display_name": name,
+        "created_at": iso_time(created),
+        "lifecycle": "active",
+        "max_input_tokens": model.context_tokens,
         "provider_type": "agent",
         "status": _status_of(agents),
         "enabled": True,
@@ -62,6 +68,12 @@ def _row(name: str, model: ServedModel, agents: Any, *, created: int) -> dict[st
             "audio": "audio" in model.modalities,
         },
     }
+
+
+def _page_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Anthropic lists in pages; this is the only one."""
+    ends = (rows[0]["id"], rows[-1]["id"]) if rows else (None, None)
+    return {"first_id": ends[0], "last_id": ends[1], "has_more": False}
 
 
 def _status_of(agents: Sequence[Agent]) -> str:

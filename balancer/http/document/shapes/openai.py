@@ -256,6 +256,11 @@ class ModelRow(Struct, kw_only=True):
     object: Literal["model"]
     created: int
     owned_by: str
+    type: Literal["model"]
+    display_name: str
+    created_at: str
+    lifecycle: Literal["active"]
+    max_input_tokens: int
     provider_type: str
     status: Literal["healthy", "degraded", "unhealthy"]
     enabled: bool
@@ -271,3 +276,6 @@ class ModelList(Struct, kw_only=True):
 
     object: Literal["list"]
     data: list[ModelRow]
+    first_id: str | None
+    last_id: str | None
+    has_more: Literal[False]
