@@ -281,7 +281,7 @@ class _Life:
         match event:
             case Step():
                 self._step = event.number
-                is_due = event.has_work or event.tokenizing
+                is_due = event.has_work or event.preparing
                 self.watchdog.heard(self.clock(), has_work=is_due)
                 self._listener.on_step(event)
             case LoadProgress():

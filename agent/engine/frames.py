@@ -342,8 +342,8 @@ class Step(Struct, frozen=True, kw_only=True, tag="step", array_like=True):
     cache: tuple[CacheNews, ...] = ()
     waiting: tuple[int, ...] = ()
     """Accepted calls that stand still for others now: they gave way, or wait for a prefix."""
-    tokenizing: bool = False
-    """The tokens of a long prompt are still to come. Another step is due, as with `has_work`."""
+    preparing: bool = False
+    """A call is made ready beside the loop. Another step is due, as with `has_work`."""
 
 
 Event = LoadProgress | Loaded | Ready | LoadFailed | Step | QueryAnswer

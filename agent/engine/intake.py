@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from agent.engine.call import Call
@@ -24,6 +26,7 @@ from agent.engine.prompts import (
     cap_of,
     check_parameters,
     known_tokens,
+    prompt_ids,
     with_start,
 )
 from agent.engine.sampling.constraint import Constraint
@@ -31,11 +34,20 @@ from agent.engine.sampling.grammar import Grammars
 from agent.engine.sampling.reduced import ReducedSampler, takes_few
 from agent.engine.sampling.sampler import Sampler
 from agent.engine.speculation import NgramDrafter, Speculation
+from agent.engine.text_thread import LONG_TEXT_CHARS
 from agent.errors import GrammarRefused, OutsideGrammar
 from protocol.refusals import RefusalCode
 
 PROBE_DRAFT_MODEL_EVERY = 64
 """Steps without drafts after which one is tried: it costs decodes of the small model."""
+
+
+class Prepared(NamedTuple):
+    """What takes long of a call, made ready: its prompt's ids, but for one with media, and what
+    holds its text to a grammar, if anything does."""
+
+    ids: Ints | None
+    constraint: Constraint | None
 
 
 class Intake:
@@ -72,21 +84,36 @@ class Intake:
             raise PromptRefused(RefusalCode.NO_FREE_SLOT, "all slots are taken")
         check_parameters(submit, self.vocabulary)
 
-    def call(self, submit: Submit, ids: Ints | None = None, *, has_slot: bool) -> Call:
-        """The call with its prompt tokenised (to `ids`, if it is already) and what it resumes
-        replayed.
+    def takes_long(self, submit: Submit) -> bool:
+        """Whether running streams would feel that a call is made ready on their thread."""
+        return _is_long(submit) or not self._grammars.has(
+            submit.grammar, submit.reasoning, submit.tools
+        )
+
+    def prepared(self, submit: Submit) -> Prepared:
+        """What takes long of a call. Raises `PromptRefused`. May be called from another thread."""
+        ids = None
+        if not submit.media:
+            ids = prompt_ids(submit, self.vocabulary, self._context_tokens)
+        return Prepared(ids, self._constraint(submit))
+
+    def call(self, submit: Submit, prepared: Prepared | None = None, *, has_slot: bool) -> Call:
+        """The call with its prompt tokenised, its grammar compiled (if they are not `prepared`)
+        and what it resumes replayed.
 
         It holds native memory: `generation.sampler` is to be closed. Raises `PromptRefused`.
         """
         self.check(submit, has_slot=has_slot)
         media = self._media_of(submit)
+        ids = prepared.ids if prepared is not None else None
         if media is not None:
             ids = with_start(media.tokens, self.vocabulary)
         prompt, max_tokens = known_tokens(submit, self.vocabulary, self._context_tokens, ids)
         max_tokens = cap_of(submit, max_tokens, can_shift=self._can_shift)
         adapters = adapters_of(submit, self._adapter_names)
         scores = self._scores_of(submit, prompt)
-        generation = self._generation(submit, max_tokens, prompt)
+        constraint = prepared.constraint if prepared is not None else self._constraint(submit)
+        generation = self._generation(submit, max_tokens, prompt, constraint)
         call = Call(
             submit.call,
             generation,
@@ -150,7 +177,9 @@ class Intake:
             raise PromptRefused(RefusalCode.UNSUPPORTED, message, param="messages")
         return self._media.read(submit)
 
-    def _generation(self, submit: Submit, max_tokens: int, prompt: Ints) -> Generation:
+    def _generation(
+        self, submit: Submit, max_tokens: int, prompt: Ints, constraint: Constraint | None
+    ) -> Generation:
         kind = ReducedSampler if self._reduces and takes_few(submit) else Sampler
         return Generation(
             submit,
@@ -160,7 +189,7 @@ class Intake:
                 self._candidates,
                 self.vocabulary.size,
                 self._ends,
-                self._constraint(submit),
+                constraint,
                 prompt=without_media(prompt),
                 pieces=self.vocabulary.shown_pieces,
             ),
@@ -183,6 +212,13 @@ def _scope_of(submit: Submit, adapters: AdapterSet, *, is_alone: bool) -> str:
     if is_alone:
         return repr((submit.scope, adapters, submit.call))
     return repr((submit.scope, adapters)) if adapters else submit.scope
+
+
+def _is_long(submit: Submit) -> bool:
+    """Whether tokenising takes long. Text with media does not: the projector reads it."""
+    if submit.media or not isinstance(submit.prompt, str):
+        return False
+    return len(submit.prompt) + len(submit.suffix or "") > LONG_TEXT_CHARS
 
 
 def _replayed(generation: Generation, submit: Submit) -> tuple[str, ...]:

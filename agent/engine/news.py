@@ -35,7 +35,7 @@ class News:
         kv_cells_used: int,
         cache: tuple[CacheNews, ...],
         waiting: tuple[int, ...],
-        tokenizing: bool,
+        preparing: bool,
     ) -> Step:
         """Everything in one frame, with how things stand."""
         return Step(
@@ -50,5 +50,5 @@ class News:
             failed=tuple(self.failed),
             cache=cache,
             waiting=waiting,
-            tokenizing=tokenizing,
+            preparing=preparing,
         )

@@ -34,7 +34,7 @@ class Queries:
     def __init__(self, model: Model, options: EngineOptions, log: LlamaLog) -> None:
         self._embedder = Embedder(model, options, log)
         self.texts = TextThread()
-        """For long prompts as well; who runs the loop collects what it has done."""
+        """Makes calls ready as well; who runs the loop collects what it has done."""
         self._tokenizing = Tokenizing(model.vocabulary, self.texts)
         self._ready: list[QueryAnswer] = []
 

@@ -23,7 +23,7 @@ from agent.engine.frames import (
     Step,
     Submit,
 )
-from agent.engine.intake import Intake
+from agent.engine.intake import Intake, Prepared
 from agent.engine.kv_store import KvStore
 from agent.engine.learning import Learning
 from agent.engine.llama.adapters import Adapters
@@ -31,10 +31,10 @@ from agent.engine.llama.arrays import Ints, Rows
 from agent.engine.llama.context import NO_ROOM, Context
 from agent.engine.llama.draft_model import DraftModel
 from agent.engine.llama.model import Model
-from agent.engine.long_prompts import LongPrompts
 from agent.engine.media import Media
 from agent.engine.moving import exported, imported
 from agent.engine.news import News
+from agent.engine.preparing import Preparing
 from agent.engine.prompts import PromptRefused
 from agent.engine.query_frames import Exported, ImportSequence, MoveCall, QueryAnswer
 from agent.engine.reducing import readers, reduce_rows
@@ -60,13 +60,11 @@ class Serving:
         draft_model: DraftModel | None = None,
         texts: TextThread | None = None,
     ) -> None:
-        """`texts` tokenises long prompts; without it they are tokenised here."""
+        """`texts` makes ready what takes long; without it that is done here."""
         self._context = context
         self._adapters = adapters
         self._intake = Intake(model, context, options, adapters, media, draft_model)
-        self._long_prompts = LongPrompts(
-            texts, model.vocabulary, context.context_tokens, self._tokenized
-        )
+        self._preparing = Preparing(texts, self._intake, self._prepared)
         self._budget = PromptBudget(target_gap_ms=options.target_gap_ms, most=context.batch_tokens)
         self.store = KvStore(
             context,
@@ -102,9 +100,9 @@ class Serving:
         return self.seating.has_work
 
     @property
-    def waits_for_tokens(self) -> bool:
-        """Whether a long prompt is being tokenised; when it is done there is work."""
-        return len(self._long_prompts) > 0
+    def is_preparing(self) -> bool:
+        """Whether a call is made ready beside the loop; when that is done there is work."""
+        return len(self._preparing) > 0
 
     @property
     def prompt_budget(self) -> int:
@@ -116,17 +114,17 @@ class Serving:
         self._context.warm_up()
 
     def submit(self, submit: Submit) -> None:
-        """Accept or refuse a call; the next Step says which. With a long prompt, the one after
-        its tokens are there."""
-        if submit.call in self._calls or submit.call in self._long_prompts:
+        """Accept or refuse a call; the next Step says which. Of one that takes long to make
+        ready, the one behind that."""
+        if submit.call in self._calls or submit.call in self._preparing:
             say(f"call {submit.call} exists already, the second one is dropped")
             return
         # with no answer yet, too: a step tells the agent that the engine does not hang
         self._has_news = True
         try:
-            if self._long_prompts.takes(submit):
+            if self._preparing.takes(submit):
                 self._intake.check(submit, has_slot=self._has_slot)
-                self._long_prompts.take(submit)
+                self._preparing.take(submit)
             else:
                 self._admit(submit)
         except PromptRefused as refusal:
@@ -136,9 +134,9 @@ class Serving:
         """End a call; its slot is free at once."""
         if command.call in self._calls:
             self._end(self._calls[command.call], "cancelled")
-        elif self._long_prompts.forget(command.call):
+        elif self._preparing.forget(command.call):
             self._has_news = True
-            code, message = int(RefusalCode.CANCELLED), "cancelled before its prompt was tokenised"
+            code, message = int(RefusalCode.CANCELLED), "cancelled before it was made ready"
             self._news.refused.append(Refused(command.call, code, message))
 
     def pause(self, command: PauseCall) -> None:
@@ -227,13 +225,13 @@ class Serving:
 
     @property
     def _has_slot(self) -> bool:
-        return not self.seating.is_full(promised=len(self._long_prompts))
+        return not self.seating.is_full(promised=len(self._preparing))
 
-    def _tokenized(self, submit: Submit, ids: Callable[[], Ints], *, paused: bool) -> None:
-        """A long prompt's tokens are there: accept or refuse its call."""
+    def _prepared(self, submit: Submit, prepared: Callable[[], Prepared], *, paused: bool) -> None:
+        """A call is ready: accept or refuse it."""
         self._has_news = True
         try:
-            self._admit(submit, ids())
+            self._admit(submit, prepared())
             self._set_paused(submit.call, paused=paused)
         except PromptRefused as refusal:
             self._refuse(submit, refusal)
@@ -241,8 +239,8 @@ class Serving:
     def _refuse(self, submit: Submit, refusal: PromptRefused) -> None:
         self._news.refused.append(Refused(submit.call, refusal.code, str(refusal), refusal.facts))
 
-    def _admit(self, submit: Submit, ids: Ints | None = None) -> None:
-        call = self._intake.call(submit, ids, has_slot=self._has_slot)
+    def _admit(self, submit: Submit, prepared: Prepared | None = None) -> None:
+        call = self._intake.call(submit, prepared, has_slot=self._has_slot)
         self._calls[call.number] = call
         reason = call.generation.finish_reason
         if reason is None and not self.seating.seat(call):
@@ -258,7 +256,7 @@ class Serving:
         if number in self._calls:
             self.seating.pause(self._calls[number], paused=paused)
         else:
-            self._long_prompts.pause(number, paused=paused)
+            self._preparing.pause(number, paused=paused)
 
     def _run(self, plan: Plan) -> None:
         if self._adapters is not None:
@@ -396,5 +394,5 @@ class Serving:
             kv_cells_used=self._scheduler.cells_used,
             cache=self.store.take_news(),
             waiting=self.seating.waiting,
-            tokenizing=self.waits_for_tokens,
+            preparing=self.is_preparing,
         )

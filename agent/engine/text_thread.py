@@ -1,7 +1,9 @@
-"""A thread beside the engine's loop for texts that are so long that running streams would wait.
+"""A thread beside the engine's loop for texts that take so long that running streams would wait:
+long ones to tokenise, and grammars to compile.
 
-llama.cpp's tokeniser may be called from any thread, and its call gives the GIL away. The thread
-touches vocabularies and nothing else: the one that decodes stays the only one that does.
+llama.cpp's tokeniser and llguidance may be called from any thread, and their calls give the GIL
+away. The thread touches vocabularies and grammars, nothing else: the one that decodes stays the
+only one that does.
 """
 
 from __future__ import annotations

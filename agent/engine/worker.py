@@ -1,5 +1,5 @@
 """The engine process: take commands, plan, decode, sample, send. One loop on one thread; a second
-thread tokenises long texts, and does nothing else (text_thread.py).
+thread tokenises long texts and compiles grammars, nothing else (text_thread.py).
 
 `python -m agent.engine.worker FD PARENT_PID`. It ends with its agent, whatever happens to that:
 the kernel kills it (PR_SET_PDEATHSIG), and the loop looks at the socket and the parent's pid.

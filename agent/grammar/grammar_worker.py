@@ -30,7 +30,7 @@ from agent.killable.job_loop import serve
 from protocol.grammar import Grammar
 
 MAX_CPU_S = 0.5
-"""What may pass: the engine's loop stands still while it compiles the same once more."""
+"""What may pass: the engine compiles the same once more, one after the other."""
 
 _BYTES = LLTokenizer("byte")
 _NAMES = TokenNames(control=lambda _text: None, whole=lambda _text: 0)

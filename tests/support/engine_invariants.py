@@ -40,7 +40,7 @@ def check_idle(bench: EngineBench) -> None:
     check(bench)
     assert not bench.serving.seating.calls
     assert not bench.serving.has_work
-    assert not bench.serving.waits_for_tokens
+    assert not bench.serving.is_preparing
     assert not list(bench.serving.seating.scheduler)
 
 

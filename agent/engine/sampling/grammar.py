@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -43,7 +44,11 @@ class Tokens(Protocol):
 
 
 class Grammars:
-    """Compiled grammars for one vocabulary: the 32 used last, by content."""
+    """Compiled grammars for one vocabulary: the 32 used last, by content.
+
+    May be asked from several threads. Compiling, which gives the GIL away, keeps nobody waiting
+    who wants a grammar that is there.
+    """
 
     def __init__(self, vocabulary: Tokens) -> None:
         self._vocabulary = vocabulary
@@ -62,6 +67,19 @@ class Grammars:
             others=tuple(token for token in control if token not in vocabulary.end_tokens),
         )
         self._compiled: OrderedDict[_Key, LLMatcher] = OrderedDict()
+        self._lock = Lock()
+
+    def has(
+        self,
+        grammar: Grammar | None,
+        reasoning: ReasoningBlock | None = None,
+        tools: ToolGrammar | None = None,
+    ) -> bool:
+        """Whether nothing is to be compiled for a `constraint`; also where there is none."""
+        with self._lock:
+            return (grammar is None and tools is None) or (
+                (grammar, reasoning, tools) in self._compiled
+            )
 
     def constraint(
         self,
@@ -76,19 +94,32 @@ class Grammars:
         worker lets pass; any other is a copy in microseconds.
         """
         key = (grammar, reasoning, tools)
-        matcher = self._compiled.get(key)
+        matcher = self._copy_of(key)
         if matcher is None:
             text = grammar_text(grammar, reasoning, self._names, tools)
-            matcher = self._compiled[key] = compiled(self._tokenizer, text, kind_of(grammar))
-            if len(self._compiled) > GRAMMARS_KEPT:
-                self._compiled.popitem(last=False)
-        self._compiled.move_to_end(key)
-        return GrammarConstraint(matcher.deep_copy(), self._ends, self._vocabulary.size)
+            matcher = compiled(self._tokenizer, text, kind_of(grammar))
+            self._keep(key, matcher.deep_copy())
+        return GrammarConstraint(matcher, self._ends, self._vocabulary.size)
 
     @property
     def kept(self) -> int:
         """How many compiled grammars are held."""
         return len(self._compiled)
+
+    def _copy_of(self, key: _Key) -> LLMatcher | None:
+        with self._lock:
+            matcher = self._compiled.get(key)
+            if matcher is None:
+                return None
+            self._compiled.move_to_end(key)
+            return matcher.deep_copy()
+
+    def _keep(self, key: _Key, matcher: LLMatcher) -> None:
+        with self._lock:
+            self._compiled[key] = matcher
+            self._compiled.move_to_end(key)
+            if len(self._compiled) > GRAMMARS_KEPT:
+                self._compiled.popitem(last=False)
 
     def _control_token(self, text: str) -> int | None:
         return self._control.get(text.encode())

@@ -1,4 +1,4 @@
-"""Long prompts are tokenised beside the loop: what their calls get, and what others feel of it."""
+"""What takes long of calls is made ready beside the loop: what they get, what others feel of it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 
-from agent.engine import long_prompts, worker
+from agent.chat.tool_calls.table import TOOL_FORMATS
+from agent.engine import intake, worker
 from agent.engine.channel import Channel
 from agent.engine.frames import (
     CancelCall,
@@ -30,6 +32,8 @@ from agent.engine.frames import (
 from agent.engine.llama.log import LlamaLog, start_backend
 from agent.engine.llama.model import Model
 from agent.engine.text_thread import LONG_TEXT_CHARS, TextThread
+from agent.grammar.tools import ToolGrammar, ToolSchema
+from protocol.grammar import Grammar
 from protocol.refusals import RefusalCode
 from tests.support.engine_bench import EngineBench
 from tests.support.engine_calls import Calls
@@ -63,7 +67,7 @@ def model(log: LlamaLog, path: Path) -> Iterator[Model]:
 
 
 class Bench(EngineBench):
-    """An engine whose text thread does nothing until it is let go."""
+    """An engine whose text thread does nothing until it is let go. Its grammars are its own."""
 
     def __init__(self, model: Model, log: LlamaLog) -> None:
         self.texts = TextThread()
@@ -77,11 +81,11 @@ class Bench(EngineBench):
     def let_go(self) -> None:
         self._may_go.set()
 
-    def until_tokenized(self) -> None:
-        """Wait as the loop does when nothing else is to be done, until nobody waits for tokens."""
+    def until_ready(self) -> None:
+        """Wait as the loop does when nothing else is to be done, until no call is made ready."""
         self.let_go()
-        while self.serving.waits_for_tokens:
-            assert self._poll.poll(LIMIT_MS), "no tokens came"
+        while self.serving.is_preparing:
+            assert self._poll.poll(LIMIT_MS), "nothing came of it"
             self.texts.collect()
 
     def close(self) -> None:
@@ -126,7 +130,7 @@ def test_a_long_prompt_gets_the_answer_that_it_gets_on_the_loop(
     bench: Bench, plain: EngineBench
 ) -> None:
     start(bench, 1)
-    bench.until_tokenized()
+    bench.until_ready()
     bench.finish()
     expected = plain.call(LONG, sampling=GREEDY, max_tokens=8)
     assert bench.heard[1].token_ids == expected.token_ids
@@ -151,7 +155,7 @@ def test_a_long_prompt_is_refused_in_the_words_and_numbers_of_the_loop(
 ) -> None:
     submit = Submit(call=1, **fields)  # type: ignore[arg-type]  # of any kind
     bench.submit(submit)
-    bench.until_tokenized()
+    bench.until_ready()
     plain.submit(submit)
     for each in (bench, plain):
         each.turn()
@@ -179,7 +183,7 @@ def test_streams_go_on_and_a_short_call_overtakes_while_a_long_prompt_is_tokenis
     bench.finish()
     assert len(bench.heard[3].token_ids) == 8
     assert bench.heard[2].accepted is None
-    bench.until_tokenized()
+    bench.until_ready()
     bench.finish()
     assert len(bench.heard[2].token_ids) == 8
 
@@ -187,7 +191,7 @@ def test_streams_go_on_and_a_short_call_overtakes_while_a_long_prompt_is_tokenis
 def test_long_prompts_are_taken_in_the_order_in_which_they_came(bench: Bench) -> None:
     start(bench, 1)
     start(bench, 2, "again " + LONG)
-    bench.until_tokenized()
+    bench.until_ready()
     bench.turn()
     (step,) = bench.heard.steps[-1:]
     assert [accepted.call for accepted in step.accepted] == [1, 2]
@@ -199,7 +203,7 @@ def test_a_call_that_waits_for_its_tokens_holds_a_slot(bench: Bench) -> None:
     start(bench, 2, "abc")
     start(bench, 3, "one too many")
     start(bench, 4)
-    bench.until_tokenized()
+    bench.until_ready()
     bench.finish()
     for call in (3, 4):
         refused = bench.heard[call].refused
@@ -221,7 +225,7 @@ def test_a_call_cancelled_while_it_is_tokenised_frees_its_slot_and_is_heard_of_n
     assert refused is not None
     assert refused.code == RefusalCode.CANCELLED
     start(bench, 3, "abc")
-    bench.until_tokenized()
+    bench.until_ready()
     bench.finish()
     assert [len(bench.heard[call].token_ids) for call in (1, 2, 3)] == [0, 8, 8]
 
@@ -230,7 +234,7 @@ def test_a_number_may_be_used_again_after_a_cancel(bench: Bench) -> None:
     start(bench, 1, LONG + "first")
     bench.serving.cancel(CancelCall(call=1))
     start(bench, 1, LONG)
-    bench.until_tokenized()
+    bench.until_ready()
     bench.serving.cancel(CancelCall(call=1))
     bench.turn()
     (step,) = bench.heard.steps
@@ -247,7 +251,7 @@ def test_a_second_call_of_the_same_number_is_dropped_while_the_first_is_tokenise
 ) -> None:
     start(bench, 1)
     start(bench, 1, "abc")
-    bench.until_tokenized()
+    bench.until_ready()
     bench.finish()
     accepted = bench.heard[1].accepted
     assert accepted is not None
@@ -260,23 +264,90 @@ def test_while_a_prompt_is_tokenised_the_steps_say_so_and_that_there_is_nothing_
     start(bench, 1)
     bench.turn()
     (waiting,) = bench.heard.steps
-    assert (waiting.tokenizing, waiting.has_work) == (True, False)
-    bench.until_tokenized()
+    assert (waiting.preparing, waiting.has_work) == (True, False)
+    bench.until_ready()
     bench.turn()
-    assert (bench.heard.steps[-1].tokenizing, bench.heard.steps[-1].has_work) == (False, True)
+    assert (bench.heard.steps[-1].preparing, bench.heard.steps[-1].has_work) == (False, True)
     bench.finish()
 
 
 def test_a_call_paused_while_it_is_tokenised_waits_until_it_is_continued(bench: Bench) -> None:
     start(bench, 1)
     bench.serving.pause(PauseCall(call=1))
-    bench.until_tokenized()
+    bench.until_ready()
     bench.finish()
     assert bench.heard[1].accepted is not None
     assert bench.heard[1].token_ids == []
     bench.serving.go_on(ContinueCall(call=1))
     bench.finish()
     assert len(bench.heard[1].token_ids) == 8
+
+
+# --- grammars ---
+
+
+def weather_tools(count: int) -> ToolGrammar:
+    schema = '{"type":"object","properties":{"city":{"type":"string","maxLength":3}}}'
+    tools = tuple(
+        ToolSchema(f"tool_{number}", schema, binds=True, place=number) for number in range(count)
+    )
+    form = TOOL_FORMATS["hermes"].form
+    return ToolGrammar(form=form, tools=tools, must_call=True, several=False)
+
+
+HELD: dict[str, dict[str, Any]] = {
+    "tools": {"tools": weather_tools(3)},
+    "a schema": {"grammar": Grammar(kind="json_schema", text='{"type":"array","maxItems":2}')},
+    "GBNF": {"grammar": Grammar(kind="gbnf", text='root ::= "a" [bc]{3} "d"')},
+    "a long prompt, too": {"prompt": LONG, "grammar": Grammar(kind="regex", text="[xyz]{9}")},
+}
+
+
+@pytest.mark.parametrize("kind", HELD)
+def test_streams_go_on_while_a_grammar_is_compiled_and_the_answer_is_that_of_the_loop(
+    bench: Bench, plain: EngineBench, kind: str
+) -> None:
+    fields = {"prompt": "abc", "sampling": Sampling(temperature=0.0), "max_tokens": 60}
+    submit = Submit(call=2, **{**fields, **HELD[kind]})  # type: ignore[arg-type]  # of any kind
+    start(bench, 1, "abc", max_tokens=20)
+    bench.submit(submit)
+    bench.turn(21)
+    assert len(bench.heard[1].token_ids) == 20
+    assert bench.heard[2].accepted is None
+    bench.until_ready()
+    bench.finish()
+    plain.submit(submit)
+    plain.finish()
+    assert bench.heard[2].text == plain.heard[2].text != ""
+    assert bench.heard[2].token_ids == plain.heard[2].token_ids
+
+
+def test_a_grammar_that_was_compiled_once_is_not_waited_for(bench: Bench) -> None:
+    for call in (1, 2):
+        if call == 2:
+            assert bench.heard[1].accepted is not None
+        bench.submit(Submit(call=call, prompt="abc", tools=weather_tools(1), max_tokens=2))
+        if call == 1:
+            bench.until_ready()
+        bench.turn()
+        assert bench.heard[call].accepted is not None
+    bench.finish()
+
+
+def test_a_grammar_that_cannot_be_used_is_refused_in_the_words_of_the_loop(
+    bench: Bench, plain: EngineBench
+) -> None:
+    impossible = Grammar(kind="json_schema", text='{"not": {}}')
+    submit = Submit(call=1, prompt="abc", grammar=impossible)
+    bench.submit(submit)
+    bench.until_ready()
+    plain.submit(submit)
+    for each in (bench, plain):
+        each.turn()
+    refused = bench.heard[1].refused
+    assert refused is not None
+    assert refused.code == RefusalCode.INVALID_GRAMMAR
+    assert refused == plain.heard[1].refused
 
 
 # --- the loop itself ---
@@ -338,7 +409,7 @@ def test_the_engine_ends_at_once_while_a_prompt_is_tokenised(
         begun.set()
         was_let_go.append(may_end.wait(LIMIT_MS / 1000))
 
-    monkeypatch.setattr(long_prompts, "prompt_ids", not_done_yet)
+    monkeypatch.setattr(intake, "prompt_ids", not_done_yet)
     channel, theirs = sockets
     theirs.sendall(encode(start_command) + encode(Submit(call=1, prompt=LONG)))
 
