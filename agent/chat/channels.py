@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from agent.chat.markers import MAX_SPACE_CHARS, first_marker, partial_marker_chars
+from agent.chat.markers import MAX_SPACE_CHARS, first_marker, partial_marker_chars, pieces
 from agent.chat.tool_calls.harmony import (
     CALL,
     CHANNEL,
@@ -63,9 +63,10 @@ class ChannelSplitter:
 
     def feed(self, text: str) -> list[TypedDelta]:
         """The reasoning and the content that `text` makes certain, in order."""
-        self._held += text
-        while self._header() if self._in_header else self._body():
-            pass
+        for piece in pieces(text):
+            self._held += piece
+            while self._header() if self._in_header else self._body():
+                pass
         return self._taken()
 
     def finish(self) -> list[TypedDelta]:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 MAX_SPACE_CHARS = 256
 """White space in front of a marker that may belong to it. What is longer is text: a model that
 writes nothing else is not collected."""
+
+PIECE_CHARS = 512
+"""What a parser takes at a time: a turn of its looks at all that it holds, and there may be one for
+every mark in a text."""
+
+
+def pieces(text: str) -> Iterator[str]:
+    """The text in pieces so small that what is done for each mark in it stays cheap."""
+    return (text[at : at + PIECE_CHARS] for at in range(0, len(text), PIECE_CHARS))
 
 
 def partial_marker_chars(text: str, marker: str) -> int:

@@ -16,6 +16,7 @@ from agent.chat.markers import (
     certain_chars,
     chars_before_space,
     first_marker,
+    pieces,
     uncertain,
 )
 from protocol.generation import ContentDelta, ReasoningDelta, TypedDelta
@@ -73,9 +74,10 @@ class BlockSplitter:
         """The reasoning and the content that `text` makes certain, in order."""
         if self._is_within_reasoning() and not self._uncertain.search(text):
             return [ReasoningDelta(text)] if text else []
-        self._held += text
-        while _TURNS[self._state](self):
-            pass
+        for piece in pieces(text):
+            self._held += piece
+            while _TURNS[self._state](self):
+                pass
         return self._taken()
 
     def finish(self) -> list[TypedDelta]:

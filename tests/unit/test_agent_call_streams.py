@@ -141,6 +141,13 @@ def test_whatever_a_model_writes_comes_out_alike_however_it_is_cut(
     assert fed(in_pieces, text[:at], cuts[:-1]) == corpus.parser().feed(text[:at], tokens=1)
 
 
+@pytest.mark.parametrize("mark", ["<|call|>", "to=functions.", "<|end|>", "<|start|>assistant"])
+def test_a_long_text_of_nothing_but_marks_comes_out_as_in_small_pieces(mark: str) -> None:
+    corpus = next(corpus for corpus in CORPORA if corpus.reasoning == "harmony")
+    text = mark * (50_000 // len(mark))
+    assert parsed(corpus, text, []) == parsed(corpus, text, list(range(7, len(text), 7)))
+
+
 @pytest.mark.parametrize("name", TOOL_FORMATS)
 def test_every_format_has_thirty_streams_and_no_text_twice(name: str) -> None:
     corpus = next(corpus for corpus in CORPORA if corpus.tool_calls == name)

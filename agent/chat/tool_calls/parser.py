@@ -15,6 +15,7 @@ from agent.chat.markers import (
     certain_chars,
     chars_before_space,
     first_marker,
+    pieces,
     uncertain,
 )
 from agent.chat.tool_calls.format import Writing
@@ -60,9 +61,10 @@ class CallParser:
         """The deltas that `text` makes certain, in order."""
         if self._is_between() and not self._uncertain.search(text):
             return [ContentDelta(text)] if text else []
-        self._held += text
-        while _TURNS[self._state](self):
-            pass
+        for piece in pieces(text):
+            self._held += piece
+            while _TURNS[self._state](self):
+                pass
         return self._taken()
 
     def finish(self) -> list[TypedDelta]:
