@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
+from typing import Any
 
 from msgspec import Struct
 
@@ -132,8 +133,10 @@ def parser_for(
     tools: Set[str],
     seed: int,
     trace_id: str,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> OutputParser:
-    """The parser of a chat: reasoning as the model writes it, calls of the `tools` on offer."""
+    """The parser of a chat: reasoning as the model writes it, calls of the `tools` on offer, whose
+    schemas by name are `parameters`."""
     splitter = None
     if output_format.reasoning:
         splitter = REASONING_FORMATS[output_format.reasoning].splitter(rendered_prompt)
@@ -144,6 +147,7 @@ def parser_for(
             row.writing,
             tools,
             lambda index: tool_call_id(trace_id, seed, index, short=row.has_short_ids),
+            parameters,
         )
     return OutputParser(splitter, tool_calls)
 

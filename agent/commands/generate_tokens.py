@@ -157,6 +157,7 @@ async def _rendered(desk: Desk, call: Call, served: Served) -> str:
         served.output_format,
         prompt,
         tools=frozenset(tool.function.name for tool in request.tools),
+        parameters={tool.function.name: tool.function.parameters for tool in request.tools},
         seed=request.seed,
         trace_id=request.trace_id,
     )

@@ -4,13 +4,27 @@ An answer with calls is written
 
     opening before_first CALL (between_calls CALL)* after_last
 
-where CALL is `before_name NAME before_arguments ARGUMENTS after_arguments`, ARGUMENTS a JSON object
-and NAME the bare name of a tool. Parsers take more than this; a grammar need not.
+where CALL is `before_name NAME before_arguments ARGUMENTS after_arguments`, NAME the bare name of a
+tool and ARGUMENTS a JSON object or what `tags` say. Parsers take more than this; a grammar need
+not.
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
+
+
+class TagForm(Struct, frozen=True, kw_only=True):
+    """ARGUMENTS that are no JSON object but tags: `before_key` KEY `after_key` VALUE `after_value`
+    for each of them. A VALUE is JSON, but of a string, which stands as it is up to `value_end`.
+
+    `value_end` is the first thing in `after_value`, or stands behind a line break there.
+    """
+
+    before_key: str
+    after_key: str
+    value_end: str
+    after_value: str
 
 
 class CallForm(Struct, frozen=True, kw_only=True):
@@ -31,3 +45,4 @@ class CallForm(Struct, frozen=True, kw_only=True):
     """None: an answer has one call."""
     after_last: str = ""
     specials: tuple[str, ...] = ()
+    tags: TagForm | None = None

@@ -8,10 +8,12 @@ the opening, however it was cut into tokens.
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from agent.grammar import json_schema
 from agent.grammar.call_form import CallForm
 from agent.grammar.marks import TokenNames, one_of, quoted
+from agent.grammar.tag_rules import tagged_rules
 from agent.grammar.tools import ToolGrammar
 
 MOST_CALLS = 128
@@ -87,9 +89,16 @@ def _call_rules(tools: ToolGrammar, tokens: TokenNames) -> str:
     rules = f"call: {before} ({choice}) {after}\n"
     for number, tool in enumerate(tools.tools):
         named = _symbols(tool.name + form.before_arguments, form, tokens)
-        schema = json_schema.json_text(tool.schema or _ANY_OBJECT)
-        rules += f"tool{number}: {named} arguments{number}\narguments{number}: %json {schema}\n"
+        rules += f"tool{number}: {named} arguments{number}\n"
+        rules += _arguments_rules(f"arguments{number}", tool.schema, form, tokens)
     return rules
+
+
+def _arguments_rules(name: str, schema: str, form: CallForm, tokens: TokenNames) -> str:
+    if form.tags is None:
+        return f"{name}: %json {json_schema.json_text(schema or _ANY_OBJECT)}\n"
+    symbols = partial(_symbols, form=form, tokens=tokens)
+    return tagged_rules(name, schema, form.tags, tokens, symbols)
 
 
 def _symbols(text: str, form: CallForm, tokens: TokenNames) -> str:

@@ -15,14 +15,17 @@ from protocol.generation import ContentDelta, ReasoningDelta, StepDelta, ToolCal
 from tests.support.call_streams import (
     deepseek,
     generic,
+    glm,
     granite,
     harmony,
     hermes,
     llama,
+    minimax,
     mistral,
+    qwen_coder,
     reasoning,
 )
-from tests.support.call_streams.stream import TOOLS, Call, Stream, Thought
+from tests.support.call_streams.stream import PARAMETERS, TOOLS, Call, Stream, Thought
 
 
 class Corpus(NamedTuple):
@@ -36,7 +39,14 @@ class Corpus(NamedTuple):
     def parser(self) -> OutputParser:
         """Of one generation."""
         output_format = OutputFormat(reasoning=self.reasoning, tool_calls=self.tool_calls)
-        return parser_for(output_format, self.prompt, tools=TOOLS, seed=7, trace_id="req_1")
+        return parser_for(
+            output_format,
+            self.prompt,
+            tools=TOOLS,
+            seed=7,
+            trace_id="req_1",
+            parameters=PARAMETERS,
+        )
 
 
 HARMONY_PROMPT = "<|start|>user<|message|>Hi<|end|><|start|>assistant"
@@ -50,6 +60,9 @@ CORPORA = [
     Corpus("deepseek-fenced", "", "", deepseek.STREAMS),
     Corpus("harmony", "harmony", HARMONY_PROMPT, harmony.STREAMS),
     Corpus("generic", "", "", generic.STREAMS),
+    Corpus("qwen-coder", "", "", qwen_coder.STREAMS),
+    Corpus("glm", "", "", glm.STREAMS),
+    Corpus("minimax", "", "", minimax.STREAMS),
     Corpus("harmony", "", HARMONY_PROMPT, harmony.UNSPLIT_STREAMS),
     Corpus("hermes", "think", "", reasoning.THINK_STREAMS),
     Corpus("hermes", "think", "<|im_start|>assistant\n<think>\n", reasoning.OPENED_STREAMS),

@@ -12,6 +12,7 @@ from agent.chat.tool_calls.table import TOOL_FORMATS
 from agent.grammar.reasoning_block import ReasoningBlock
 from agent.settings import ReasoningFormatName, ToolFormatName
 from protocol.generation import ContentDelta, ReasoningDelta, StepDelta, ToolCallDelta
+from tests.support.written_calls import written
 
 QWEN = """{%- if tools %}{{- '<|im_start|>system\\n# Tools\\n\\n<tools>' }}
 {%- for tool in tools %}{{- tool | tojson }}{%- endfor %}
@@ -54,6 +55,12 @@ DEEPSEEK_V31 = """{{'<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>'+ t
 GPT_OSS = """{{- "<|start|>assistant<|channel|>analysis<|message|>" + thinking + "<|end|>" }}
 {{- "<|start|>assistant to=functions." + name + "<|channel|>commentary json<|message|>" }}
 {{- call.arguments | tojson }}{{- "<|call|>" }}"""
+QWEN_CODER = """{{- '<tool_call>\\n<function=example>\\n<parameter=example>\\nvalue' }}
+{{- '<function=' + tool_call.name + '>\\n' }}{{- tools | tojson }}"""
+GLM = """Output the call like <tool_call>{function-name}\\n<arg_key>{key}</arg_key>\\n<arg_value>
+{value}</arg_value></tool_call>{{ tools | tojson }}{{ '<think></think>' }}"""
+MINIMAX = """{%- set toolcall_begin_token = '<minimax:tool_call>' -%}<invoke name="tool">
+<parameter name="key">value</parameter></invoke>{{ tools | tojson }}{{ '<think>\\n' }}"""
 UNKNOWN = (
     "{% if tools %}You may use these: {{ tools | tojson }}{% endif %}{{ messages[0].content }}"
 )
@@ -79,6 +86,9 @@ PLAIN = "{% for m in messages %}{{ m.role }} (who has tools): {{ m.content }}{% 
         (DEEPSEEK_R1, "deepseek-fenced", "think"),
         (DEEPSEEK_V31, "deepseek", "think"),
         (GPT_OSS, "harmony", "harmony"),
+        (QWEN_CODER, "qwen-coder", ""),
+        (GLM, "glm", "think"),
+        (MINIMAX, "minimax", "think"),
         (UNKNOWN, "generic", ""),
         (PLAIN, "", ""),
         ("", "", ""),
@@ -147,7 +157,8 @@ def test_a_prompt_that_ends_in_a_channel_begins_there() -> None:
 @pytest.mark.parametrize("calls", [1, 2])
 def test_what_a_grammar_makes_of_the_form_is_calls_to_the_parser(name: str, calls: int) -> None:
     form = TOOL_FORMATS[name].form
-    one = f'{form.before_name}add{form.before_arguments}{{"a": 1}}{form.after_arguments}'
+    arguments = written(form, {"a": 1})
+    one = f"{form.before_name}add{form.before_arguments}{arguments}{form.after_arguments}"
     calls = 1 if form.between_calls is None else calls
     text = form.opening + form.before_first + (form.between_calls or "").join([one] * calls)
     target = parser_for(OutputFormat(tool_calls=name), "", tools={"add"}, seed=0, trace_id="t")

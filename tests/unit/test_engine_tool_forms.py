@@ -41,7 +41,7 @@ def grammar(form: CallForm, *, must_call: bool, several: bool = True) -> ToolGra
 
 
 def parsed(name: str, text: str) -> tuple[str, list[tuple[str, Any]]]:
-    parser = CallParser(TOOL_FORMATS[name].writing, SCHEMAS.keys(), str)
+    parser = CallParser(TOOL_FORMATS[name].writing, SCHEMAS.keys(), str, SCHEMAS)
     content, names, arguments = "", list[str](), dict[int, str]()
     for delta in [*parser.feed(text), *parser.finish()]:
         match delta:

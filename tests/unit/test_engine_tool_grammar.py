@@ -30,6 +30,7 @@ from tests.support.constrained import (
     refuses,
     take,
 )
+from tests.support.written_calls import written
 
 WEATHER: dict[str, Any] = {
     "type": "object",
@@ -96,7 +97,7 @@ def may(form: CallForm = HERMES, **more: Any) -> GrammarConstraint:
 
 def parsed(text: str, name: str = "hermes") -> tuple[str, list[tuple[str, Any]]]:
     """The content of a model's text, and its calls' names and arguments."""
-    parser = CallParser(TOOL_FORMATS[name].writing, SCHEMAS.keys(), str)
+    parser = CallParser(TOOL_FORMATS[name].writing, SCHEMAS.keys(), str, SCHEMAS)
     content, names, arguments = "", list[str](), dict[int, str]()
     for delta in [*parser.feed(text), *parser.finish()]:
         match delta:
@@ -144,7 +145,7 @@ def test_a_call_that_may_come_is_bound_from_its_opening_on_in_every_format(name:
     form = TOOL_FORMATS[name].form
     answer = take(may(form), "the cat\n" + form.opening + form.before_first + form.before_name)
     assert refuses(answer, "the")
-    take(answer, "weather_now" + form.before_arguments + "{}" + form.after_arguments)
+    take(answer, "weather_now" + form.before_arguments + written(form, {}) + form.after_arguments)
     take(answer, form.after_last)
     assert answer.allows(END)
 

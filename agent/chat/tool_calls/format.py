@@ -10,11 +10,30 @@ from msgspec import Struct
 from agent.grammar.call_form import CallForm
 
 
+class Tagged(Struct, frozen=True, kw_only=True):
+    """Arguments between tags: `before_key` KEY `key_end` VALUE `after_value`, as many as there are,
+    and `close` behind the last. Text between them is nothing."""
+
+    head: re.Pattern[str]
+    """Matches all that stands between opening and arguments; has a group `name`."""
+    head_end: re.Pattern[str]
+    """Where that ends: there the first match does."""
+    before_key: str
+    key_end: re.Pattern[str]
+    after_value: str
+    close: str
+    soft_closes: tuple[str, ...] = ()
+    """They end a call, too, and are looked at again behind it."""
+    has_lines: bool = False
+    """A line break behind the tag in front of a value, and one in front of that behind it, are no
+    part of the value."""
+
+
 class Writing(Struct, frozen=True, kw_only=True):
     """How calls of a format are written, in as many ways as its parser takes.
 
     Behind an opening stands one call as a JSON object with its name and arguments (`objects`), a
-    list of such (`lists`), or a name with the arguments behind it (`named`).
+    list of such (`lists`), or a name with the arguments behind it, as JSON (`named`) or `tagged`.
     """
 
     openings: tuple[str, ...]
@@ -24,6 +43,7 @@ class Writing(Struct, frozen=True, kw_only=True):
     when all of it is there, and an answer may begin with one that has no opening."""
     objects: bool = False
     lists: bool = False
+    tagged: Tagged | None = None
     named: re.Pattern[str] | None = None
     """Matches all that stands between opening and arguments; has a group `name` and no brace."""
     stop: str = ""

@@ -7,8 +7,8 @@ What has come out after some text depends on that text alone, never on how it wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
-from typing import Literal
+from collections.abc import Callable, Mapping, Set
+from typing import Any, Literal
 
 from agent.chat.markers import (
     MAX_SPACE_CHARS,
@@ -21,13 +21,23 @@ from agent.chat.markers import (
 from agent.chat.tool_calls.format import Writing
 from agent.chat.tool_calls.heads import Found, NamedHead, NoCall, ObjectHead
 from agent.chat.tool_calls.objects import ObjectScanner
+from agent.chat.tool_calls.tagged import TaggedArguments, TaggedHead
 from protocol.generation import ContentDelta, ToolCallDelta, TypedDelta
 
 MAX_CALLS = 128
 """Calls of one answer; what looks like more of them is text."""
 
 _State = Literal[
-    "start", "content", "opened", "object", "head", "arguments", "closing", "rest", "after"
+    "start",
+    "content",
+    "opened",
+    "object",
+    "head",
+    "arguments",
+    "tagged",
+    "closing",
+    "rest",
+    "after",
 ]
 
 
@@ -35,24 +45,34 @@ class CallParser:
     """One generation's text. `calls` counts those that have come out.
 
         start -> content <-> opened -> object -> head -> arguments -> closing -> rest -> after
+                                                 head -> tagged -> after
 
     In `object` one must begin; `head` is what its reader has not decided yet; `closing` follows
     the arguments, `rest` is what else the object holds. Behind `after` is the next call or content.
     """
 
-    def __init__(self, writing: Writing, tools: Set[str], call_id: Callable[[int], str]) -> None:
-        """`call_id` names the call of an index; equal texts elsewhere must get equal names."""
+    def __init__(
+        self,
+        writing: Writing,
+        tools: Set[str],
+        call_id: Callable[[int], str],
+        parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """`call_id` names the call of an index; equal texts elsewhere must get equal names.
+        `parameters`, the schemas of tools by name, say what plain text stands for."""
         self._writing = writing
         self._tools = tools
         self._call_id = call_id
+        self._parameters = parameters or {}
         self._state: _State = "content" if writing.is_sure else "start"
         self._held = ""
         self._opened = ""
         """What was taken before the call that is being read, in case it turns out to be none."""
         self._in_list = False
         self._follows_call = False
-        self._reader: ObjectHead | NamedHead = ObjectHead(writing, tools)
+        self._reader: ObjectHead | NamedHead | TaggedHead = ObjectHead(writing, tools)
         self._scanner = ObjectScanner()
+        self._tagged: TaggedArguments | None = None
         self._out: list[TypedDelta] = []
         self._uncertain = uncertain(writing.openings)
         self.calls = 0
@@ -69,7 +89,7 @@ class CallParser:
 
     def finish(self) -> list[TypedDelta]:
         """What was held back at the end of the text."""
-        if self._state not in ("arguments", "rest"):
+        if self._state not in ("arguments", "tagged", "rest"):
             self._emit_content(self._opened + self._held)
         self._opened = self._held = ""
         return self._taken()
@@ -115,6 +135,9 @@ class CallParser:
             return self._list()
         if character == "{" and self._writing.objects:
             self._state = "object"
+        elif character and self._writing.tagged is not None:
+            self._reader = TaggedHead(self._writing.tagged, self._tools)
+            self._state = "head"
         elif character and self._writing.named is not None:
             self._reader = NamedHead(self._writing.named, self._writing, self._tools)
             self._state = "head"
@@ -156,9 +179,27 @@ class CallParser:
                 self._held = self._held[end:]
                 self._emit_head(name)
                 self._emit_arguments(arguments or "")
-                self._scanner = ObjectScanner(stop=self._writing.stop)
-                self._state = "arguments" if arguments is None else "after"
+                self._state = self._begin_arguments(name) if arguments is None else "after"
         return True
+
+    def _begin_arguments(self, name: str) -> _State:
+        """The state in which they are read."""
+        tagged = self._writing.tagged
+        if tagged is not None and isinstance(self._reader, TaggedHead):
+            schema = self._parameters.get(name, {})
+            self._tagged = TaggedArguments(tagged, schema, self._writing)
+            return "tagged"
+        self._scanner = ObjectScanner(stop=self._writing.stop)
+        return "arguments"
+
+    def _tagged_arguments(self) -> bool:
+        assert self._tagged is not None
+        taken, arguments = self._tagged.feed(self._held)
+        self._emit_arguments(arguments)
+        self._held = self._held[taken:]
+        if self._tagged.has_ended:
+            self._state = "after"
+        return self._tagged.has_ended
 
     def _arguments(self) -> bool:
         taken = self._scanner.feed(self._held)
@@ -262,6 +303,7 @@ _TURNS: dict[_State, Callable[[CallParser], bool]] = {
     "object": CallParser._object,
     "head": CallParser._head,
     "arguments": CallParser._arguments,
+    "tagged": CallParser._tagged_arguments,
     "closing": CallParser._closing,
     "rest": CallParser._rest,
     "after": CallParser._after,

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from agent.chat.tool_calls import deepseek, generic, granite, harmony, hermes, llama, mistral
+from agent.chat.tool_calls import (
+    deepseek,
+    generic,
+    glm,
+    granite,
+    harmony,
+    hermes,
+    llama,
+    minimax,
+    mistral,
+    qwen_coder,
+)
 from agent.chat.tool_calls.format import ToolFormat
 
 TOOL_FORMATS: dict[str, ToolFormat] = {
     "harmony": harmony.FORMAT,
+    "qwen-coder": qwen_coder.FORMAT,
+    "glm": glm.FORMAT,
+    "minimax": minimax.FORMAT,
     "deepseek-fenced": deepseek.FENCED_FORMAT,
     "deepseek": deepseek.FORMAT,
     "mistral-named": mistral.NAMED_FORMAT,

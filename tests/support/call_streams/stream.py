@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Call(NamedTuple):
@@ -31,5 +31,30 @@ def as_text(about: str, text: str) -> Stream:
     return Stream(about, text, (text,) if text else ())
 
 
-TOOLS = frozenset({"get_weather", "add", "write_file", "ping"})
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "get_weather": {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string"},
+            "days": {"type": "integer"},
+            "unit": {"enum": ["C", "F"]},
+        },
+    },
+    "add": {
+        "type": "object",
+        "properties": {
+            "a": {"type": "number"},
+            "b": {"$ref": "#/$defs/many"},
+            "exact": {"type": "boolean"},
+            "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        },
+        "$defs": {"many": {"type": "array", "items": {"type": "number"}}},
+    },
+    "write_file": {
+        "type": "object",
+        "properties": {"path": {"type": "string"}, "content": {"type": "string"}},
+    },
+    "ping": {"type": "object", "properties": {}},
+}
+TOOLS = frozenset(PARAMETERS)
 """What is on offer."""
