@@ -73,6 +73,11 @@ class Call:
         there is room for, as only the last one needs one."""
         return 0 if self.scores is None or self.scores.is_complete else self.scores.rows
 
+    @property
+    def takes_few(self) -> bool:
+        """Whether the likeliest tokens of its next row are enough for it."""
+        return self.generation.sampler.takes_few
+
     def content(self, cached: int) -> Ints:
         """Its first `cached` tokens."""
         if cached <= len(self.known):

@@ -48,6 +48,7 @@ class Generation:
         self._ends = ends
         self._unscored = () if submit.prompt_logprobs else ends
         self._is_plain = sampler.is_plain and not submit.stop and self._top_logprobs is None
+        self._passes = sampler.passes
 
     @property
     def stop_sequence(self) -> str | None:
@@ -86,6 +87,8 @@ class Generation:
     def take_best(self, token: int) -> CallTokens | None:
         """Take the likeliest token, in one go; None: it must be `next_token`'s long way."""
         if not self._is_plain or token in self._ends:
+            return None
+        if self._passes is not None and not self._passes(token):
             return None
         self.tokens_generated += 1
         text = self._detokenizer.feed(token)

@@ -34,7 +34,7 @@ def reduce_rows(
         call = calls[scheduler.in_slot(slot).call]
         if call.is_warming:
             continue
-        if call.generation.sampler.takes_few:
+        if call.takes_few:
             has_changed |= samplers.reduce(slot)
         else:
             has_changed |= samplers.leave_whole(slot)

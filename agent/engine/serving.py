@@ -114,8 +114,7 @@ class Serving:
         self._context.warm_up()
 
     def submit(self, submit: Submit) -> None:
-        """Accept or refuse a call; the next Step says which. Of one that takes long to make
-        ready, the one behind that."""
+        """Accept or refuse a call; the next Step says which, or the first after it is ready."""
         if submit.call in self._calls or submit.call in self._preparing:
             say(f"call {submit.call} exists already, the second one is dropped")
             return
@@ -334,12 +333,15 @@ class Serving:
 
     def _sample(self, seat: Seat, draft: Ints, rows: Rows, best: int | None = None) -> None:
         call = self._calls[seat.call]
+        took_few = call.takes_few
         try:
             tokens = call.take(rows, draft, best)
         except GrammarRefused as refused:
             self._fail(seat, str(refused), RefusalCode.INVALID_GRAMMAR)
             return
         self._news.tokens.append(tokens)
+        if call.takes_few != took_few:
+            self._has_news = True  # its rows are read in another way: the next turn is planned anew
         wrong = len(draft) + 1 - len(tokens.token_ids)
         if wrong:
             seat.cached -= wrong

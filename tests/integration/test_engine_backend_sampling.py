@@ -9,12 +9,16 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from llama_cpp import llama_cpp as api
+from msgspec import structs
 
+from agent.chat.tool_calls.table import TOOL_FORMATS
 from agent.engine.frames import EngineOptions, Sampling, Submit
 from agent.engine.llama.arrays import Floats
 from agent.engine.llama.context import Context
 from agent.engine.llama.log import LlamaLog, start_backend
 from agent.engine.llama.model import Model
+from agent.engine.sampling.reduced import MOST_TOP_K_ASLEEP
+from agent.grammar.tools import ToolGrammar, ToolSchema
 from protocol.grammar import Grammar
 from tests.support.engine_bench import EngineBench
 from tests.support.engine_benches import EXACT, NewBench, benches, loaded
@@ -128,6 +132,41 @@ def test_busy_slots_get_the_tokens_of_whole_rows_and_no_whole_row_is_looked_at(
     without_whole_rows(bench, monkeypatch)
     assert heard_of(bench, few(FEW[kind])) == expected
     assert reduced(bench) == frozenset(range(SLOTS))
+
+
+def sleeping(sampling: Sampling, trigger: str) -> list[Submit]:
+    """Calls that a grammar binds from a sign on that some of them write sooner or later."""
+    grammar = Grammar(kind="regex", text="[0-9]{3}", trigger=trigger)
+    return [structs.replace(submit, grammar=grammar) for submit in few(sampling)]
+
+
+@pytest.mark.parametrize("kind", FEW)
+def test_rows_are_reduced_until_a_grammar_wakes_up_and_the_tokens_stay_the_same(
+    new_bench: NewBench, kind: str
+) -> None:
+    free = "".join(str(one[1]) for one in heard_of(new_bench(), few(FEW[kind])))
+    trigger = max(filter(str.isascii, free), key=free.count)
+    expected = heard_of(new_bench(), sleeping(FEW[kind], trigger))
+    assert any(str(one[1])[-3:].isdigit() for one in expected)
+    bench = new_bench(backend_sampling="on")
+    were_reduced: set[frozenset[int]] = set()
+    bench.after_turn = lambda: were_reduced.add(reduced(bench))
+    assert heard_of(bench, sleeping(FEW[kind], trigger)) == expected
+    takes_few = FEW[kind].top_k <= MOST_TOP_K_ASLEEP
+    assert (len(were_reduced) > 1) is takes_few
+
+
+def test_a_call_that_may_call_tools_has_reduced_rows_like_free_text(
+    new_bench: NewBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = ToolSchema("f", '{"type":"object"}', binds=False, place=0)
+    form = TOOL_FORMATS["hermes"].form
+    tools = ToolGrammar(form, (tool,), must_call=False, several=True)
+    submits = [structs.replace(submit, tools=tools) for submit in few(GREEDY)]
+    expected = heard_of(new_bench(), submits)
+    bench = new_bench(backend_sampling="on")
+    without_whole_rows(bench, monkeypatch)
+    assert heard_of(bench, submits) == expected
 
 
 @pytest.mark.parametrize("unified", ["off", "on"])

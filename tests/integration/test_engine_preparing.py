@@ -308,7 +308,7 @@ def test_streams_go_on_while_a_grammar_is_compiled_and_the_answer_is_that_of_the
     bench: Bench, plain: EngineBench, kind: str
 ) -> None:
     fields = {"prompt": "abc", "sampling": Sampling(temperature=0.0), "max_tokens": 60}
-    submit = Submit(call=2, **{**fields, **HELD[kind]})  # type: ignore[arg-type]  # of any kind
+    submit = Submit(call=2, **{**fields, **HELD[kind]})
     start(bench, 1, "abc", max_tokens=20)
     bench.submit(submit)
     bench.turn(21)

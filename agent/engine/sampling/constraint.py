@@ -29,6 +29,15 @@ class Constraint(Protocol):
         """Undo the last `count` accepts."""
 
     @property
+    def is_asleep(self) -> bool:
+        """Whether it binds nothing yet, but for a token here and there; it may wake up when one is
+        accepted, and does not fall asleep again."""
+
+    def passes(self, token: int) -> bool:
+        """Accept a token, if it is allowed and that can be told at next to no cost; False: nothing
+        was done. Raises nothing."""
+
+    @property
     def is_complete(self) -> bool:
         """Whether nothing but an end token may follow."""
 

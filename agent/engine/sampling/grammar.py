@@ -13,12 +13,13 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
-from numpy.typing import NDArray
 
-from agent.errors import GrammarRefused, OutsideGrammar
-from agent.grammar.compiling import compiled, kind_of, reason
+from agent.engine.sampling.grammar_constraint import GrammarConstraint, Ints
+from agent.engine.sampling.lazy_grammar import LazyConstraint
+from agent.grammar.compiling import compiled, kind_of
 from agent.grammar.lark_text import grammar_text
 from agent.grammar.marks import TokenNames
+from agent.grammar.opening import opening_of
 from agent.grammar.reasoning_block import ReasoningBlock
 from agent.grammar.tools import ToolGrammar
 from protocol.grammar import Grammar
@@ -27,7 +28,6 @@ GRAMMARS_KEPT = 32
 _CONTROL = b"\xff"
 """What llguidance wants in front of tokens that are no text."""
 
-Ints = NDArray[np.int32]
 _Key = tuple[Grammar | None, ReasoningBlock | None, ToolGrammar | None]
 
 
@@ -99,7 +99,17 @@ class Grammars:
             text = grammar_text(grammar, reasoning, self._names, tools)
             matcher = compiled(self._tokenizer, text, kind_of(grammar))
             self._keep(key, matcher.deep_copy())
-        return GrammarConstraint(matcher, self._ends, self._vocabulary.size)
+        opening, vocabulary = opening_of(grammar, tools), self._vocabulary
+        if not opening:
+            return GrammarConstraint(matcher, self._ends, vocabulary.size)
+        return LazyConstraint(
+            matcher,
+            self._ends,
+            vocabulary.size,
+            opening=opening,
+            pieces=vocabulary.pieces,
+            shown_pieces=vocabulary.shown_pieces,
+        )
 
     @property
     def kept(self) -> int:
@@ -127,78 +137,6 @@ class Grammars:
     def _whole_token(self, text: str) -> int | None:
         ids = self._vocabulary.tokenize(text)
         return int(ids[0]) if len(ids) == 1 else None
-
-
-class GrammarConstraint:
-    """One call's grammar: an `agent.engine.sampling.constraint.Constraint`.
-
-    All but `close` and `is_complete` raise `GrammarRefused` when the grammar passes its limits at
-    this text: it is over then, and stays so. `accept` raises `OutsideGrammar` and changes nothing.
-    """
-
-    def __init__(self, matcher: LLMatcher, ends: Ints, vocabulary_size: int) -> None:
-        self._matcher = matcher
-        self._ends = ends
-        self._end_set = frozenset(ends.tolist())
-        self._vocabulary_size = vocabulary_size
-        self._bits = np.zeros(-(-vocabulary_size // 32), dtype=np.uint32)
-        self._accepted = 0
-        self._ended = 0
-
-    def allows(self, token: int) -> bool:
-        """Whether the token may come next; an end token where the text is a whole sentence."""
-        if token in self._end_set:
-            return bool(self._matcher.is_accepting())
-        if self._matcher.validate_tokens([token]) == 1:
-            return True
-        self._raise_if_broken()
-        return False
-
-    def mask(self) -> NDArray[np.bool_]:
-        """Which tokens may come next, [vocabulary]; at least one."""
-        matcher = self._matcher
-        matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
-        self._raise_if_broken()
-        bits = np.unpackbits(
-            self._bits.view(np.uint8), count=self._vocabulary_size, bitorder="little"
-        )
-        bits[self._ends] = matcher.is_accepting()
-        return bits.view(np.bool_)
-
-    def accept(self, token: int) -> None:
-        """The token was chosen, here or elsewhere."""
-        if token in self._end_set:
-            self._ended += 1
-        elif self._matcher.try_consume_tokens([token]) == 1:
-            self._accepted += 1
-        else:
-            self._raise_if_broken()
-            raise OutsideGrammar(f"Token {token} is not what the grammar allows here.")
-
-    def rollback(self, count: int) -> None:
-        """Undo the last `count` accepts, `ValueError` if there were fewer. Nothing follows an end
-        token, so those go first."""
-        ends = min(count, self._ended)
-        others = count - ends
-        if others > self._accepted:
-            raise ValueError(f"{count} tokens cannot be undone, fewer were accepted")
-        if others and not self._matcher.rollback(others):
-            self._raise_if_broken()
-        self._ended -= ends
-        self._accepted -= others
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether nothing but an end token may follow."""
-        return bool(self._matcher.is_stopped())
-
-    def close(self) -> None:
-        """Nothing is held that the garbage collector does not free."""
-
-    def _raise_if_broken(self) -> None:
-        if self._matcher.is_error():
-            why = reason(self._matcher.get_error())
-            raise GrammarRefused(f"The grammar cannot be followed any further: {why}.")
 
 
 class _TokenizerWrapper:

@@ -68,9 +68,6 @@ class Sampler:
     `prompt` and `pieces` (the bytes of every token, control tokens' too) are for DRY alone.
     """
 
-    takes_few = False
-    """Whether the likeliest tokens of a row are enough for it (see reduced.py)."""
-
     def __init__(
         self,
         sampling: Sampling,
@@ -112,9 +109,20 @@ class Sampler:
         return self._is_greedy and not self._changes
 
     @property
+    def takes_few(self) -> bool:
+        """Whether the likeliest tokens of a row are enough for it now (see reduced.py)."""
+        return False
+
+    @property
     def is_plain(self) -> bool:
-        """Whether it takes the best token, remembers nothing and allows every token."""
-        return self.takes_best and not self._listeners
+        """Whether it takes the best token and remembers nothing, and allows every token or has a
+        constraint that sleeps."""
+        return self.takes_best and (self._constraint is None or self._constraint.is_asleep)
+
+    @property
+    def passes(self) -> Callable[[int], bool] | None:
+        """Of the constraint, if there is one: what a token has to pass to be taken in one go."""
+        return self._constraint.passes if self._constraint is not None else None
 
     def choose(self, row: Floats, position: int, *, may_end: bool, best: int | None = None) -> int:
         """The token for a position; `row` is not changed. What was accepted before counts, what
