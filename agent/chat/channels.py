@@ -20,12 +20,14 @@ from agent.chat.tool_calls.harmony import (
     START,
     TO_FUNCTIONS,
 )
+from agent.grammar.reasoning_block import ReasoningBlock
 from protocol.generation import ContentDelta, ReasoningDelta, TypedDelta
 
 SPECIALS = (START, CHANNEL, CONSTRAIN, MESSAGE, END, RETURN, CALL)
 MAX_HEADER_CHARS = 1024
 """A header without an end is text."""
 
+_ROLE = "assistant"
 _ANALYSIS = f"{CHANNEL}analysis"
 _RECIPIENT = "to="
 _HEADER_BEGINS = (START, CHANNEL, MESSAGE, TO_FUNCTIONS)
@@ -140,6 +142,22 @@ class ChannelSplitter:
         self._told.add(self._kind)
         kind = ReasoningDelta if self._kind == "reasoning" else ContentDelta
         self._out.append(kind(text))
+
+
+def block_before(rendered_prompt: str) -> ReasoningBlock | None:
+    """What may stand before an answer that is held to a grammar, with the answer's own header;
+    None: the prompt ends within a message that is no thought, or in no message at all."""
+    header, message, _ = rendered_prompt.rpartition(START)[2].partition(MESSAGE)
+    is_open = bool(message) and _kind_of(header) == "reasoning"
+    if not is_open and (message or header.strip() != _ROLE):
+        return None
+    return ReasoningBlock(
+        opening=f"{_ANALYSIS}{MESSAGE}",
+        closing=f"{END}{START}{_ROLE}",
+        is_open=is_open,
+        answer_opening=f"{CHANNEL}final{MESSAGE}",
+        specials=SPECIALS,
+    )
 
 
 def _kind_of(header: str) -> _Kind:

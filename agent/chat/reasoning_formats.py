@@ -7,7 +7,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from agent.chat.channels import SPECIALS, ChannelSplitter
+from agent.chat.channels import SPECIALS, ChannelSplitter, block_before
 from agent.chat.reasoning import BlockMarks, BlockSplitter
 from agent.grammar.reasoning_block import ReasoningBlock
 from protocol.generation import TypedDelta
@@ -75,12 +75,11 @@ _GRANITE_TAGS = BlockMarks(
 
 REASONING_FORMATS: dict[str, ReasoningFormat] = {
     "harmony": ReasoningFormat(
-        revision="harmony-1",
+        revision="harmony-2",
         template_marks=("<|channel|>analysis",),
         specials=SPECIALS,
         splitter=ChannelSplitter,
-        # the answer has a header of its own; a grammar binds at once, without either
-        block=lambda _: None,
+        block=block_before,
     ),
     "granite": _block_format("granite-1", ("Here is my thought process",), _GRANITE),
     "granite-tags": _block_format("granite-tags-1", ("<response>",), _GRANITE_TAGS),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from agent.commands.calls import Call
 from agent.commands.desk import Desk
@@ -48,5 +48,5 @@ def _reasoning_block(
         return None
     block = served.output_format.reasoning_block(prompt)
     if block is not None and call.request.enable_thinking is False and not block.is_open:
-        return None
+        return structs.replace(block, opening="") if block.answer_opening else None
     return block

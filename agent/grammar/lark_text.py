@@ -14,7 +14,17 @@ import llguidance
 from agent.errors import GrammarRefused
 from agent.grammar import gbnf_to_lark, json_schema
 from agent.grammar.gbnf_to_lark import TokenId
-from agent.grammar.marks import BLANKS, FREE, TokenNames, marker, quoted, up_to
+from agent.grammar.marks import (
+    BLANKS,
+    FREE,
+    TokenNames,
+    marker,
+    pieces_of,
+    quoted,
+    symbols_of,
+    up_to,
+    up_to_pieces,
+)
 from agent.grammar.reasoning_block import ReasoningBlock
 from agent.grammar.tool_rules import calls_rules, spoken_rules
 from agent.grammar.tools import ToolGrammar
@@ -23,6 +33,8 @@ from protocol.grammar import MAX_GRAMMAR_CHARS, MAX_TRIGGER_CHARS, Grammar
 _NO_FORCING = '%llguidance {"no_forcing": true}\n'
 """Forced text would be tokenised by the library; the model's own choice of tokens is better."""
 _NESTED = "nested"
+MOST_THOUGHTS = 16
+"""Messages of reasoning in front of an answer."""
 _ANY_OBJECT = '{"type":"object"}'
 
 
@@ -51,6 +63,11 @@ def _start(
 ) -> str:
     """The rule `start`: the reasoning as far as there is any, then `bound`."""
     may_call = tools is not None and grammar is None and not tools.must_call
+    if reasoning is not None and reasoning.answer_opening:
+        if may_call or (grammar is not None and grammar.trigger):
+            # free text with all control tokens in it, or without any: no block is told from it
+            return _start(grammar, None, tokens, tools)
+        return _on_channels(grammar, reasoning, tokens, tools)
     if may_call and reasoning is not None:
         tokens = _but(reasoning.opening, tokens)
     rules = _bound(grammar, tokens, tools)
@@ -68,6 +85,31 @@ def _start(
     opening = marker(reasoning.opening, tokens.control)
     block = f"block: {BLANKS} {opening} reasoned {BLANKS}\n"
     return f"start: block? bound\n{rules}{block}{reasoned}"
+
+
+def _on_channels(
+    grammar: Grammar | None,
+    reasoning: ReasoningBlock,
+    tokens: TokenNames,
+    tools: ToolGrammar | None,
+) -> str:
+    """Thoughts, each a message of its own, then the message that the grammar binds, or calls."""
+    opening, closing, header = (
+        pieces_of(text, reasoning.specials, tokens)
+        for text in (reasoning.opening, reasoning.closing, reasoning.answer_opening)
+    )
+    bound = "calls" if tools is not None and grammar is None else f"{symbols_of(header)} answer"
+    if tools is not None and grammar is not None:
+        bound += " | calls"
+    rules = "" if grammar is None else _answer(grammar, tokens)
+    rules += "" if tools is None else calls_rules(tools, tokens)
+    start = "thought " if reasoning.is_open else ""
+    if opening:
+        start += f"message{{0,{MOST_THOUGHTS}}} "
+        rules += f"message: {symbols_of(opening)} thought\n"
+    if opening or reasoning.is_open:
+        rules += up_to_pieces("thought", closing)
+    return f"start: {start}bound\nbound: {bound}\n{rules}"
 
 
 def _but(opening: str, tokens: TokenNames) -> TokenNames:

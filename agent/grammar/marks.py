@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from agent.grammar.gbnf_to_lark import TokenId
@@ -40,6 +41,45 @@ def up_to(name: str, text: str, token_id: TokenId) -> str:
     if token is not None:
         return f"{name}: {name.upper()} <[{token}]>\n{name.upper()}: /(?s:.*)/\n"
     return f"{name}[lazy]: /(?s:.*){quoted(text)}/\n"
+
+
+Pieces = list[int | str]
+"""A text: ids of control tokens, and what stands between them."""
+
+
+def pieces_of(text: str, specials: Sequence[str], tokens: TokenNames) -> Pieces:
+    """The text, cut where the model has control tokens for what stands there; without those that
+    end an answer: an end may come wherever a grammar ends."""
+    ids = {special: tokens.control(special) for special in specials}
+    known = sorted((special for special in ids if ids[special] is not None), key=len)
+    if not known:
+        return [text] if text else []
+    cut = re.split(f"({'|'.join(map(re.escape, reversed(known)))})", text)
+    pieces: Pieces = []
+    for part in filter(None, cut):
+        token = ids.get(part)
+        if token is None:
+            pieces.append(part)
+        elif token not in tokens.ends:
+            pieces.append(token)
+    return pieces
+
+
+def symbols_of(pieces: Sequence[int | str]) -> str:
+    """Symbols for these pieces, one after the other."""
+    return " ".join(
+        f"<[{piece}]>" if isinstance(piece, int) else f"/{quoted(piece)}/" for piece in pieces
+    )
+
+
+def up_to_pieces(name: str, pieces: Sequence[int | str]) -> str:
+    """A rule for free text up to the first of these pieces, with all of them."""
+    match pieces:
+        case [str() as text, *rest]:
+            lexeme = f"{name}_end[lazy]: /(?s:.*){quoted(text)}/\n"
+            return f"{name}: {name}_end {symbols_of(rest)}\n{lexeme}"
+        case _:
+            return f"{name}: {name.upper()} {symbols_of(pieces)}\n{name.upper()}: /(?s:.*)/\n"
 
 
 def one_of(tokens: Iterable[int]) -> str:

@@ -14,3 +14,9 @@ class ReasoningBlock(Struct, frozen=True, array_like=True):
     opening: str
     closing: str
     is_open: bool = False
+    answer_opening: str = ""
+    """Where a model writes messages on channels: what stands before a text that is no thought and
+    no call. There may be several blocks then; without an `opening`, none."""
+    specials: tuple[str, ...] = ()
+    """Any of these that stands in one of the texts may be a control token of the model's; empty:
+    each text may be one as a whole."""

@@ -7,21 +7,17 @@ the opening, however it was cut into tokens.
 
 from __future__ import annotations
 
-import re
 from functools import partial
 
 from agent.grammar import json_schema
 from agent.grammar.call_form import CallForm
-from agent.grammar.marks import TokenNames, one_of, quoted
+from agent.grammar.marks import TokenNames, one_of, pieces_of, quoted, symbols_of
 from agent.grammar.tag_rules import tagged_rules
 from agent.grammar.tools import ToolGrammar
 
 MOST_CALLS = 128
 """Of an answer that is nothing else."""
 _ANY_OBJECT = '{"type":"object"}'
-
-_Pieces = list[int | str]
-"""A text around names and arguments: ids of control tokens, and what stands between them."""
 
 
 def calls_rules(tools: ToolGrammar, tokens: TokenNames) -> str:
@@ -54,20 +50,20 @@ def _any_number_of(parts: list[str]) -> str:
 def _opened(form: CallForm, tokens: TokenNames) -> tuple[str, list[str]]:
     """The rule `opened`, free text up to the opening, with it; and the control tokens that may
     stand in free text. None is in two symbols: the library takes the first for what it means."""
-    opening = _pieces(form.opening, form, tokens)
+    opening = pieces_of(form.opening, form.specials, tokens)
     first = opening[0]
     others = tuple(other for other in tokens.others if other != first)
     symbols = [one_of(others)] if others else []
     match opening:
         case [str() as text, *rest]:
-            begun = f"opened: opening {_symbols_of(rest)}\n"
+            begun = f"opened: opening {symbols_of(rest)}\n"
             return begun + f"opening[lazy]: /(?s:.*){quoted(text)}/\n", symbols
         case [token, str() as text, *rest]:
             # the token may open something else, too: what follows it decides
-            begun = f"opened: FREE? <[{token}]> opening {_symbols_of(rest)}\n"
+            begun = f"opened: FREE? <[{token}]> opening {symbols_of(rest)}\n"
             return begun + f"opening[lazy]: /{quoted(text)}/\n", [*symbols, f"<[{token}]>"]
         case _:
-            return f"opened: FREE? {_symbols_of(opening)}\n", symbols
+            return f"opened: FREE? {symbols_of(opening)}\n", symbols
 
 
 def _called(tools: ToolGrammar, tokens: TokenNames) -> str:
@@ -102,28 +98,4 @@ def _arguments_rules(name: str, schema: str, form: CallForm, tokens: TokenNames)
 
 
 def _symbols(text: str, form: CallForm, tokens: TokenNames) -> str:
-    return _symbols_of(_pieces(text, form, tokens))
-
-
-def _symbols_of(pieces: _Pieces) -> str:
-    return " ".join(
-        f"<[{piece}]>" if isinstance(piece, int) else f"/{quoted(piece)}/" for piece in pieces
-    )
-
-
-def _pieces(text: str, form: CallForm, tokens: TokenNames) -> _Pieces:
-    """The text, cut where the model has control tokens for what stands there; without those that
-    end an answer: an end may come wherever a grammar ends."""
-    ids = {special: tokens.control(special) for special in form.specials}
-    specials = sorted((special for special in ids if ids[special] is not None), key=len)
-    if not specials:
-        return [text] if text else []
-    cut = re.split(f"({'|'.join(map(re.escape, reversed(specials)))})", text)
-    pieces: _Pieces = []
-    for part in filter(None, cut):
-        token = ids.get(part)
-        if token is None:
-            pieces.append(part)
-        elif token not in tokens.ends:
-            pieces.append(token)
-    return pieces
+    return symbols_of(pieces_of(text, form.specials, tokens))

@@ -20,7 +20,8 @@ from agent.engine.llama.context import Context
 from agent.engine.llama.log import LlamaLog, start_backend
 from agent.engine.llama.model import Model
 from agent.engine.llama.sampler_chain import CANDIDATE, Candidates
-from agent.engine.sampling.grammar import GrammarConstraint, Grammars
+from agent.engine.sampling.grammar import Grammars
+from agent.engine.sampling.grammar_constraint import GrammarConstraint
 from agent.engine.sampling.sampler import Sampler
 from agent.grammar.reasoning_block import ReasoningBlock
 from protocol.grammar import Grammar

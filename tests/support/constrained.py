@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from agent.engine.sampling.grammar import GrammarConstraint, Grammars
+from agent.engine.sampling.grammar import Grammars
+from agent.engine.sampling.grammar_constraint import GrammarConstraint
 from protocol.grammar import Grammar
 from tests.support.words import Words
 

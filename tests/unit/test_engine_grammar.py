@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.engine.sampling.grammar import GRAMMARS_KEPT, GrammarConstraint, Grammars
+from agent.engine.sampling.grammar import GRAMMARS_KEPT, Grammars
+from agent.engine.sampling.grammar_constraint import GrammarConstraint
 from agent.errors import GrammarRefused, OutsideGrammar
 from agent.grammar.reasoning_block import ReasoningBlock
 from protocol.grammar import MAX_GRAMMAR_CHARS, Grammar

@@ -11,7 +11,8 @@ import pytest
 
 from agent.chat.tool_calls.parser import CallParser
 from agent.chat.tool_calls.table import TOOL_FORMATS
-from agent.engine.sampling.grammar import GrammarConstraint, Grammars
+from agent.engine.sampling.grammar import Grammars
+from agent.engine.sampling.grammar_constraint import GrammarConstraint
 from agent.grammar.call_form import CallForm
 from agent.grammar.tools import ToolGrammar, ToolSchema
 from protocol.generation import ContentDelta, ToolCallDelta

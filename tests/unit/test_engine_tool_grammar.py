@@ -14,7 +14,7 @@ from msgspec import structs
 
 from agent.chat.tool_calls.parser import CallParser
 from agent.chat.tool_calls.table import TOOL_FORMATS
-from agent.engine.sampling.grammar import GrammarConstraint
+from agent.engine.sampling.grammar_constraint import GrammarConstraint
 from agent.errors import GrammarRefused
 from agent.grammar.call_form import CallForm
 from agent.grammar.reasoning_block import ReasoningBlock
