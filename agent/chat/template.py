@@ -130,6 +130,8 @@ def template_variables(
     }
     if request.enable_thinking is not None:
         variables["enable_thinking"] = request.enable_thinking
+        # Granite's and DeepSeek's templates have this name for it
+        variables.setdefault("thinking", request.enable_thinking)
     return variables
 
 

@@ -80,5 +80,6 @@ def test_a_request_may_add_variables_but_not_replace_its_messages() -> None:
     assert len(variables["messages"]) == 1
     assert (variables["style"], variables["add_generation_prompt"]) == ("brief", False)
     assert variables["enable_thinking"] is False
+    assert variables["thinking"] is False
     [tool] = variables["tools"]
     assert tool == {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}

@@ -87,8 +87,14 @@ def test_a_text_is_a_message_of_the_user() -> None:
         ({"top_logprobs": 3}, {"top_logprobs": 3}),
         ({"include": ["message.output_text.logprobs"]}, {"top_logprobs": 0}),
         ({"include": ["reasoning.encrypted_content"]}, {}),
-        ({"reasoning": {"effort": "none"}}, {"enable_thinking": False}),
-        ({"reasoning": {"effort": "high", "summary": "auto"}}, {"enable_thinking": True}),
+        (
+            {"reasoning": {"effort": "none"}},
+            {"enable_thinking": False, "template_arguments": {"reasoning_effort": "none"}},
+        ),
+        (
+            {"reasoning": {"effort": "high", "summary": "auto"}},
+            {"enable_thinking": True, "template_arguments": {"reasoning_effort": "high"}},
+        ),
         ({"reasoning": {}}, {}),
         ({"text": {"format": {"type": "text"}, "verbosity": "medium"}}, {}),
         ({"text": {"format": {"type": "json_object"}}}, {"grammar": Grammar(kind="json_object")}),

@@ -113,12 +113,25 @@ def test_the_least_request_has_neutral_sampling_and_the_drawn_seed() -> None:
         ({"logprobs": True, "top_logprobs": 20}, {"top_logprobs": 20}),
         ({"logit_bias": {"5": -100}}, {"logit_bias": ((5, -100.0),)}),
         ({"ignore_eos": True}, {"ignore_eos": True}),
-        ({"reasoning_effort": "minimal"}, {"enable_thinking": False}),
-        ({"reasoning_effort": "high"}, {"enable_thinking": True}),
+        (
+            {"reasoning_effort": "minimal"},
+            {"enable_thinking": False, "template_arguments": {"reasoning_effort": "minimal"}},
+        ),
+        (
+            {"reasoning_effort": "high"},
+            {"enable_thinking": True, "template_arguments": {"reasoning_effort": "high"}},
+        ),
+        (
+            {"reasoning_effort": "low", "chat_template_kwargs": {"reasoning_effort": "some"}},
+            {"enable_thinking": True, "template_arguments": {"reasoning_effort": "some"}},
+        ),
         ({"chat_template_kwargs": {"enable_thinking": True}}, {"enable_thinking": True}),
         (
             {"reasoning_effort": "none", "chat_template_kwargs": {"date": "today"}},
-            {"enable_thinking": False, "template_arguments": {"date": "today"}},
+            {
+                "enable_thinking": False,
+                "template_arguments": {"reasoning_effort": "none", "date": "today"},
+            },
         ),
         ({"tools": [WEATHER], "tool_choice": "none"}, {"tools": ()}),
     ],

@@ -150,6 +150,7 @@ def _chat_logprobs(body: ChatCompletionRequest) -> int | None:
 def _template_arguments(body: ChatCompletionRequest) -> tuple[bool | None, dict[str, Any]]:
     """Whether to think, and what else the chat template is given."""
     thinking = None
+    arguments: dict[str, Any] = {}
     if body.reasoning_effort is not None:
         if body.reasoning_effort not in THINKING_BY_EFFORT:
             raise refuse_value(
@@ -158,7 +159,8 @@ def _template_arguments(body: ChatCompletionRequest) -> tuple[bool | None, dict[
                 "one of " + ", ".join(THINKING_BY_EFFORT),
             )
         thinking = THINKING_BY_EFFORT[body.reasoning_effort]
-    arguments = dict(body.chat_template_kwargs or {})
+        arguments["reasoning_effort"] = body.reasoning_effort
+    arguments |= body.chat_template_kwargs or {}
     explicit = arguments.pop("enable_thinking", None)
     if explicit is not None and not isinstance(explicit, bool):
         raise refuse_value(

@@ -79,6 +79,7 @@ def response_request(
             within="",
         ),
         enable_thinking=_thinks(body.reasoning),
+        template_arguments=_effort(body.reasoning),
         max_tokens=body.max_output_tokens,
         temperature=1.0 if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else body.top_p,
@@ -178,6 +179,12 @@ def _repeated_tool(tool: ToolIn) -> dict[str, Any]:
         "parameters": tool.parameters,
         "strict": tool.strict,
     }
+
+
+def _effort(reasoning: ReasoningIn | None) -> dict[str, Any]:
+    """What a template is told of it that has more to say than on or off."""
+    effort = reasoning.effort if reasoning is not None else None
+    return {} if effort is None else {"reasoning_effort": effort}
 
 
 def _thinks(reasoning: ReasoningIn | None) -> bool | None:
