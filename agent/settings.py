@@ -29,6 +29,7 @@ ToolFormatName = Literal[
     "qwen-coder",
     "glm",
     "minimax",
+    "kimi",
     "deepseek-fenced",
     "deepseek",
     "mistral-named",

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from agent.chat.call_ids import name_ids, wants_names
 from agent.chat.template_frames import MAX_REPLY_BYTES, RenderJob, encode, reply_decoder
 from agent.errors import TemplateBusy, TemplateRefused, WorkerBusy, WorkerDied, WorkerTooSlow
 from agent.killable.worker import KillableWorker
@@ -116,14 +117,16 @@ def template_variables(
     The request's own `template_arguments` may add names and set `add_generation_prompt`.
     """
     has_developer = "developer" in template
+    messages = [
+        _as_dict(message, marker, has_developer=has_developer) for message in request.messages or ()
+    ]
+    if wants_names(template):
+        name_ids(messages)
     variables: dict[str, Any] = {
         "add_generation_prompt": True,
         "documents": None,
         **request.template_arguments,
-        "messages": [
-            _as_dict(message, marker, has_developer=has_developer)
-            for message in request.messages or ()
-        ],
+        "messages": messages,
         "tools": msgspec.to_builtins(request.tools) if request.tools else None,
         "bos_token": bos_token,
         "eos_token": eos_token,

@@ -39,6 +39,8 @@ class CallForm(Struct, frozen=True, kw_only=True):
     whole answer."""
     before_first: str = ""
     before_name: str
+    is_numbered: bool = False
+    """A colon and a number may stand behind the name."""
     before_arguments: str
     after_arguments: str
     between_calls: str | None

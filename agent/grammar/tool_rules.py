@@ -84,10 +84,17 @@ def _call_rules(tools: ToolGrammar, tokens: TokenNames) -> str:
     choice = " | ".join(f"tool{number}" for number in range(len(tools.tools)))
     rules = f"call: {before} ({choice}) {after}\n"
     for number, tool in enumerate(tools.tools):
-        named = _symbols(tool.name + form.before_arguments, form, tokens)
+        named = _named(tool.name, form, tokens)
         rules += f"tool{number}: {named} arguments{number}\n"
         rules += _arguments_rules(f"arguments{number}", tool.schema, form, tokens)
     return rules
+
+
+def _named(name: str, form: CallForm, tokens: TokenNames) -> str:
+    if not form.is_numbered:
+        return _symbols(name + form.before_arguments, form, tokens)
+    before_arguments = _symbols(form.before_arguments, form, tokens)
+    return f"{_symbols(name, form, tokens)} /:[0-9]{{1,4}}/? {before_arguments}"
 
 
 def _arguments_rules(name: str, schema: str, form: CallForm, tokens: TokenNames) -> str:

@@ -61,6 +61,9 @@ GLM = """Output the call like <tool_call>{function-name}\\n<arg_key>{key}</arg_k
 {value}</arg_value></tool_call>{{ tools | tojson }}{{ '<think></think>' }}"""
 MINIMAX = """{%- set toolcall_begin_token = '<minimax:tool_call>' -%}<invoke name="tool">
 <parameter name="key">value</parameter></invoke>{{ tools | tojson }}{{ '<think>\\n' }}"""
+KIMI = """<|tool_calls_section_begin|>{%- for tool_call in message['tool_calls'] -%}
+<|tool_call_begin|>{{ tool_call['id'] }}<|tool_call_argument_begin|>{{ arguments }}<|tool_call_end|>
+{%- endfor -%}<|tool_calls_section_end|>{{ tools | tojson }}"""
 UNKNOWN = (
     "{% if tools %}You may use these: {{ tools | tojson }}{% endif %}{{ messages[0].content }}"
 )
@@ -89,6 +92,7 @@ PLAIN = "{% for m in messages %}{{ m.role }} (who has tools): {{ m.content }}{% 
         (QWEN_CODER, "qwen-coder", ""),
         (GLM, "glm", "think"),
         (MINIMAX, "minimax", "think"),
+        (KIMI, "kimi", ""),
         (UNKNOWN, "generic", ""),
         (PLAIN, "", ""),
         ("", "", ""),

@@ -63,6 +63,35 @@ def test_arguments_that_are_no_object_stay_text() -> None:
     assert shown("[1]") == "[1]"
 
 
+def test_ids_are_names_and_numbers_where_a_template_shows_nothing_else_of_a_call() -> None:
+    def call(call_id: str, name: str) -> ToolCall:
+        return ToolCall(id=call_id, function=FunctionCall(name=name, arguments="{}"))
+
+    request = GenerationRequest(
+        messages=(
+            Message(role="assistant", tool_calls=(call("call_1", "f"), call("call_2", "g"))),
+            Message(role="tool", content="2", tool_call_id="call_2"),
+            Message(role="tool", content="1", tool_call_id="call_1"),
+            Message(role="assistant", tool_calls=(call("call_1", "f"),)),
+            Message(role="tool", content="3", tool_call_id="call_1"),
+            Message(role="tool", content="?", tool_call_id="unknown"),
+        ),
+    )
+
+    def ids(template: str) -> list[str]:
+        found: list[str] = []
+        for message in seen(request, template)["messages"]:
+            found += [each["id"] for each in message.get("tool_calls", ())]
+            found += [message["tool_call_id"]] if "tool_call_id" in message else []
+        return found
+
+    assert ids("{{ tool_call.id }}<|tool_call_argument_begin|>") == [
+        *("functions.f:0", "functions.g:1", "functions.g:1", "functions.f:0"),
+        *("functions.f:2", "functions.f:2", "unknown"),
+    ]
+    assert ids("{{ tool_call.id }}")[:2] == ["call_1", "call_2"]
+
+
 def test_a_developer_is_a_system_prompt_where_the_template_does_not_know_the_role() -> None:
     request = GenerationRequest(messages=(Message(role="developer", content="x"),))
     assert seen(request)["messages"][0]["role"] == "system"
