@@ -25,7 +25,7 @@ from agent.grammar.grammar_frames import (
 )
 from agent.grammar.lark_text import grammar_text
 from agent.grammar.marks import TokenNames
-from agent.grammar.tools import ToolGrammar
+from agent.grammar.tools import ToolGrammar, ToolSchema
 from agent.killable.job_loop import serve
 from protocol.grammar import Grammar
 
@@ -54,8 +54,7 @@ def _loosened(job: CompileJob, tools: ToolGrammar, whole: CompileReply) -> Compi
     give way. `whole` is that for all of them as they are."""
     loose: list[int] = []
     for number, tool in enumerate(tools.tools):
-        schema = Grammar(kind="json_schema", text=tool.schema)
-        reply = _checked(CompileJob(grammar=schema, reasoning=None))
+        reply = _checked(_alone(tools, tool))
         if reply.out_of_memory or (reply.refusal and tool.binds):
             refusal = shortened(f"The parameters of the tool `{tool.name}`: {reply.refusal}")
             return structs.replace(reply, refusal=refusal, at_fault=f"tools[{tool.place}]")
@@ -66,6 +65,15 @@ def _loosened(job: CompileJob, tools: ToolGrammar, whole: CompileReply) -> Compi
         if not _checked(structs.replace(job, tools=tools.loosened(numbers))).refusal:
             return CompileReply(loose=tuple(numbers))
     return structs.replace(whole, at_fault="tools")
+
+
+def _alone(tools: ToolGrammar, tool: ToolSchema) -> CompileJob:
+    """One tool's schema, between tags where the model writes them, which can express less."""
+    if tools.form.tags is not None:
+        only = structs.replace(tools, tools=(tool,), must_call=True)
+        return CompileJob(grammar=None, reasoning=None, tools=only)
+    schema = Grammar(kind="json_schema", text=tool.schema)
+    return CompileJob(grammar=schema, reasoning=None)
 
 
 def _checked(job: CompileJob) -> CompileReply:

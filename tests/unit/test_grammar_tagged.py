@@ -14,6 +14,8 @@ from agent.chat.tool_calls.table import TOOL_FORMATS
 from agent.engine.sampling.grammar import Grammars
 from agent.engine.sampling.grammar_constraint import GrammarConstraint
 from agent.errors import GrammarRefused
+from agent.grammar.grammar_frames import CompileJob, CompileReply
+from agent.grammar.grammar_worker import checked
 from agent.grammar.tools import ToolGrammar, ToolSchema
 from protocol.generation import ContentDelta, ToolCallDelta
 from tests.support.constrained import random_sentence, refuses, take
@@ -178,3 +180,21 @@ def test_what_is_required_must_come(name: str) -> None:
 def test_what_cannot_be_held_to_is_refused_by_name(name: str, schema: Any, construct: str) -> None:
     with pytest.raises(GrammarRefused, match=f"`{construct}`"):
         must_call(name, schema)
+
+
+@pytest.mark.parametrize("name", TAGGED)
+def test_the_tool_that_cannot_be_held_is_named_or_gives_way_alone(name: str) -> None:
+    schemas = (OF_ALL_KINDS, object_of({"x": {"type": "string", "pattern": "^a$"}}))
+
+    def reply(*, binds: bool) -> CompileReply:
+        tools = tuple(
+            ToolSchema(f"f{place}", json.dumps(schema), binds=binds, place=place)
+            for place, schema in enumerate(schemas)
+        )
+        form = TOOL_FORMATS[name].form
+        grammar = ToolGrammar(form, tools, must_call=False, several=True)
+        return checked(CompileJob(grammar=None, reasoning=None, tools=grammar))
+
+    assert reply(binds=True).at_fault == "tools[1]"
+    assert "`pattern`" in reply(binds=True).refusal
+    assert reply(binds=False) == CompileReply(loose=(1,))
