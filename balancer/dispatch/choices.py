@@ -8,7 +8,8 @@ starts unless there is room for all, and they are patient with each other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from msgspec import Struct, structs
 
@@ -29,8 +30,17 @@ class Answers(Struct, frozen=True, kw_only=True):
     whole: Outcome
 
 
+class ChoiceSink(Sink, Protocol):
+    """Takes the output of one of several generations."""
+
+    def end(self, outcome: Outcome) -> None:
+        """It is over, and others go on."""
+
+
 class Flows:
     """The handle on all generations of a request. Satisfies `Flow`."""
+
+    __slots__ = ("_flows", "_is_paused")
 
     def __init__(self) -> None:
         self._flows: list[Flow] = []
@@ -78,16 +88,15 @@ async def generate_choices(
     dispatcher: Dispatcher,
     request: GenerationRequest,
     principal: Principal,
-    sinks: Sequence[Sink],
+    sinks: Sequence[ChoiceSink],
     *,
     prompts: Sequence[str | tuple[int, ...]] = (),
-    on_end: Callable[[int, Outcome], None],
     request_id: str,
     timeout_s: float | None = None,
     body_bytes: int = 0,
 ) -> Answers:
-    """Run a generation for each sink to its end. `on_end(index, outcome)` is called for each that
-    ends while others go on. Several `prompts` take the place of the request's; each has the same
+    """Run a generation for each sink to its end. Sinks are told of an end while others go on.
+    Several `prompts` take the place of the request's; each has the same
     number of sinks, those of the first come first.
 
     Raises the first `BalancerError` of any, once the others are cancelled. Cancelling is safe at
@@ -103,6 +112,30 @@ async def generate_choices(
             body_bytes=body_bytes,
         )
         return Answers(outcomes=(outcome,), last=0, whole=outcome)
+    return await _generate_several(
+        dispatcher,
+        request,
+        principal,
+        sinks,
+        prompts=prompts,
+        request_id=request_id,
+        timeout_s=timeout_s,
+        body_bytes=body_bytes,
+    )
+
+
+async def _generate_several(
+    dispatcher: Dispatcher,
+    request: GenerationRequest,
+    principal: Principal,
+    sinks: Sequence[ChoiceSink],
+    *,
+    prompts: Sequence[str | tuple[int, ...]],
+    request_id: str,
+    timeout_s: float | None,
+    body_bytes: int,
+) -> Answers:
+    """A function of its own: what its tasks share would cost a single generation that waits."""
     each_bytes = -(-body_bytes // len(sinks))  # they share one body
     dispatcher.check_room(request.model, principal, count=len(sinks), body_bytes=each_bytes)
     requests = [structs.replace(request, prompt=prompt) for prompt in prompts] or [request]
@@ -110,7 +143,7 @@ async def generate_choices(
     chains, siblings = [dispatcher.chain(one) for one in requests], Siblings()
     outcomes: dict[int, Outcome] = {}
 
-    async def run(index: int, sink: Sink) -> None:
+    async def run(index: int, sink: ChoiceSink) -> None:
         outcomes[index] = outcome = await dispatcher.generate(
             structs.replace(requests[index // of_each], seed=seed_of_choice(request.seed, index)),
             principal,
@@ -123,7 +156,7 @@ async def generate_choices(
             siblings=siblings,
         )
         if len(outcomes) < len(sinks):
-            on_end(index, outcome)
+            sink.end(outcome)
 
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -6,12 +6,11 @@ All families of APIs share this; they differ in the shapes that they hand in.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp.web import StreamResponse
 
 from balancer.dispatch.choices import Answers, generate_choices
-from balancer.dispatch.sink import Outcome
 from balancer.errors import Forbidden, InvalidRequest, RequestTooLarge
 from balancer.http.answers import json_answer, shown_error
 from balancer.http.exchange import Exchange, Wiring
@@ -38,16 +37,25 @@ are held until its end. A stream holds none."""
 _IS_TOOL = re.compile(r"tools\[\d+\]")
 
 
-async def answer(exchange: Exchange, wiring: Wiring, generation: Generation) -> StreamResponse:
-    """Run the generations and answer. Raises `BalancerError` while a real status is possible."""
+def answer(exchange: Exchange, wiring: Wiring, generation: Generation) -> Awaitable[StreamResponse]:
+    """Run the generations and answer, when it is awaited. Raises `BalancerError` while a real
+    status is possible."""
     _check_priority(exchange, generation)
     _check_size(generation)
-    if generation.is_stream:
-        return await _answer_stream(exchange, wiring, generation)
-    _check_logprobs(generation)
+    if not generation.is_stream:
+        _check_logprobs(generation)
+        return _answer_whole(exchange, wiring, generation)
+    if generation.form.comment and _is_wished(exchange, "X-Paddler-Resumable"):
+        return _answer_resumable(exchange, wiring, generation)
+    return _answer_stream(exchange, wiring, generation)
+
+
+async def _answer_whole(
+    exchange: Exchange, wiring: Wiring, generation: Generation
+) -> StreamResponse:
     course = Course(exchange, wiring, generation)
     sinks = [GatheringSink(course) for _ in range(generation.made)]
-    answers = await _generate(exchange, wiring, course, sinks, on_end=lambda *_: None)
+    answers = await _generate(exchange, wiring, course, sinks)
     course.agent = answers.whole.agent  # another may have begun it
     return json_answer(
         exchange, await gathered_body(course, sinks, answers), headers=course.headers()
@@ -99,13 +107,11 @@ def _check_logprobs(generation: Generation) -> None:
 async def _answer_stream(
     exchange: Exchange, wiring: Wiring, generation: Generation
 ) -> StreamResponse:
-    if generation.form.comment and _is_wished(exchange, "X-Paddler-Resumable"):
-        return await _answer_resumable(exchange, wiring, generation)
     course = Course(exchange, wiring, generation)
     stream = _event_stream(exchange, wiring, course)
-    sinks = [StreamingSink(course, stream, index) for index in range(generation.made)]
+    sinks = _streaming_sinks(course, stream)
     try:
-        return stream.finish(await _stream(exchange, wiring, course, sinks))
+        return stream.finish(_closing(sinks, await _generate(exchange, wiring, course, sinks)))
     except Exception as error:
         if not stream.is_open:
             raise
@@ -122,33 +128,39 @@ def _is_wished(exchange: Exchange, header: str) -> bool:
 def _event_stream(exchange: Exchange, wiring: Wiring, course: Course) -> EventStream:
     """Its client may want to know where the request stands while it waits."""
     form = course.generation.form
-
-    def place() -> bytes:
-        row = wiring.dispatcher.places.of(exchange.id)
-        if row is None:  # it runs, or it came after the others were looked up
-            return b"" if course.flows.attempts else form.comment
-        return b": queue position=%d estimated_start_s=%d\n\n" % (
-            row.position or 0,
-            row.estimated_start_s or 0,
-        )
-
+    tells_place = form.comment and _is_wished(exchange, "X-Paddler-Queue-Updates")
     return EventStream(
         exchange,
         settings=wiring.settings,
         metrics=wiring.metrics,
         form=form,
         head=course.headers,
-        queued=place if form.comment and _is_wished(exchange, "X-Paddler-Queue-Updates") else None,
+        queued=_place(exchange, wiring, course) if tells_place else None,
     )
 
 
-async def _stream(
-    exchange: Exchange, wiring: Wiring, course: Course, sinks: list[StreamingSink]
-) -> bytes:
-    """Let the sinks write; the last events."""
-    answers = await _generate(
-        exchange, wiring, course, sinks, on_end=lambda index, outcome: sinks[index].end(outcome)
-    )
+def _place(exchange: Exchange, wiring: Wiring, course: Course) -> Callable[[], bytes]:
+    """What says where the request stands."""
+
+    def place() -> bytes:
+        row = wiring.dispatcher.places.of(exchange.id)
+        if row is None:  # it runs, or it came after the others were looked up
+            return b"" if course.flows.attempts else course.generation.form.comment
+        return b": queue position=%d estimated_start_s=%d\n\n" % (
+            row.position or 0,
+            row.estimated_start_s or 0,
+        )
+
+    return place
+
+
+def _streaming_sinks(course: Course, stream: EventStream | Replay) -> list[StreamingSink]:
+    """One for each generation. Not in the coroutine that waits, where it would cost closures."""
+    return [StreamingSink(course, stream, index) for index in range(course.generation.made)]
+
+
+def _closing(sinks: Sequence[StreamingSink], answers: Answers) -> bytes:
+    """The last events."""
     return sinks[answers.last].closing(answers.outcomes[answers.last], answers.whole)
 
 
@@ -164,11 +176,11 @@ async def _answer_resumable(
     stream = _event_stream(exchange, wiring, course)
     replay = wiring.replays.open(exchange.id, exchange.principal.tenant, form=generation.form)
     replay.headers = course.headers
-    sinks = [StreamingSink(course, replay, index) for index in range(generation.made)]
+    sinks = _streaming_sinks(course, replay)
 
     async def fill() -> None:
         try:
-            replay.send(await _stream(exchange, wiring, course, sinks))
+            replay.send(_closing(sinks, await _generate(exchange, wiring, course, sinks)))
         except Exception as error:  # noqa: BLE001 (a task's outermost edge: readers are told)
             if any(sink.has_begun for sink in sinks):
                 replay.send(_error_event(exchange, generation.form, error))
@@ -200,9 +212,8 @@ async def _generate(
     wiring: Wiring,
     course: Course,
     sinks: Sequence[CourseSink],
-    *,
-    on_end: Callable[[int, Outcome], None],
 ) -> Answers:
+    """Let the sinks have what is generated."""
     generation = course.generation
     try:
         answers = await generate_choices(
@@ -211,7 +222,6 @@ async def _generate(
             exchange.principal,
             sinks,
             prompts=generation.prompts,
-            on_end=on_end,
             request_id=exchange.id,
             timeout_s=generation.timeout_s,
             body_bytes=generation.body_bytes,

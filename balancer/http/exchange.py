@@ -58,6 +58,21 @@ class Exchange:
     by whoever writes an answer behind aiohttp's back.
     """
 
+    __slots__ = (
+        "client_id",
+        "created",
+        "error_form",
+        "facts",
+        "id",
+        "is_quiet",
+        "places",
+        "principal",
+        "request",
+        "route_path",
+        "started_s",
+        "status",
+    )
+
     def __init__(
         self,
         request: BaseRequest,

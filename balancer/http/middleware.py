@@ -49,7 +49,11 @@ class Pipeline:
         exchange = _exchange_of(request)
         status = CLIENT_LEFT
         try:
-            response = await self._answer(exchange)
+            try:
+                route = self._admit(exchange)
+                response = await route.handler(exchange, self._wiring)
+            except Exception as error:  # noqa: BLE001 (the request's outermost edge)
+                response = self._failed(exchange, error)
             status = exchange.status or response.status
             if not request.content.is_eof():
                 response.force_close()  # the rest of its body would be taken for a request
@@ -64,16 +68,13 @@ class Pipeline:
         error = InvalidRequest("this is not a valid HTTP/1.1 request")
         return error_answer(_exchange_of(request), error)
 
-    async def _answer(self, exchange: Exchange) -> StreamResponse:
-        try:
-            route = self._admit(exchange)
-            return await route.handler(exchange, self._wiring)
-        except Exception as error:  # noqa: BLE001 (the request's outermost edge)
-            shown = shown_error(exchange, error)
-            if isinstance(shown, ClientDropped):
-                exchange.status = CLIENT_LEFT
-            form = error_answer if is_wanted(exchange) else exchange.error_form
-            return form(exchange, shown)
+    @staticmethod
+    def _failed(exchange: Exchange, error: Exception) -> StreamResponse:
+        shown = shown_error(exchange, error)
+        if isinstance(shown, ClientDropped):
+            exchange.status = CLIENT_LEFT
+        form = error_answer if is_wanted(exchange) else exchange.error_form
+        return form(exchange, shown)
 
     def _admit(self, exchange: Exchange) -> Route:
         """The row for this request, once it may be served."""

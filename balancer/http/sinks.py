@@ -26,6 +26,16 @@ from protocol.to_agent import Committed
 class Course:
     """How far a request is, as its answer's headers and head say."""
 
+    __slots__ = (
+        "_exchange",
+        "_wiring",
+        "agent",
+        "cached_tokens",
+        "flows",
+        "generation",
+        "prompt_tokens",
+    )
+
     def __init__(self, exchange: Exchange, wiring: Wiring, generation: Generation) -> None:
         self._exchange = exchange
         self._wiring = wiring
@@ -67,6 +77,8 @@ class Course:
 class CourseSink(ABC):
     """What both sinks have in common."""
 
+    __slots__ = ("course",)
+
     def __init__(self, course: Course) -> None:
         self.course = course
 
@@ -89,9 +101,15 @@ class CourseSink(ABC):
     ) -> None:
         """One step's output."""
 
+    @abstractmethod
+    def end(self, outcome: Outcome) -> None:
+        """It is over, and others go on."""
+
 
 class StreamingSink(CourseSink):
     """Every step goes out as it comes."""
+
+    __slots__ = ("_chunks", "_index", "_stream")
 
     def __init__(self, course: Course, stream: EventStream | Replay, index: int) -> None:
         super().__init__(course)
@@ -163,6 +181,9 @@ class GatheringSink(CourseSink):
         for token in logprobs:
             self._logprobs += token.logprob
             self._tokens += 1
+
+    def end(self, outcome: Outcome) -> None:
+        """All are told at once, at the end."""
 
 
 async def gathered_body(course: Course, sinks: Sequence[GatheringSink], answers: Answers) -> bytes:

@@ -65,6 +65,30 @@ class EventStream:
     dropped. `head` is asked for further headers when the status line goes out. With `queued`, that
     is almost at once, and what it says goes out whenever that changes, until it says nothing."""
 
+    __slots__ = (
+        "_connection",
+        "_exchange",
+        "_flow",
+        "_flush_handle",
+        "_form",
+        "_head",
+        "_is_chunked",
+        "_is_over",
+        "_keep_alive",
+        "_last_write_s",
+        "_loop",
+        "_metrics",
+        "_pending",
+        "_pending_bytes",
+        "_queue_timer",
+        "_queued",
+        "_settings",
+        "_timer",
+        "_told",
+        "_unsent_bytes",
+        "is_open",
+    )
+
     def __init__(
         self,
         exchange: Exchange,

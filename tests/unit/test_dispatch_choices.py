@@ -27,6 +27,19 @@ from tests.support.virtual_time import in_virtual_time, settle
 LONG = "a long prompt that is worth keeping together. " * 100
 
 
+class ChoiceRecording(RecordingSink):
+    """Notes its index when it is over and others go on."""
+
+    def __init__(self, index: int, ended: list[int]) -> None:
+        super().__init__()
+        self._index = index
+        self._ended = ended
+
+    def end(self, outcome: Outcome) -> None:
+        assert outcome.finish_reason == "stop"
+        self._ended.append(self._index)
+
+
 class Asked:
     """One request for several choices, and its client's view of it."""
 
@@ -41,8 +54,8 @@ class Asked:
         timeout_s: float | None = None,
         body_bytes: int = 100,
     ) -> None:
-        self.sinks = [RecordingSink() for _ in range(count)]
         self.ended: list[int] = []
+        self.sinks = [ChoiceRecording(index, self.ended) for index in range(count)]
         self.task = asyncio.ensure_future(
             generate_choices(
                 balancer.dispatcher,
@@ -50,16 +63,11 @@ class Asked:
                 ANYONE,
                 self.sinks,
                 prompts=prompts,
-                on_end=self._on_end,
                 request_id=request_id,
                 timeout_s=timeout_s,
                 body_bytes=body_bytes,
             )
         )
-
-    def _on_end(self, index: int, outcome: Outcome) -> None:
-        assert outcome.finish_reason == "stop"
-        self.ended.append(index)
 
     @property
     def answers(self) -> Answers:

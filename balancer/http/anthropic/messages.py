@@ -24,24 +24,25 @@ _DECODER = msgspec.json.Decoder(MessagesRequest)
 
 async def messages(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Read, translate, generate, answer. Raises `BalancerError`."""
+    return await answer(exchange, wiring, await _asked(exchange, wiring))
+
+
+async def _asked(exchange: Exchange, wiring: Wiring) -> Generation:
+    """What the body asks for; nothing else of it is held while the request waits."""
     settings = wiring.settings
     data = await read_body(exchange.request, settings)
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
     fetched_bytes = await fetch_images(exchange, wiring, body.messages, remote_images)
-    return await answer(
-        exchange,
-        wiring,
-        Generation(
-            request=messages_request(body, seed=random.getrandbits(63)),
-            id_prefix="msg_",
-            body_bytes=len(data) + fetched_bytes,
-            is_stream=bool(body.stream),
-            chunks=MessageEvents,
-            gathered=GatheredMessage,
-            whole=whole_message,
-            form=EVENTS,
-            headers={"request-id": exchange.id},
-            grammar_param=grammar_param(body),
-            tool_schema="input_schema",
-        ),
+    return Generation(
+        request=messages_request(body, seed=random.getrandbits(63)),
+        id_prefix="msg_",
+        body_bytes=len(data) + fetched_bytes,
+        is_stream=bool(body.stream),
+        chunks=MessageEvents,
+        gathered=GatheredMessage,
+        whole=whole_message,
+        form=EVENTS,
+        headers={"request-id": exchange.id},
+        grammar_param=grammar_param(body),
+        tool_schema="input_schema",
     )

@@ -35,22 +35,33 @@ _GENERATE = msgspec.json.Decoder(GenerateRequest)
 
 async def chat(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Read, translate, generate, answer. Raises `BalancerError`."""
-    settings = wiring.settings
-    data = await read_body(exchange.request, settings)
-    body = decode_json(data, _CHAT, max_depth=settings.max_json_depth, expected=EXPECTED)
+    asked = _asked_chat(exchange, wiring, await read_body(exchange.request, wiring.settings))
+    return asked if isinstance(asked, StreamResponse) else await answer(exchange, wiring, asked)
+
+
+async def generate(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """Read, translate, generate, answer. Raises `BalancerError`."""
+    asked = _asked_text(exchange, wiring, await read_body(exchange.request, wiring.settings))
+    return asked if isinstance(asked, StreamResponse) else await answer(exchange, wiring, asked)
+
+
+def _asked_chat(exchange: Exchange, wiring: Wiring, data: bytes) -> Generation | StreamResponse:
+    """What the body asks for, or what is known at once; nothing else of it is held while the
+    request waits."""
+    max_depth = wiring.settings.max_json_depth
+    body = decode_json(data, _CHAT, max_depth=max_depth, expected=EXPECTED)
     if asks_to_load(body):
         return _loaded(exchange, wiring, body, MESSAGE)
     request = chat_request(
         body, model=served_name(body.model, wiring.roster), drawn_seed=random.getrandbits(63)
     )
-    return await _generate(exchange, wiring, body, request, shape=MESSAGE, body_bytes=len(data))
+    return _generation(body, request, shape=MESSAGE, body_bytes=len(data))
 
 
-async def generate(exchange: Exchange, wiring: Wiring) -> StreamResponse:
-    """Read, translate, generate, answer. Raises `BalancerError`."""
-    settings = wiring.settings
-    data = await read_body(exchange.request, settings)
-    body = decode_json(data, _GENERATE, max_depth=settings.max_json_depth, expected=EXPECTED)
+def _asked_text(exchange: Exchange, wiring: Wiring, data: bytes) -> Generation | StreamResponse:
+    """As `_asked_chat`."""
+    max_depth = wiring.settings.max_json_depth
+    body = decode_json(data, _GENERATE, max_depth=max_depth, expected=EXPECTED)
     if asks_to_load(body):
         return _loaded(exchange, wiring, body, RESPONSE)
     model = served_name(body.model, wiring.roster)
@@ -60,32 +71,22 @@ async def generate(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         has_template=_has_template(model, wiring.roster),
         drawn_seed=random.getrandbits(63),
     )
-    return await _generate(exchange, wiring, body, request, shape=RESPONSE, body_bytes=len(data))
+    return _generation(body, request, shape=RESPONSE, body_bytes=len(data))
 
 
-async def _generate(
-    exchange: Exchange,
-    wiring: Wiring,
-    body: GenerationFields,
-    request: GenerationRequest,
-    *,
-    shape: Shape,
-    body_bytes: int,
-) -> StreamResponse:
-    return await answer(
-        exchange,
-        wiring,
-        Generation(
-            request=request,
-            id_prefix="",
-            body_bytes=body_bytes,
-            is_stream=body.stream is not False,
-            chunks=partial(AnswerLines, shape=shape, model=body.model),
-            gathered=partial(GatheredAnswer, shape=shape),
-            whole=partial(whole_answer, model=body.model),
-            form=LINES,
-            grammar_param="format",
-        ),
+def _generation(
+    body: GenerationFields, request: GenerationRequest, *, shape: Shape, body_bytes: int
+) -> Generation:
+    return Generation(
+        request=request,
+        id_prefix="",
+        body_bytes=body_bytes,
+        is_stream=body.stream is not False,
+        chunks=partial(AnswerLines, shape=shape, model=body.model),
+        gathered=partial(GatheredAnswer, shape=shape),
+        whole=partial(whole_answer, model=body.model),
+        form=LINES,
+        grammar_param="format",
     )
 
 

@@ -36,29 +36,30 @@ _DECODER = msgspec.json.Decoder(CompletionRequest)
 
 async def completions(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Read, translate, generate, answer. Raises `BalancerError`."""
+    return await answer(exchange, wiring, await _asked(exchange, wiring))
+
+
+async def _asked(exchange: Exchange, wiring: Wiring) -> Generation:
+    """What the body asks for; nothing else of it is held while the request waits."""
     settings = wiring.settings
     data = await read_body(exchange.request, settings)
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
     prompts = prompts_of(body)
     check_echo(body, prompts)
-    return await answer(
-        exchange,
-        wiring,
-        Generation(
-            request=completion_request(body, prompts, drawn_seed=random.getrandbits(63)),
-            prompts=prompts if len(prompts) > 1 else (),
-            choices=body.n or 1,
-            best_of=best_of(body),
-            id_prefix="cmpl-",
-            body_bytes=len(data),
-            timeout_s=body.timeout,
-            is_stream=bool(body.stream),
-            **_shapes(body, echoed_prompts(body, prompts)),
-            form=SSE,
-            logprobs_param="logprobs",
-            prompt_param="prompt",
-            grammar_param=grammar_param(body.response_format, body.grammar, body.json_schema),
-        ),
+    return Generation(
+        request=completion_request(body, prompts, drawn_seed=random.getrandbits(63)),
+        prompts=prompts if len(prompts) > 1 else (),
+        choices=body.n or 1,
+        best_of=best_of(body),
+        id_prefix="cmpl-",
+        body_bytes=len(data),
+        timeout_s=body.timeout,
+        is_stream=bool(body.stream),
+        **_shapes(body, echoed_prompts(body, prompts)),
+        form=SSE,
+        logprobs_param="logprobs",
+        prompt_param="prompt",
+        grammar_param=grammar_param(body.response_format, body.grammar, body.json_schema),
     )
 
 
