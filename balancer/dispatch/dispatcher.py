@@ -152,8 +152,11 @@ class Dispatcher:
         try:
             sink.attach(relay)
             self._starts.start_or_wait(relay)
-            async with asyncio.timeout(timeout_s):
+            if timeout_s is None:
                 outcome = await relay.done
+            else:
+                async with asyncio.timeout(timeout_s):
+                    outcome = await relay.done
             outcome_name = outcome.finish_reason
             return outcome
         except TimeoutError as error:

@@ -152,8 +152,9 @@ class Agent:
         """Take a newer status; False for one that was overtaken, then nothing changed."""
         if not self.take_status(heartbeat.status, now=now):
             return False
-        self.model = heartbeat.model
-        self.names = _names_of(heartbeat.model)
+        if heartbeat.model != self.model:
+            self.model = heartbeat.model
+            self.names = _names_of(heartbeat.model)
         self.resume_key = heartbeat.resume_key
         self.kv_key = heartbeat.kv_key
         return True

@@ -64,6 +64,7 @@ class Exchange:
         "error_form",
         "facts",
         "id",
+        "is_proxied",
         "is_quiet",
         "places",
         "principal",
@@ -79,6 +80,7 @@ class Exchange:
         *,
         request_id: str,
         principal: Principal,
+        is_proxied: bool,
         error_form: ErrorForm,
     ) -> None:
         self.request = request
@@ -86,6 +88,8 @@ class Exchange:
         """How an error looks: as the route's family of APIs has it, once the route is known."""
         self.id = request_id
         self.principal = principal
+        self.is_proxied = is_proxied
+        """Whether it came through a proxy that says so."""
         self.started_s = time.monotonic()
         self.created = int(time.time())
         self.route_path = "unmatched"

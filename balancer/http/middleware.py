@@ -89,7 +89,7 @@ class Pipeline:
         exchange.deprecation = route.deprecation
         exchange.error_form = route.error_form
         _check_origin(request, route)
-        _check_directness(request, insecure=self._wiring.settings.insecure)
+        _check_directness(exchange, insecure=self._wiring.settings.insecure)
         if _RANKS[exchange.principal.role] < _RANKS[route.min_role]:
             raise Forbidden(
                 f"{route.path} needs the role {route.min_role}; without credentials only "
@@ -135,10 +135,12 @@ class Pipeline:
 
 
 def _exchange_of(request: BaseRequest) -> Exchange:
+    is_proxied = _is_proxied(request)
     return Exchange(
         request,
         request_id="req_" + secrets.token_hex(16),
-        principal=_principal_of(request.remote or "", is_proxied=_is_proxied(request)),
+        principal=_principal_of(request.remote or "", is_proxied=is_proxied),
+        is_proxied=is_proxied,
         error_form=error_answer,
     )
 
@@ -178,9 +180,9 @@ def _check_query(request: BaseRequest, route: Route) -> None:
             )
 
 
-def _check_directness(request: BaseRequest, *, insecure: bool) -> None:
+def _check_directness(exchange: Exchange, *, insecure: bool) -> None:
     """A proxy on this host makes strangers look like local callers."""
-    if not insecure and _is_proxied(request):
+    if exchange.is_proxied and not insecure:
         raise Forbidden(
             "this request came through a proxy, and nobody has to sign in here; start the balancer "
             "with --insecure if everybody behind the proxy may use it"

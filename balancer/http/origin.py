@@ -7,12 +7,18 @@ own requests carry its `Origin`, so what changes state must come from the addres
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost", "ip6-loopback"})
 
 
+_REMEMBERED = 1024
+"""Addresses that are not looked at twice: every request is asked for its client's."""
+
+
+@lru_cache(_REMEMBERED)
 def is_loopback(address: str) -> bool:
     """Whether an IP address or a name means this machine."""
     try:

@@ -97,11 +97,14 @@ class Router:
     def error_form(self, path: str) -> ErrorForm:
         """How an error looks under this path, whether or not there is a route: as on the routes of
         the longest part of it that only routes of one family begin with."""
+        form = self._error_forms.get(path)
+        if form is not None:
+            return form
         segments = path.split("/", MAX_SEGMENTS)[:MAX_SEGMENTS]
-        beginnings = ("/".join(segments[:end]) for end in range(len(segments), 1, -1))
-        for beginning in (path, *beginnings):
+        for end in range(len(segments), 1, -1):
+            beginning = "/".join(segments[:end])
             form = self._error_forms.get(beginning)
-            if form is not None and (beginning != "/" or path == "/"):
+            if form is not None and beginning != "/":
                 return form
         return error_answer
 

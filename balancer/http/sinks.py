@@ -202,7 +202,9 @@ def _shown(generation: Generation, sinks: Sequence[GatheringSink]) -> Iterator[i
     """Which of those that were made are in the answer, in its order: prompt by prompt, the
     likeliest of each first where not all are."""
     made, shown = generation.made_of_each, generation.choices
+    if made == shown:
+        yield from range(len(sinks))
+        return
     for start in range(0, len(sinks), made):
         means = [sink.mean_logprob for sink in sinks[start : start + made]]
-        best = range(made) if made == shown else likeliest(means, shown)
-        yield from (start + index for index in best)
+        yield from (start + index for index in likeliest(means, shown))
