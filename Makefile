@@ -45,7 +45,7 @@ demo: setup ## start everything with the shipped model and ask it a question (ON
 test: setup ## all tests: unit, integration, end to end
 	@deploy/setup/test_packages.sh
 	@$(BIN)/python -m pytest tests/unit --numprocesses=2 --cov --cov-report=
-	@$(BIN)/python -m pytest tests/integration tests/end_to_end tests/soak tests/chaos tests/fuzz --cov --cov-append --cov-report=term:skip-covered --cov-report=json:out/coverage.json
+	@$(BIN)/python -m pytest tests/integration tests/end_to_end tests/soak tests/chaos tests/fuzz --numprocesses=2 --dist=loadfile --cov --cov-append --cov-report=term:skip-covered --cov-report=json:out/coverage.json
 	@$(BIN)/python deploy/setup/coverage_floors.py out/coverage.json
 
 check: setup-check ## ruff, mypy strict, import contracts (llama.cpp not needed)

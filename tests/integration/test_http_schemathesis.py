@@ -106,6 +106,8 @@ def _can_be_broken(operation: Any) -> bool:
     )
 
 
+# the balancer draws its seeds in another thread, maybe while a request is being made up
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @pytest.mark.parametrize(("port", "operation", "mode"), list(_operations()))
 def test_what_is_sent_is_answered_as_the_document_says(
     urls: dict[Port, str], port: Port, operation: Any, mode: GenerationMode

@@ -43,6 +43,8 @@ SYSTEMS = tuple(
 SCHEMA = '{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}'
 GREEDY = Sampling(temperature=0.0)
 LONGEST_ANSWER = 80
+LONGER = 6
+"""Times that it may take on a busy machine."""
 CACHES: dict[str, dict[str, object]] = {
     "streams": {},
     "unified": {"unified_kv": "on", "context_tokens": 2 * CONTEXT},
@@ -84,6 +86,12 @@ class Tally:
     tokens: int = 0
     cached_tokens: int = 0
     rss_mib: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether something of every kind was seen."""
+        kinds = (self.exact, self.own_canaries, self.cancelled, self.cached_tokens, self.queries)
+        return self.finished > 10 and all(kinds)
 
     def slope_mib_a_minute(self) -> float:
         """Of memory, by least squares, without the first fifth of the time, in which it fills."""
@@ -228,6 +236,11 @@ class Churn:
             tally.exact += 1
 
 
+def goes_on(passed_s: float, seconds: float, *, is_enough: bool) -> bool:
+    """For so long, and on a busy machine until it shows something, but not for ever."""
+    return passed_s < seconds or (not is_enough and passed_s < LONGER * seconds)
+
+
 def churn(seconds: float, seed: int, **fields: object) -> Tally:
     """Churn for a while; raises `AssertionError` at the first thing that is wrong."""
     log = start_backend()
@@ -238,7 +251,7 @@ def churn(seconds: float, seed: int, **fields: object) -> Tally:
     run = Churn(bench, queries, Random(seed))
     process = psutil.Process(os.getpid())
     started = sampled = time.monotonic()
-    while (now := time.monotonic()) - started < seconds:
+    while goes_on((now := time.monotonic()) - started, seconds, is_enough=run.tally.is_enough):
         run.turn()
         if now - sampled > 1:
             sampled = now

@@ -18,7 +18,7 @@ import psutil
 
 from agent.engine.engine import Engine
 from agent.engine.frames import CancelCall, Sampling, Submit
-from tests.soak.churn import GREEDY, SLOTS, SYSTEMS, chat, options
+from tests.soak.churn import GREEDY, SLOTS, SYSTEMS, chat, goes_on, options
 from tests.support.engine_calls import Recorder, polled, running_engine
 from tests.support.sure_prompts import sure_prompts
 
@@ -33,6 +33,11 @@ class Killed:
     lost: int = 0
     exact: int = 0
     rss_mib: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether it shows something."""
+        return self.kills > 1 and self.exact > 0
 
 
 class Load:
@@ -92,7 +97,7 @@ async def killed(seconds: float, seed: int, *, kill_every_s: float) -> Killed:
         load = Load(engine, recorder, dice)
         started = time.monotonic()
         next_kill = started + kill_every_s
-        while time.monotonic() - started < seconds:
+        while goes_on(time.monotonic() - started, seconds, is_enough=load.tally.is_enough):
             await polled(lambda: engine.facts is not None)
             load.add()
             seen = len(recorder.steps) and recorder.steps[-1].number
