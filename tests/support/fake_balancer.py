@@ -282,3 +282,6 @@ async def fake_balancer() -> AsyncIterator[FakeBalancer]:
     async with serve(balancer._serve, "127.0.0.1", 0, compression=None, close_timeout=1) as server:
         balancer._server = server
         yield balancer
+        if balancer.reads_nothing:
+            for connection in server.connections:
+                connection.transport.abort()  # closing would wait for what is read
