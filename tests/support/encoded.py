@@ -6,6 +6,7 @@ import gzip
 import sys
 import zlib
 from collections.abc import Callable
+from functools import partial
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -13,7 +14,7 @@ else:
     from backports import zstd
 
 ENCODE: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
+    "gzip": partial(gzip.compress, mtime=0),  # the same bytes at any time
     "deflate": zlib.compress,
     "zstd": zstd.compress,
 }
