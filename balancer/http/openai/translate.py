@@ -5,6 +5,7 @@ Every parameter is honoured or refused by name; only fields nobody declared are 
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from balancer.http.attached import check_media
@@ -49,6 +50,7 @@ _SAME_NAME = (
     "xtc_probability", "xtc_threshold", "mirostat", "mirostat_tau", "mirostat_eta",
     "min_tokens", "ignore_eos", "priority", "context_shift",
 )  # fmt: skip
+_read_same = attrgetter(*_SAME_NAME)
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -113,8 +115,8 @@ def _cap(body: SamplingFields) -> int | None:
 
 def _sampling(body: SamplingFields, drawn_seed: int) -> dict[str, Any]:
     refuse_unsupported(body)
-    given = {name: getattr(body, name) for name in _SAME_NAME}
-    fields = {name: value for name, value in given.items() if value is not None}
+    given = zip(_SAME_NAME, _read_same(body), strict=True)
+    fields = {name: value for name, value in given if value is not None}
     fields["model"] = body.model or ""
     fields["top_k"] = max(body.top_k or 0, 0)
     if body.repeat_last_n is not None:
