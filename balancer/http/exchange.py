@@ -61,6 +61,8 @@ class Exchange:
     __slots__ = (
         "client_id",
         "created",
+        "deprecation",
+        "echoed",
         "error_form",
         "facts",
         "id",
