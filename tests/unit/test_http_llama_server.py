@@ -193,7 +193,7 @@ def test_what_is_no_part_of_a_prompt_is_not_counted() -> None:
     ("given", "param"),
     [
         ({"mcp_servers": [{}]}, "mcp_servers"),
-        ({"context_management": {"edits": [{"type": "other"}]}}, "context_management"),
+        ({"context_management": {"edits": [{"type": "other"}]}}, "context_management.edits[0]"),
         ({"compaction": {}}, "compaction"),
         ({"billing_policy": {"bill_to": "user_profile"}}, "billing_policy"),
         ({"speed": "fast"}, "speed"),
