@@ -425,7 +425,7 @@ def test_images_count_against_the_context(senses: Senses) -> None:
     media = senses.image(CAT, 0) * (bench.context.context_tokens // IMAGE_TOKENS)
     code, message = refusal(bench, media)
     assert code == RefusalCode.CONTEXT_TOO_LONG
-    assert f"the context {bench.context.context_tokens}" in message
+    assert f"maximum context length is {bench.context.context_tokens} tokens" in message
 
 
 def test_an_image_that_cannot_be_encoded_fails_its_call_alone(

@@ -258,7 +258,7 @@ def test_ids_cannot_be_filled_in_around_and_too_long_is_too_long(infilling: Mode
         known_tokens(Submit(call=1, prompt=(1, 2), suffix="b"), infilling.vocabulary, 100)
     for size in (60, 100_000):
         submit = Submit(call=1, prompt="a" * size, suffix="b" * size)
-        with pytest.raises(PromptRefused, match="the context 100") as refused:
+        with pytest.raises(PromptRefused, match="maximum context length is 100 tokens") as refused:
             known_tokens(submit, infilling.vocabulary, 100)
         assert refused.value.code == RefusalCode.CONTEXT_TOO_LONG
 
