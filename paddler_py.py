@@ -24,6 +24,12 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "Serve the inference and management APIs; agents dial in.",
     ),
     "agent": ("agent.cli", "agent", "agent", "Serve a GGUF model for a balancer from this host."),
+    "config": (
+        "balancer.config_command",
+        "config",
+        "balancer",
+        "Check and show the balancer's configuration, and print its schema.",
+    ),
     "chat": (
         "balancer.terminal.chat",
         "chat",

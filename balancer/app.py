@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 from aiohttp.web import ServerRunner, SockSite
 
+from balancer.config_file.configuration import Configuration
 from balancer.dispatch.asking import Asker
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.dispatch.embedding import EmbeddingDispatcher
@@ -27,15 +28,16 @@ from balancer.http.connection import ClientServer
 from balancer.http.document.build import document_bytes
 from balancer.http.exchange import Port, Wiring
 from balancer.http.middleware import Pipeline
-from balancer.http.origin import is_loopback
 from balancer.http.replay import Replays
 from balancer.http.router import Router
 from balancer.http.routes import ROUTES
 from balancer.http.traffic import Traffic
+from balancer.observability.logging import set_level
 from balancer.observability.metrics import Metrics
 from balancer.observability.route_file import RouteFile
+from balancer.services.config_reload import ConfigReload
 from balancer.services.liveness import Liveness
-from balancer.settings import Address, Settings
+from balancer.settings import Address, LiveSettings, Settings
 from balancer.storage.memory_responses import MemoryResponses
 from balancer.storage.responses import Bounds, ResponseStore
 from balancer.storage.sql_responses import SqlResponses
@@ -49,38 +51,38 @@ _LAST_ANSWERS_S = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def build(settings: Settings) -> App:
-    """The whole balancer, not yet listening. Raises `SettingError`."""
+def build(given: Settings | Configuration) -> App:
+    """The whole balancer, not yet listening. Settings alone stay as they are. Raises
+    `SettingError`."""
+    configuration = Configuration.fixed(given) if isinstance(given, Settings) else given
+    live, settings = configuration.live, configuration.live.current
     listeners = _listeners(settings)
-    for what, *_ in listeners:
-        _check_reach(what, _address(settings, what), settings)
     metrics = Metrics()
-    roster = Roster(settings=settings, metrics=metrics, now=time.monotonic)
+    roster = Roster(settings=live, metrics=metrics, now=time.monotonic)
     routes = _route_file(settings)
     dispatcher = Dispatcher(
         roster=roster,
-        settings=settings,
+        settings=live,
         metrics=metrics,
         record_route=routes.write if routes is not None else None,
     )
     turns = QueryTurns(roster)
     wiring = Wiring(
-        settings=settings,
+        configuration=configuration,
         dispatcher=dispatcher,
-        embedding=EmbeddingDispatcher(
-            roster=roster, settings=settings, metrics=metrics, turns=turns
-        ),
-        asker=Asker(roster=roster, settings=settings, metrics=metrics, turns=turns),
+        embedding=EmbeddingDispatcher(roster=roster, settings=live, metrics=metrics, turns=turns),
+        asker=Asker(roster=roster, settings=live, metrics=metrics, turns=turns),
         roster=roster,
         metrics=metrics,
         traffic=Traffic(),
-        replays=Replays(settings),
-        responses=_response_store(settings),
-        images=ImageSource(settings),
+        replays=Replays(live),
+        responses=_response_store(live),
+        images=ImageSource(live),
         is_draining=lambda: dispatcher.is_draining,
         started=int(time.time()),
         documents={port: document_bytes(ROUTES, ports) for ports in listeners for port in ports},
     )
+    live.listen(lambda changed: set_level(changed.log_level))
     return App(wiring, routes)
 
 
@@ -106,14 +108,22 @@ def _route_file(settings: Settings) -> RouteFile | None:
         ) from error
 
 
-def _response_store(settings: Settings) -> ResponseStore:
-    bounds = Bounds(
+def _response_store(live: LiveSettings) -> ResponseStore:
+    bounds, data_dir = _bounds(live.current), live.current.data_dir
+    store: ResponseStore = (
+        SqlResponses(Path(data_dir), bounds, now=time.time)
+        if data_dir
+        else MemoryResponses(bounds, now=time.time)
+    )
+    live.listen(lambda changed: store.resize(_bounds(changed)))
+    return store
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(
         max_responses=settings.max_stored_responses,
         max_bytes=settings.max_stored_response_bytes,
     )
-    if not settings.data_dir:
-        return MemoryResponses(bounds, now=time.time)
-    return SqlResponses(Path(settings.data_dir), bounds, now=time.time)
 
 
 class App:
@@ -122,14 +132,15 @@ class App:
     def __init__(self, wiring: Wiring, routes: RouteFile | None = None) -> None:
         self.wiring = wiring
         self._routes = routes
-        self._settings = wiring.settings
+        self._live = wiring.configuration.live
+        self._reloading = ConfigReload(wiring.configuration)
         self._sockets: dict[Port, socket.socket] = {}
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
 
     def bind(self) -> None:
         """Take the ports. Raises `SettingError` where one is taken; `run` does it if need be."""
-        settings = self._settings
+        settings = self._live.current
         try:
             for ports in _listeners(settings):
                 bound = _bound(_address(settings, ports[0]), ports[0])
@@ -157,20 +168,21 @@ class App:
         """Serve until asked to stop, then drain. Raises `SettingError` where a port is taken."""
         if not self._sockets:
             self.bind()
-        with _signals_call(self.stop):
-            runners = [await self._serve(ports) for ports in _listeners(self._settings)]
+        with _signals_call(self.stop, reload=self._reloading.ask):
+            runners = [await self._serve(ports) for ports in _listeners(self._live.current)]
             try:
                 async with asyncio.TaskGroup() as tasks:
                     liveness = Liveness(
                         self.wiring.roster,
-                        self._settings,
                         also=self.wiring.dispatcher.evacuation.move_stalled,
                     )
                     watching = tasks.create_task(liveness.run(), name="liveness")
+                    reloading = tasks.create_task(self._reloading.run(), name="config reload")
                     self._announce(ready)
                     await self._stop_asked.wait()
                     await self._drain(tasks)
                     watching.cancel()
+                    reloading.cancel()
             finally:
                 for runner in runners:
                     await runner.cleanup()
@@ -185,7 +197,7 @@ class App:
         pipeline = Pipeline(Router(ROUTES, ports=ports), self.wiring)
         server = ClientServer(
             pipeline,
-            settings=self._settings,
+            settings=self._live,
             metrics=self.wiring.metrics,
             refuse=pipeline.refuse,
         )
@@ -228,27 +240,18 @@ class App:
 
     async def _drained(self) -> bool:
         """Whether everything ended within the deadline."""
+        deadline_s = self._live.current.drain_timeout_s
         try:
-            async with asyncio.timeout(self._settings.drain_timeout_s):
+            async with asyncio.timeout(deadline_s):
                 await self.wiring.embedding.drained()
                 await self.wiring.asker.drained()
-                return await self.wiring.dispatcher.drained(self._settings.drain_timeout_s)
+                return await self.wiring.dispatcher.drained(deadline_s)
         except TimeoutError:
             return False
 
     def _close_sockets(self) -> None:
         for listener in self._sockets.values():
             listener.close()
-
-
-def _check_reach(what: str, address: Address, settings: Settings) -> None:
-    """Without credentials everybody who reaches a port may use it, so only this host may."""
-    if settings.insecure or is_loopback(address.host):
-        return
-    raise SettingError(
-        f"{what}: {address} can be reached by others and nobody has to sign in; "
-        "listen on 127.0.0.1, or add --insecure if that is what you want"
-    )
 
 
 def _bound(address: Address, what: str) -> socket.socket:
@@ -269,17 +272,19 @@ def _bound(address: Address, what: str) -> socket.socket:
 
 
 @contextmanager
-def _signals_call(stop: Callable[[], None]) -> Iterator[None]:
-    """Signals ask to stop while this is open; outside the main thread they are left alone."""
+def _signals_call(stop: Callable[[], None], *, reload: Callable[[], None]) -> Iterator[None]:
+    """Signals ask to stop, or to reload, while this is open; outside the main thread they are left
+    alone."""
     loop = asyncio.get_running_loop()
+    calls = {**dict.fromkeys(_SIGNALS, stop), signal.SIGHUP: reload}
     try:
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, stop)
+        for number, call in calls.items():
+            loop.add_signal_handler(number, call)
     except (ValueError, RuntimeError, NotImplementedError):
         yield
         return
     try:
         yield
     finally:
-        for number in _SIGNALS:
+        for number in calls:
             loop.remove_signal_handler(number)

@@ -8,19 +8,30 @@ from pathlib import Path
 from typing import get_args
 
 import click
+import structlog
 import uvloop
 
 from balancer.app import build
-from balancer.config_file import build_settings
+from balancer.config_file.configuration import Configuration
+from balancer.config_file.load import CONFIG_VARIABLE, Sources, dotenv_beside
 from balancer.errors import SettingError
 from balancer.observability.logging import configure
 from balancer.settings import LogFormat, LogLevel, PolicyName
+
+log = structlog.get_logger(__name__)
 
 _EXIT_WRONG_SETTING = 2
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="A paddler.yaml.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar=CONFIG_VARIABLE,
+    metavar="FILE",
+    help="A paddler.yaml.",
+)
+@click.option("--environment", metavar="NAME", help="Lay paddler.NAME.yaml over the file.")
 @click.option("--inference", metavar="HOST:PORT", help="Where clients go (127.0.0.1:8080).")
 @click.option(
     "--management", metavar="HOST:PORT", help="Where operators and agents go (127.0.0.1:8081)."
@@ -48,19 +59,31 @@ _EXIT_WRONG_SETTING = 2
 @click.option(
     "--log-format", type=click.Choice(get_args(LogFormat)), help="For people or machines."
 )
-def balancer(config: Path | None, **flags: object) -> None:
+def balancer(config: Path | None, environment: str | None, **flags: object) -> None:
     """Serve the inference and management APIs; agents dial in.
 
-    A setting comes from its flag, else from its environment variable (PADDLER_…), else from the
-    file, else it has its default.
+    A setting comes from its flag, else from its environment variable (PADDLER_…), else from `.env`,
+    else from the file, else it has its default. SIGHUP reads them again.
     """
     renamed = {_setting_of(flag): value for flag, value in flags.items() if value != ()}
     try:
-        settings = build_settings(flags=renamed, environment=os.environ, config=config)
+        configuration = Configuration(
+            Sources(
+                flags=renamed,
+                variables=dict(os.environ),
+                config=config,
+                environment=environment,
+                dotenv=dotenv_beside(config),
+            )
+        )
+        settings = configuration.live.current
         configure(settings.log_level, settings.log_format)
-        uvloop.run(build(settings).run())
+        for warning in configuration.loaded.warnings:
+            log.warning("settings", problem=warning)
+        uvloop.run(build(configuration).run())
     except SettingError as error:
-        click.echo(f"paddler-py balancer: {error}", err=True)
+        for line in str(error).splitlines():
+            click.echo(f"paddler-py balancer: {line}", err=True)
         sys.exit(_EXIT_WRONG_SETTING)
 
 

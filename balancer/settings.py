@@ -1,10 +1,14 @@
 """The balancer's settings: one frozen value, swapped whole on reload, with units in the names.
 
-Only data and its defaults. `balancer.config_file` reads and checks what people write.
+Data and its defaults, and who holds the value in force. `balancer.config_file` reads and checks
+what people write.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import Literal
 
 from msgspec import Struct
@@ -15,6 +19,24 @@ MIB = 1024 * KIB
 PolicyName = Literal["least_busy", "round_robin", "power_of_two", "latency", "prefix_aware"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "console"]
+
+_LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost", "ip6-loopback"})
+_REMEMBERED = 1024
+"""Addresses that are not looked at twice: every request is asked for its client's."""
+
+
+@lru_cache(_REMEMBERED)
+def is_loopback(host: str) -> bool:
+    """Whether an IP address or a name means this machine."""
+    try:
+        return ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return is_loopback_name(host)
+
+
+def is_loopback_name(name: str) -> bool:
+    """Whether a name means this machine, wherever it is looked up."""
+    return name in _LOOPBACK_NAMES or name.endswith(".localhost")
 
 
 class Address(Struct, frozen=True):
@@ -104,3 +126,25 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
+
+
+class LiveSettings:
+    """Holds the settings in force. Whoever lives longer than a request reads `current` when it
+    needs a value; what is derived from one is made anew by a listener."""
+
+    __slots__ = ("_listeners", "current")
+
+    def __init__(self, current: Settings) -> None:
+        self.current = current
+        self._listeners: list[Callable[[Settings], None]] = []
+
+    def listen(self, listener: Callable[[Settings], None]) -> None:
+        """Have `listener(settings)` called after each change, for as long as this lives. It must
+        not fail, as nothing is half changed."""
+        self._listeners.append(listener)
+
+    def replace(self, settings: Settings) -> None:
+        """From now on these are in force."""
+        self.current = settings
+        for listener in self._listeners:
+            listener(settings)

@@ -29,7 +29,7 @@ from balancer.errors import (
 from balancer.policy.eta import Outlook, Running, retry_after_s
 from balancer.policy.failover import POISON_DEATHS, Verdict
 from balancer.policy.holds import Held, Holds
-from balancer.settings import Settings
+from balancer.settings import LiveSettings
 from protocol.models import ServedModel
 
 ANY_MODEL = ""
@@ -79,7 +79,7 @@ class Admission:
     """Answers for one dispatcher; remembers only how long calls hold slots, and since when."""
 
     def __init__(
-        self, *, roster: Fleet, settings: Settings, queues: Queues, now: Callable[[], float]
+        self, *, roster: Fleet, settings: LiveSettings, queues: Queues, now: Callable[[], float]
     ) -> None:
         self._roster = roster
         self._settings = settings
@@ -158,7 +158,7 @@ class Admission:
     def _reason_not_to_wait(
         self, model: str, tenant: str, body_bytes: int, left_s: float | None, newcomers: int
     ) -> BalancerError | None:
-        if self._settings.queue_timeout_s > 0:
+        if self._settings.current.queue_timeout_s > 0:
             if not self._queues.has_room(body_bytes, newcomers):
                 return QueueFull("too many requests wait; send fewer at once")
             if not self._queues.has_room_for(tenant, newcomers):
@@ -188,7 +188,7 @@ class Admission:
 
     def queue_timeout(self, model: str) -> BalancerError:
         """The request waited for as long as it may."""
-        waited_s = self._settings.queue_timeout_s
+        waited_s = self._settings.current.queue_timeout_s
         if self._slots_of(model) == 0:
             why = "no agent that serves the model came"
         else:
@@ -223,7 +223,7 @@ class Admission:
     def stalled(self, agent: str, *, waited_s: float | None = None) -> BalancerError:
         """A call made no progress for so long; without it, for as long as a generation may."""
         if waited_s is None:
-            waited_s = self._settings.progress_timeout_s
+            waited_s = self._settings.current.progress_timeout_s
         return UpstreamFailed(
             f"the agent {agent!r} made no progress with the request for {waited_s:g} s; "
             "send it again",

@@ -14,7 +14,7 @@ from balancer.fleet.roster import Roster
 from balancer.policy.holding import hold_ms
 from balancer.policy.routing.policy import Facts
 from balancer.policy.routing.table import POLICIES
-from balancer.settings import PolicyName
+from balancer.settings import LiveSettings
 from protocol.generation import GenerationRequest
 
 
@@ -26,14 +26,13 @@ class Choice:
         *,
         roster: Roster,
         admission: Admission,
-        policy: PolicyName,
+        settings: LiveSettings,
         now: Callable[[], float],
         random_bits: Callable[[], int],
     ) -> None:
         self._roster = roster
         self._admission = admission
-        self._name = policy
-        self._policy = POLICIES[policy]
+        self._settings = settings
         self._now = now
         self._random_bits = random_bits
         self._starts: Counter[str] = Counter()
@@ -63,13 +62,14 @@ class Choice:
             matched=self._roster.matched_blocks(chain),
         )
         request = relay.request_for(model)
-        agent = self._policy(request, agents, facts)
+        policy = self._settings.current.policy
+        agent = POLICIES[policy](request, agents, facts)
         if agent is None:
             return None
         hold = None if waiting_for is None else self._hold(relay, agent, facts, waiting_for)
         decision = Decision(
             after_ms=round(relay.times.age_ms, 3),
-            policy=self._name,
+            policy=policy,
             model=model,
             blocks=facts.blocks,
             chosen=agent.name if hold is None else None,

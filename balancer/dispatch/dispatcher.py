@@ -32,7 +32,7 @@ from balancer.policy.eta import Outlook
 from balancer.policy.failover import Breakage, RetryBudget
 from balancer.policy.fairness import Shares
 from balancer.policy.identity.principal import Principal
-from balancer.settings import Settings
+from balancer.settings import LiveSettings
 from protocol.generation import GenerationRequest
 
 __all__ = ["Dispatcher", "Flow", "Outcome", "Sink"]
@@ -52,7 +52,7 @@ class Dispatcher:
         self,
         *,
         roster: Roster,
-        settings: Settings,
+        settings: LiveSettings,
         metrics: Metrics,
         now: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -66,17 +66,13 @@ class Dispatcher:
         self._wall_clock = wall_clock
         self._shares = Shares()
         self._room: WaitingRoom[Relay] = WaitingRoom(
-            max_waiting=settings.max_waiting,
-            max_of_tenant=settings.max_waiting_of_tenant,
-            max_bytes=settings.max_waiting_bytes,
-            shares=self._shares,
-            on_change=self._publish_waiting,
+            settings=settings, shares=self._shares, on_change=self._publish_waiting
         )
         self._admission = Admission(roster=roster, settings=settings, queues=self._room, now=now)
         self._choice = Choice(
             roster=roster,
             admission=self._admission,
-            policy=settings.policy,
+            settings=settings,
             now=now,
             random_bits=random_bits,
         )
@@ -95,7 +91,7 @@ class Dispatcher:
             admission=self._admission,
             choice=self._choice,
             relays=lambda: tuple(self._relays),
-            progress_timeout_s=settings.progress_timeout_s,
+            settings=settings,
             now=now,
         )
         self.places = Places(self.requests, now)

@@ -12,6 +12,7 @@ from balancer.dispatch.relay import Relay
 from balancer.dispatch.standing_still import gives_way, is_at_work, is_stalled, rests
 from balancer.fleet.agent import Agent
 from balancer.fleet.roster import Roster
+from balancer.settings import LiveSettings
 
 MOST_MOVES_AT_ONCE = 4
 """KV states on their way between agents."""
@@ -28,14 +29,14 @@ class Evacuation:
         admission: Admission,
         choice: Choice,
         relays: Callable[[], Collection[Relay]],
-        progress_timeout_s: float,
+        settings: LiveSettings,
         now: Callable[[], float],
     ) -> None:
         self._roster = roster
         self._admission = admission
         self._choice = choice
         self._relays = relays
-        self._progress_timeout_s = progress_timeout_s
+        self._settings = settings
         self._now = now
 
     def move_stalled(self) -> None:
@@ -44,7 +45,7 @@ class Evacuation:
         Calls that stand still for others' sake are left alone while one of these goes on: where
         all stand still, the agent hangs, whatever it says.
         """
-        longest_s, now = self._progress_timeout_s, self._now()
+        longest_s, now = self._settings.current.progress_timeout_s, self._now()
         at_work: set[Agent | None] = set()
         giving_way: list[Relay] = []
         for relay in self._relays():

@@ -31,7 +31,7 @@ from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
 from balancer.policy.failover import Breakage
 from balancer.policy.fairness import Shares
-from balancer.settings import Settings
+from balancer.settings import LiveSettings
 from protocol.jsonrpc import ErrorObject
 from protocol.refusals import consequence_of
 
@@ -54,7 +54,7 @@ class QueryDispatcher(ABC, Generic[AnyRequest, AnyQuery]):
         self,
         *,
         roster: Roster,
-        settings: Settings,
+        settings: LiveSettings,
         metrics: Metrics,
         turns: QueryTurns | None = None,
         now: Callable[[], float] = time.monotonic,
@@ -66,9 +66,7 @@ class QueryDispatcher(ABC, Generic[AnyRequest, AnyQuery]):
         self._now = now
         self._shares = Shares()
         self._room: WaitingRoom[AnyRequest] = WaitingRoom(
-            max_waiting=settings.max_waiting,
-            max_of_tenant=settings.max_waiting_of_tenant,
-            max_bytes=settings.max_waiting_bytes,
+            settings=settings,
             shares=self._shares,
             on_change=lambda waiting, _: self._publish_waiting(waiting),
         )
@@ -78,7 +76,7 @@ class QueryDispatcher(ABC, Generic[AnyRequest, AnyQuery]):
         self._queue = QueryQueue(self._room, admission=self._admission, settings=settings, now=now)
         self._failures = QueryFailures(roster=roster, admission=self._admission, now=now)
         self._patience: Patience[AnyQuery] = Patience(
-            timeout_s=settings.query_timeout_s, on_stalled=self._on_stalled
+            settings=settings, on_stalled=self._on_stalled
         )
         self._requests: Underway[AnyRequest] = Underway()
         self._ordinals = count(1)
@@ -198,7 +196,7 @@ class QueryDispatcher(ABC, Generic[AnyRequest, AnyQuery]):
         request = self._ended(query)
         if not request.is_over:
             error = self._admission.stalled(
-                query.agent.name, waited_s=self._settings.query_timeout_s
+                query.agent.name, waited_s=self._settings.current.query_timeout_s
             )
             self._broken(request, query, "stalled", error, is_to_blame=not is_at_work)
 

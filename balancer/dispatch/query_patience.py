@@ -7,6 +7,7 @@ from typing import Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from balancer.fleet.agent import Agent
+from balancer.settings import LiveSettings
 
 MOST_EXTENSIONS = 4
 """So often may a query take as long again; an agent at work may have lost this one."""
@@ -36,16 +37,20 @@ class OnStalled(Protocol[_Stalled]):
 class Patience(Generic[AnyWatched]):
     """Watches queries that are on their way; `timer` of one ends it."""
 
-    def __init__(self, *, timeout_s: float, on_stalled: OnStalled[AnyWatched]) -> None:
-        self._timeout_s = timeout_s
+    def __init__(self, *, settings: LiveSettings, on_stalled: OnStalled[AnyWatched]) -> None:
+        self._settings = settings
         self._on_stalled = on_stalled
         self._answered: WeakKeyDictionary[Agent, int] = WeakKeyDictionary()
 
     def watch(self, query: AnyWatched, *, extensions: int = 0) -> None:
-        """Its agent has `timeout_s` from now on to answer it or to show a sign of work."""
+        """Its agent has `query_timeout_s` from now on to answer it or to show a sign of work."""
         loop = asyncio.get_running_loop()
         query.timer = loop.call_later(
-            self._timeout_s, self._look, query, self._signs(query.agent), extensions
+            self._settings.current.query_timeout_s,
+            self._look,
+            query,
+            self._signs(query.agent),
+            extensions,
         )
 
     def note_answer(self, agent: Agent) -> None:

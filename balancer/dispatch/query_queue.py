@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from balancer.dispatch.admission import Admission
 from balancer.dispatch.waiting_room import Waiter, WaitingRoom
 from balancer.errors import BalancerError
-from balancer.settings import Settings
+from balancer.settings import LiveSettings
 
 
 class WaitingRequest(Waiter, Protocol):
@@ -43,7 +43,7 @@ class QueryQueue(Generic[AnyRequest]):
         room: WaitingRoom[AnyRequest],
         *,
         admission: Admission,
-        settings: Settings,
+        settings: LiveSettings,
         now: Callable[[], float],
     ) -> None:
         self._room = room
@@ -53,7 +53,7 @@ class QueryQueue(Generic[AnyRequest]):
 
     def enter(self, request: AnyRequest) -> None:
         """Wait where its turn puts it, for as long as is left of its time; or fail at once."""
-        if request.started_s is None or self._settings.queue_timeout_s == 0:
+        if request.started_s is None or self._settings.current.queue_timeout_s == 0:
             error = self._admission.reason_not_to_wait(
                 request.queue,
                 request.tenant,
@@ -63,7 +63,7 @@ class QueryQueue(Generic[AnyRequest]):
             if error is not None:
                 request.fail(error)
                 return
-        left_s = request.waits_since_s + self._settings.queue_timeout_s - self._now()
+        left_s = request.waits_since_s + self._settings.current.queue_timeout_s - self._now()
         if left_s <= 0:
             request.fail(self._admission.queue_timeout(request.queue))
             return

@@ -19,7 +19,7 @@ from balancer.dispatch.waiting_room import WaitingRoom
 from balancer.fleet.agent import Agent
 from balancer.fleet.roster import Roster
 from balancer.policy.holding import HOLDING
-from balancer.settings import Settings
+from balancer.settings import LiveSettings
 
 MOST_PASSED_OVER = 16
 """Kinds of waiting ones that are tried in vain for one free slot. Others that avoid its agent are
@@ -37,7 +37,7 @@ class Starts:
         self,
         *,
         roster: Roster,
-        settings: Settings,
+        settings: LiveSettings,
         room: WaitingRoom[Relay],
         admission: Admission,
         choice: Choice,
@@ -57,7 +57,7 @@ class Starts:
         relay.may_hold = self._may_hold(relay)
         if not self._is_behind(relay) and self._start(relay):
             return
-        if relay.attempts == 0 or self._settings.queue_timeout_s == 0:
+        if relay.attempts == 0 or self._settings.current.queue_timeout_s == 0:
             error = self._admission.reason_not_to_wait(
                 relay.model, relay.tenant, relay.body_bytes, left_s=relay.left_s
             )
@@ -113,8 +113,8 @@ class Starts:
     def _may_hold(self, relay: Relay) -> bool:
         """Whether it may wait though somebody has room."""
         return (
-            self._settings.policy in HOLDING
-            and self._settings.queue_timeout_s > 0
+            self._settings.current.policy in HOLDING
+            and self._settings.current.queue_timeout_s > 0
             and relay.attempts == 0
             and relay.left_s is None
             and self._room.has_room(relay.body_bytes)
@@ -175,7 +175,7 @@ class Starts:
         since_s = relay.times.waits_since_s
         if siblings is not None:
             since_s = max(since_s, siblings.progressed_s)
-        return since_s + self._settings.queue_timeout_s - self._now()
+        return since_s + self._settings.current.queue_timeout_s - self._now()
 
     def _expire(self, relay: Relay) -> None:
         left_s = self._may_wait_s(relay)

@@ -15,6 +15,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from balancer.policy.fairness import Shares
 from balancer.policy.holds import Demand
+from balancer.settings import LiveSettings
 
 Rank = tuple[int, int]
 """Whether it has not begun yet (0 or 1), and its place in the order of arrival, unique."""
@@ -57,22 +58,18 @@ class Ahead(NamedTuple):
 
 
 class WaitingRoom(Generic[AnyWaiter]):
-    """At most `max_waiting` waiters, `max_of_tenant` of one tenant, with at most `max_bytes` of
-    bodies; when it is full, `has_room` says no and the request is refused. `on_change(waiting,
-    bytes)` hears every change."""
+    """At most `max_waiting` waiters, `max_waiting_of_tenant` of one tenant, with at most
+    `max_waiting_bytes` of bodies, as the settings have it now; when it is full, `has_room` says no
+    and the request is refused. `on_change(waiting, bytes)` hears every change."""
 
     def __init__(
         self,
         *,
-        max_waiting: int,
-        max_of_tenant: int,
-        max_bytes: int,
+        settings: LiveSettings,
         shares: Shares,
         on_change: OnChange,
     ) -> None:
-        self._max_waiting = max_waiting
-        self._max_of_tenant = max_of_tenant
-        self._max_bytes = max_bytes
+        self._settings = settings
         self._shares = shares
         self._on_change = on_change
         self._queues: dict[str, dict[str, OrderedDict[Rank, AnyWaiter]]] = {}
@@ -146,14 +143,15 @@ class WaitingRoom(Generic[AnyWaiter]):
 
     def has_room(self, body_bytes: int, count: int = 1) -> bool:
         """Whether so many more newcomers may wait, each with such a body."""
+        settings = self._settings.current
         return (
-            self._waiting + count <= self._max_waiting
-            and self._bytes + count * body_bytes <= self._max_bytes
+            self._waiting + count <= settings.max_waiting
+            and self._bytes + count * body_bytes <= settings.max_waiting_bytes
         )
 
     def has_room_for(self, tenant: str, count: int = 1) -> bool:
         """Whether so many more newcomers of this tenant may wait."""
-        return self._of_tenants[tenant] + count <= self._max_of_tenant
+        return self._of_tenants[tenant] + count <= self._settings.current.max_waiting_of_tenant
 
     def enter(self, waiter: AnyWaiter) -> None:
         """Join the tenant's queue at the place that the waiter's age gives it.

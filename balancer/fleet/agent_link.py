@@ -54,6 +54,7 @@ from protocol.to_balancer import (
     IssueRaised,
     Register,
     Tokens,
+    Welcome,
 )
 from protocol.transfer_messages import AbortTransfer, Credit
 from protocol.transfers import Inbox
@@ -114,6 +115,8 @@ class AgentLink:
             send, call_ids, inbox=self._inbox, streams=streams, on_end=self._on_query_ended
         )
         self.agent_name = ""
+        self.welcome: Welcome | None = None
+        """What the agent was told when it was accepted."""
         self.is_closed = False
         self.opened_s = self.last_received_s = now()
 
@@ -121,6 +124,12 @@ class AgentLink:
     def is_registered(self) -> bool:
         """Whether the agent has introduced itself and was accepted."""
         return bool(self.agent_name)
+
+    @property
+    def heartbeat_interval_s(self) -> float:
+        """Between two heartbeats, as the agent was told; of one that is registered."""
+        assert self.welcome is not None
+        return self.welcome.heartbeat_interval_ms / 1000
 
     @property
     def claimed_slots(self) -> int:
@@ -355,6 +364,7 @@ class AgentLink:
             self.close(str(refusal))
             return
         self.agent_name = self._calls.agent_name = request.params.name
+        self.welcome = welcome
         self._send(encode_result(request.id, welcome))
         self._owner.on_registered(self)
 

@@ -23,8 +23,7 @@ MAX_REMOVED = 1024
 class Entrance:
     """Remembers what operators said of names; the latest 1024 of each kind."""
 
-    def __init__(self, *, heartbeat_interval_s: float) -> None:
-        self._heartbeat_interval_s = heartbeat_interval_s
+    def __init__(self) -> None:
         self._removed: Latest[Literal[True]] = Latest(MAX_REMOVED)
         self._drained: Latest[Literal[True]] = Latest(MAX_REMOVED)
         """Coming back does not end a drain either."""
@@ -74,7 +73,7 @@ class Entrance:
         quiet_s = now - present.link.last_received_s
         if present.epoch == register.epoch:
             present.link.close("the agent connected again")
-        elif quiet_s > HEARTBEATS_TO_LOSE_A_NAME * self._heartbeat_interval_s:
+        elif quiet_s > HEARTBEATS_TO_LOSE_A_NAME * present.link.heartbeat_interval_s:
             present.link.close("missed a heartbeat, and another agent took the name")
         else:
             raise LinkRefused(

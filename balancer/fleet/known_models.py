@@ -11,8 +11,7 @@ MAX_REMEMBERED = 4096
 class KnownModels:
     """Names with the time when their last agent left."""
 
-    def __init__(self, *, memory_s: float) -> None:
-        self._memory_s = memory_s
+    def __init__(self) -> None:
         self._left_s: dict[str, float] = {}
 
     @property
@@ -28,7 +27,7 @@ class KnownModels:
         while len(self._left_s) > MAX_REMEMBERED:
             del self._left_s[next(iter(self._left_s))]
 
-    def remembers(self, name: str, *, now: float) -> bool:
+    def remembers(self, name: str, *, now: float, memory_s: float) -> bool:
         """Whether the name left less than `memory_s` ago."""
         left_s = self._left_s.get(name)
-        return left_s is not None and now - left_s < self._memory_s
+        return left_s is not None and now - left_s < memory_s

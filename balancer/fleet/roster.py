@@ -20,7 +20,7 @@ from balancer.fleet.prefix_index import PrefixIndex
 from balancer.fleet.slow_confirmation import notice_slow_confirmation
 from balancer.fleet.snapshot import AgentSnapshot, snapshot_of
 from balancer.observability.metrics import AgentSlots, Metrics
-from balancer.settings import Settings
+from balancer.settings import LiveSettings
 from protocol.agent_status import AgentStatus, Issue
 from protocol.generation import AdapterScale
 from protocol.models import ServedModel
@@ -40,7 +40,9 @@ def _ignore_transfer(_message: Credit | AbortTransfer) -> None:
 class Roster:
     """Agents by name. Implements the links' `LinkOwner`."""
 
-    def __init__(self, *, settings: Settings, metrics: Metrics, now: Callable[[], float]) -> None:
+    def __init__(
+        self, *, settings: LiveSettings, metrics: Metrics, now: Callable[[], float]
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._now = now
@@ -50,10 +52,10 @@ class Roster:
         self._serving: dict[str, list[Agent]] = {}
         self._index = PrefixIndex()
         self._ailing = Ailing()
-        self._entrance = Entrance(heartbeat_interval_s=settings.heartbeat_interval_s)
+        self._entrance = Entrance()
         self._listeners: list[CapacityListener] = []
         self._watchers: list[CapacityListener] = []
-        self.known_models = KnownModels(memory_s=settings.model_memory_s)
+        self.known_models = KnownModels()
         self.version = 0
         metrics.watch_slots(self._slots_by_agent)
 
@@ -115,7 +117,10 @@ class Roster:
 
     def is_remembered(self, model: str) -> bool:
         """Whether the name is served, or was until lately."""
-        return model in self._serving or self.known_models.remembers(model, now=self._now())
+        memory_s = self._settings.current.model_memory_s
+        return model in self._serving or self.known_models.remembers(
+            model, now=self._now(), memory_s=memory_s
+        )
 
     @property
     def has_agents(self) -> bool:
@@ -163,6 +168,11 @@ class Roster:
         self._ailing.recount_all()
         return self._agents.values()
 
+    @property
+    def cached_blocks(self) -> int:
+        """Different prefix blocks that some agent has cached, or is about to."""
+        return len(self._index)
+
     def agent(self, name: str) -> Agent | None:
         """The registered agent of this name."""
         agent = self._agents.get(name)
@@ -201,16 +211,25 @@ class Roster:
         return self._entrance.let_in(name)
 
     def silent_links(self) -> list[AgentLink]:
-        """Links that were not heard of for as many heartbeats as may be missed, and those whose
-        agent never introduced itself within that time."""
-        settings = self._settings
-        longest_s = settings.heartbeat_interval_s * settings.heartbeat_misses
-        now = self._now()
-        return [
-            link
-            for link in self._links
-            if now - (link.last_received_s if link.is_registered else link.opened_s) > longest_s
-        ]
+        """Links that were not heard of for as many heartbeats as their agent may miss, by what it
+        was told when it came; and those whose agent never introduced itself within such a time."""
+        now, settings = self._now(), self._settings.current
+        introduction_s = settings.heartbeat_interval_s * settings.heartbeat_misses
+
+        def is_silent(link: AgentLink) -> bool:
+            if link.welcome is None:
+                return now - link.opened_s > introduction_s
+            longest_s = link.heartbeat_interval_s * link.welcome.heartbeat_misses
+            return now - link.last_received_s > longest_s
+
+        return [link for link in self._links if is_silent(link)]
+
+    @property
+    def shortest_interval_s(self) -> float:
+        """Between two heartbeats, of the agent that was told the shortest; or what newcomers are
+        told."""
+        told = [link.heartbeat_interval_s for link in self._links if link.is_registered]
+        return min((*told, self._settings.current.heartbeat_interval_s))
 
     def take_back_ejected(self) -> None:
         """Let agents whose time is over, or whose share grew, be used."""
@@ -240,7 +259,7 @@ class Roster:
         self._watch_health(agent)
         self._metrics.agents_connected.set(len(self._agents))
         self._index_models()
-        settings = self._settings
+        settings = self._settings.current
         return Welcome(
             protocol_version=version,
             heartbeat_interval_ms=round(settings.heartbeat_interval_s * 1000),

@@ -71,15 +71,8 @@ def value_answer(exchange: Exchange, value: Any, *, status: int = 200) -> Respon
 
 
 def error_answer(exchange: Exchange, error: BalancerError) -> Response:
-    """api.md's one error body, with what older clients read beside it."""
-    now = time.time()
-    body = {
-        "error": error_object(error, exchange.id),
-        "status": "error",
-        "timestamp": int(now),
-        "metadata": metadata(exchange, now),
-    }
-    return error_json(exchange, error, msgspec.json.encode(body))
+    """An answer with api.md's error body."""
+    return error_json(exchange, error, msgspec.json.encode(error_body(exchange, error)))
 
 
 def error_json(
@@ -95,6 +88,17 @@ def error_json(
         name, detail = _LISTED[error.status]
         told[name] = ", ".join(error.details.get(detail, ()))
     return json_answer(exchange, body, status=error.status, headers=told)
+
+
+def error_body(exchange: Exchange, error: BalancerError) -> dict[str, Any]:
+    """api.md's one error body, with what older clients read beside it."""
+    now = time.time()
+    return {
+        "error": error_object(error, exchange.id),
+        "status": "error",
+        "timestamp": int(now),
+        "metadata": metadata(exchange, now),
+    }
 
 
 def text_error_body(error: BalancerError, request_id: str) -> dict[str, Any]:

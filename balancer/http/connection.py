@@ -23,7 +23,7 @@ from aiohttp.web import (
 )
 
 from balancer.observability.metrics import Metrics
-from balancer.settings import Settings
+from balancer.settings import LiveSettings
 
 _VERSIONS = (HttpVersion10, HttpVersion11)
 
@@ -49,7 +49,7 @@ class ClientConnection(RequestHandler):
 
     def __init__(self, server: ClientServer, **options: Any) -> None:
         super().__init__(server, **options)
-        self._settings = server.settings
+        self._live = server.live
         self._metrics = server.metrics
         self._refuse = server.refuse
         self._slow_timer: asyncio.TimerHandle | None = None
@@ -61,7 +61,7 @@ class ClientConnection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Half of the cap is the mark: what is on its way when a generation is paused fits too."""
         super().connection_made(transport)
-        high = self._settings.max_unsent_bytes // 2
+        high = self._live.current.max_unsent_bytes // 2
         cast(asyncio.Transport, transport).set_write_buffer_limits(high=high, low=high // 4)
 
     def eof_received(self) -> None:
@@ -72,7 +72,7 @@ class ClientConnection(RequestHandler):
         """Unsent bytes passed the mark: the clock runs."""
         super().pause_writing()
         self._slow_timer = self._loop.call_later(
-            self._settings.slow_client_timeout_s, self.drop_slow_client
+            self._live.current.slow_client_timeout_s, self.drop_slow_client
         )
         if self.watcher is not None:
             self.watcher.on_writing_paused()
@@ -147,7 +147,7 @@ class ClientConnection(RequestHandler):
     def _bound_close(self) -> None:
         transport = self.transport
         if transport is not None and transport.get_write_buffer_size():
-            self._loop.call_later(self._settings.slow_client_timeout_s, transport.abort)
+            self._loop.call_later(self._live.current.slow_client_timeout_s, transport.abort)
 
     def _stop_clock(self) -> None:
         if self._slow_timer is not None:
@@ -162,26 +162,31 @@ class ClientServer(Server):
         self,
         handler: Callable[[BaseRequest], Any],
         *,
-        settings: Settings,
+        settings: LiveSettings,
         metrics: Metrics,
         refuse: Refuse,
     ) -> None:
-        self.settings = settings
+        self.live = settings
         self.metrics = metrics
         self.refuse = refuse
         super().__init__(
             handler,
             handler_cancellation=True,
-            keepalive_timeout=settings.idle_timeout_s,
             auto_decompress=False,  # `content_encoding` bounds what comes out
-            max_line_size=settings.max_header_bytes,
-            max_field_size=settings.max_header_bytes,
             access_log=None,
         )
 
     def __call__(self) -> RequestHandler:
-        """A connection for a fresh socket."""
-        return ClientConnection(self, loop=self._loop, **self._kwargs)
+        """A connection for a fresh socket, under the settings in force now."""
+        settings = self.live.current
+        return ClientConnection(
+            self,
+            loop=self._loop,
+            keepalive_timeout=settings.idle_timeout_s,
+            max_line_size=settings.max_header_bytes,
+            max_field_size=settings.max_header_bytes,
+            **self._kwargs,
+        )
 
     def _make_request(
         self,
@@ -197,5 +202,5 @@ class ClientServer(Server):
             message = message._replace(version=HttpVersion11)  # which the answer's would be, too
         return BaseRequest(
             message, payload, protocol, writer, task, self._loop,
-            client_max_size=self.settings.max_body_bytes,
+            client_max_size=self.live.current.max_body_bytes,
         )  # fmt: skip

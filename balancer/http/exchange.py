@@ -10,6 +10,7 @@ from typing import Any, Literal
 from aiohttp.web import BaseRequest, StreamResponse
 from msgspec import Struct
 
+from balancer.config_file.configuration import Configuration
 from balancer.dispatch.asking import Asker
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.dispatch.embedding import EmbeddingDispatcher
@@ -34,7 +35,7 @@ _ECHOED = ("X-Correlation-Id", "traceparent")
 class Wiring(Struct, frozen=True, kw_only=True):
     """The collaborators of all handlers; `app` alone builds it."""
 
-    settings: Settings
+    configuration: Configuration
     dispatcher: Dispatcher
     embedding: EmbeddingDispatcher
     asker: Asker
@@ -49,6 +50,11 @@ class Wiring(Struct, frozen=True, kw_only=True):
     """Unix seconds."""
     documents: Mapping[Port, bytes]
     """Each port's OpenAPI document."""
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force now; a request keeps what it began with."""
+        return self.configuration.live.current
 
 
 class Exchange:

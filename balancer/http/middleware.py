@@ -23,11 +23,11 @@ from balancer.http.answers import error_answer, internal_error, shown_error
 from balancer.http.connection import ClientConnection
 from balancer.http.envelope import is_wanted
 from balancer.http.exchange import Exchange, Wiring
-from balancer.http.origin import is_allowed_host, is_loopback, is_own_origin
+from balancer.http.origin import is_allowed_host, is_own_origin
 from balancer.http.router import Route, Router
 from balancer.observability.metrics import SWITCHING_PROTOCOLS
 from balancer.policy.identity.principal import Principal, Role, open_mode_principal
-from balancer.settings import KIB
+from balancer.settings import KIB, is_loopback
 
 log = structlog.get_logger(__name__)
 

@@ -7,24 +7,10 @@ own requests carry its `Origin`, so what changes state must come from the addres
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-_LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost", "ip6-loopback"})
-
-
-_REMEMBERED = 1024
-"""Addresses that are not looked at twice: every request is asked for its client's."""
-
-
-@lru_cache(_REMEMBERED)
-def is_loopback(address: str) -> bool:
-    """Whether an IP address or a name means this machine."""
-    try:
-        return ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return _is_loopback_name(address)
+from balancer.settings import is_loopback_name
 
 
 def is_allowed_host(host: str, allowed: Collection[str]) -> bool:
@@ -35,7 +21,7 @@ def is_allowed_host(host: str, allowed: Collection[str]) -> bool:
     name = _hostname(host)
     if name is None:
         return False
-    if _is_loopback_name(name) or name in allowed:
+    if is_loopback_name(name) or name in allowed:
         return True
     try:
         ip_address(name)
@@ -51,10 +37,6 @@ def is_own_origin(origin: str, host: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in {"http", "https"} and bool(host) and parts.netloc.lower() == host.lower()
-
-
-def _is_loopback_name(name: str) -> bool:
-    return name in _LOOPBACK_NAMES or name.endswith(".localhost")
 
 
 def _hostname(host: str) -> str | None:

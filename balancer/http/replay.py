@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from balancer.dispatch.sink import Flow
 from balancer.http.shape import StreamForm
-from balancer.settings import Settings
+from balancer.settings import LiveSettings, Settings
 
 MOST_STREAMS = 10_000
 """Kept at once, besides what their bytes bound."""
@@ -243,10 +243,15 @@ class _ReadersFlow:
 class Replays:
     """All resumable streams; together their events have at most `stream_replay_bytes`."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: LiveSettings) -> None:
+        self._live = settings
         self.size_bytes = 0
         self._streams: OrderedDict[str, Replay] = OrderedDict()
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self._live.current
 
     def __len__(self) -> int:
         return len(self._streams)

@@ -22,6 +22,7 @@ from balancer.http.management.agents import (
     show_agent,
     undrain_agent,
 )
+from balancer.http.management.config import config_status, reload_config, show_config
 from balancer.http.management.requests import cancel_request, list_requests, show_route
 from balancer.http.ollama.embedding import embed
 from balancer.http.ollama.embedding import embeddings as prompt_embeddings
@@ -178,6 +179,9 @@ ROUTES: tuple[Route, ...] = (
     _operators("GET", "/requests", list_requests),
     _operators("DELETE", "/requests/{id}", cancel_request),
     _operators("GET", "/requests/{id}/route", show_route),
+    _operators("GET", "/config", show_config),
+    _operators("GET", "/config/status", config_status),
+    _operators("POST", "/config/reload", reload_config),
     Route(
         ports=_MANAGEMENT,
         method="GET",

@@ -67,7 +67,12 @@ def configure(level: LogLevel, log_format: LogFormat) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    set_level(level)
+
+
+def set_level(level: LogLevel) -> None:
+    """Show less or more from now on."""
+    logging.getLogger().setLevel(level.upper())
 
 
 def _rendering(log_format: LogFormat) -> list[Processor]:

@@ -286,6 +286,15 @@ class Metrics:
         """Publish slots by agent, read at each scrape."""
         self.registry.register(_SlotsCollector(read))
 
+    def cached_share(self) -> float | None:
+        """Which share of the prompts' tokens came from a cache since the start; None: there were
+        no prompts."""
+        prompt, cached = (
+            self.registry.get_sample_value("paddler_tokens_total", {"kind": kind}) or 0.0
+            for kind in ("prompt", "cached")
+        )
+        return cached / prompt if prompt else None
+
     def text(self) -> bytes:
         """Everything in Prometheus' text format; its content type is `CONTENT_TYPE`."""
         return generate_latest(self.registry)

@@ -7,22 +7,19 @@ import asyncio
 from collections.abc import Callable
 
 from balancer.fleet.roster import Roster
-from balancer.settings import Settings
 
 _CHECKS_PER_HEARTBEAT = 5
 """So that silence is noticed at most a fifth of a heartbeat late."""
+_LONGEST_PAUSE_S = 1.0
+"""Agents that come may be told a shorter interval than those that were there."""
 
 
 class Liveness:
     """One loop for one roster; `also` is called with each check."""
 
-    def __init__(
-        self, roster: Roster, settings: Settings, *, also: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, roster: Roster, *, also: Callable[[], None] = lambda: None) -> None:
         self._roster = roster
         self._also = also
-        self._interval_s = settings.heartbeat_interval_s / _CHECKS_PER_HEARTBEAT
-        self._stood_still_s = settings.heartbeat_interval_s
 
     async def run(self) -> None:
         """Check for ever; cancel to stop.
@@ -32,9 +29,11 @@ class Liveness:
         """
         clock = asyncio.get_running_loop().time
         while True:
-            due_s = clock() + self._interval_s
-            await asyncio.sleep(self._interval_s)
-            if clock() - due_s < self._stood_still_s:
+            heartbeat_s = self._roster.shortest_interval_s
+            interval_s = min(heartbeat_s / _CHECKS_PER_HEARTBEAT, _LONGEST_PAUSE_S)
+            due_s = clock() + interval_s
+            await asyncio.sleep(interval_s)
+            if clock() - due_s < heartbeat_s:
                 self.check()
 
     def check(self) -> None:

@@ -58,6 +58,10 @@ class MemoryResponses:
         self._drop(response_id)
         return True
 
+    def resize(self, bounds: Bounds) -> None:
+        """Keep so much, from its next use on."""
+        self._bounds = bounds
+
     async def close(self) -> None:
         """All is forgotten."""
         self._kept.clear()

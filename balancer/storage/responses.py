@@ -79,6 +79,9 @@ class ResponseStore(Protocol):
     async def delete(self, response_id: str, tenant: str) -> bool:
         """Forget one of the tenant's; False where there is none."""
 
+    def resize(self, bounds: Bounds) -> None:
+        """Keep so much, from its next use on."""
+
     async def close(self) -> None:
         """Nothing is asked after it."""
 

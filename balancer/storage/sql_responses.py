@@ -117,6 +117,10 @@ class SqlResponses:
         """Forget one of the tenant's."""
         return await self._on_thread(lambda: self._delete(response_id, tenant))
 
+    def resize(self, bounds: Bounds) -> None:
+        """Keep so much, from its next use on."""
+        self._bounds = bounds
+
     async def close(self) -> None:
         """Wait for what runs, and let go of the file."""
         loop = asyncio.get_running_loop()

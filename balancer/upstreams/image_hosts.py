@@ -25,6 +25,10 @@ class ImageHosts:
     """
 
     def __init__(self, listed: Iterable[str]) -> None:
+        self.list_anew(listed)
+
+    def list_anew(self, listed: Iterable[str]) -> None:
+        """Only these from now on."""
         self._listed = {_host_and_port(one) for one in listed}
 
     def __bool__(self) -> bool:

@@ -26,7 +26,7 @@ from msgspec import Struct
 from yarl import URL
 
 from balancer.errors import ImageNotFetched, QueueFull
-from balancer.settings import MIB, Settings
+from balancer.settings import MIB, LiveSettings
 from balancer.upstreams.image_hosts import ImageHosts
 from protocol.chat import MAX_MEDIA_BYTES
 
@@ -52,9 +52,10 @@ class FetchedImage(Struct, frozen=True, kw_only=True):
 class ImageSource:
     """The hosts that may be asked. `close` it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._hosts = ImageHosts(settings.image_hosts)
-        self._timeout_s = settings.image_timeout_s
+    def __init__(self, settings: LiveSettings) -> None:
+        self._settings = settings
+        self._hosts = ImageHosts(settings.current.image_hosts)
+        settings.listen(lambda changed: self._hosts.list_anew(changed.image_hosts))
         self._turns = asyncio.Semaphore(MAX_AT_ONCE)
         self.requests = 0
         """That are served or wait."""
@@ -79,12 +80,13 @@ class ImageSource:
                 retry_after_s=1,
             )
         self.requests += 1
+        timeout_s = self._settings.current.image_timeout_s
         found: dict[str, FetchedImage | ImageNotFetched] = {}
         try:
-            async with asyncio.timeout(self._timeout_s), self._turns:
+            async with asyncio.timeout(timeout_s), self._turns:
                 await self._fetch_all(allowed, found)
         except TimeoutError:
-            late = f"it did not come within {self._timeout_s:g} s"
+            late = f"it did not come within {timeout_s:g} s"
             for url in urls:
                 found.setdefault(url, ImageNotFetched(url, late))
         finally:

@@ -33,7 +33,7 @@ from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
 from balancer.policy.identity.principal import Principal
 from balancer.policy.routing.table import POLICIES
-from balancer.settings import PolicyName, Settings
+from balancer.settings import LiveSettings, PolicyName, Settings
 from protocol.generation import GenerationRequest, Timings, Usage
 from protocol.prefix_chain import BLOCK_BYTES, prefix_chain
 from protocol.to_balancer import CacheChanged, Finished
@@ -119,7 +119,7 @@ async def measure(
 ) -> list[Took]:
     """One for each request."""
     dice = random.Random(1)
-    settings = Settings(policy=policy, max_waiting_of_tenant=100_000)
+    settings = LiveSettings(Settings(policy=policy, max_waiting_of_tenant=100_000))
     metrics = Metrics()
     roster = Roster(settings=settings, metrics=metrics, now=time.monotonic)
     dispatcher = Dispatcher(roster=roster, settings=settings, metrics=metrics)

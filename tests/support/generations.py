@@ -11,7 +11,7 @@ from balancer.errors import BalancerError
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
 from balancer.policy.identity.principal import Principal
-from balancer.settings import Settings
+from balancer.settings import LiveSettings, Settings
 from protocol.generation import GenerationRequest, StepDelta, TokenLogprob
 from protocol.to_agent import Committed
 from tests.support.memory_agent import MemoryAgent
@@ -92,7 +92,7 @@ class Balancer:
         settings: Settings | None = None,
         wall_clock: Callable[[], float] = lambda: 1_700_000_000.5,
     ) -> None:
-        self.settings = settings or Settings()
+        self.settings = LiveSettings(settings or Settings())
         self.metrics = Metrics()
         now = asyncio.get_running_loop().time
         self.roster = Roster(settings=self.settings, metrics=self.metrics, now=now)

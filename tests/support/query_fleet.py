@@ -13,7 +13,7 @@ from balancer.errors import BalancerError
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
 from balancer.policy.identity.principal import Principal
-from balancer.settings import Settings
+from balancer.settings import LiveSettings, Settings
 from tests.support.generations import ANYONE
 from tests.support.memory_agent import MemoryAgent
 from tests.support.virtual_time import settle
@@ -26,7 +26,7 @@ class QueryFleet(ABC, Generic[Result]):
 
     def __init__(self, **settings: Any) -> None:
         self.metrics = Metrics()
-        self.settings = Settings(**settings)
+        self.settings = LiveSettings(Settings(**settings))
         self.now = asyncio.get_running_loop().time
         self.roster = Roster(settings=self.settings, metrics=self.metrics, now=self.now)
         self.turns = QueryTurns(self.roster)

@@ -9,6 +9,7 @@ from msgspec import Struct
 from balancer.dispatch.waiting_room import OnChange, WaitingRoom
 from balancer.policy.fairness import Shares
 from balancer.policy.holds import Demand
+from balancer.settings import LiveSettings, Settings
 
 
 class Guest(Struct, frozen=True):
@@ -33,9 +34,13 @@ def room(
     on_change: OnChange = lambda *_: None,
 ) -> WaitingRoom[Guest]:
     return WaitingRoom(
-        max_waiting=max_waiting,
-        max_of_tenant=max_of_tenant,
-        max_bytes=max_bytes,
+        settings=LiveSettings(
+            Settings(
+                max_waiting=max_waiting,
+                max_waiting_of_tenant=max_of_tenant,
+                max_waiting_bytes=max_bytes,
+            )
+        ),
         shares=shares or Shares(),
         on_change=on_change,
     )

@@ -11,6 +11,7 @@ import pytest
 import paddler_py
 from agent.cli import agent as agent_command
 from balancer.cli import balancer as balancer_command
+from balancer.config_file.rules import RULES
 from balancer.http.router import Route
 from balancer.http.routes import ROUTES
 from balancer.observability.metrics import Metrics
@@ -30,6 +31,12 @@ def _page(name: str) -> str:
 @pytest.mark.parametrize("key", Settings.__struct_fields__)
 def test_every_setting_of_the_balancer_is_described(key: str) -> None:
     assert f"`{key}`" in _page("reference/settings.md")
+
+
+def test_what_takes_a_restart_is_listed_and_nothing_else() -> None:
+    section = _page("reference/settings.md").partition("### What takes a restart\n\n")[2]
+    listed = re.findall(r"`(\w+)`", section.partition(".")[0])
+    assert listed == [name for name, rule in RULES.items() if not rule.is_live]
 
 
 @pytest.mark.parametrize(

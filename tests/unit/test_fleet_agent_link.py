@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
-from balancer.settings import Settings
+from balancer.settings import LiveSettings, Settings
 from protocol import codec
 from protocol.errors import FrameTooLarge
 from protocol.generation import SamplerState, StepDelta, TokenLogprob, Usage
@@ -90,7 +90,9 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def agent(clock: Clock, metrics: Metrics) -> MemoryAgent:
-    return MemoryAgent(Roster(settings=Settings(), metrics=metrics, now=clock)).register()
+    return MemoryAgent(
+        Roster(settings=LiveSettings(Settings()), metrics=metrics, now=clock)
+    ).register()
 
 
 PARAMS = GenerateTokens(model="demo", prompt="hi")
@@ -350,7 +352,7 @@ def test_a_second_register_is_refused_and_the_link_stays(agent: MemoryAgent) -> 
 
 
 def test_before_register_nothing_else_counts(clock: Clock, metrics: Metrics) -> None:
-    agent = MemoryAgent(Roster(settings=Settings(), metrics=metrics, now=clock))
+    agent = MemoryAgent(Roster(settings=LiveSettings(Settings()), metrics=metrics, now=clock))
     agent.say(Heartbeat(status=agent.status()))
     assert garbage(metrics, "unregistered") == 1
     assert agent.register().welcome is not None
@@ -361,7 +363,7 @@ def test_a_call_that_is_too_big_claims_no_slot(clock: Clock, metrics: Metrics) -
         if b"generate_tokens" in message:
             raise FrameTooLarge("too big")
 
-    roster = Roster(settings=Settings(), metrics=metrics, now=clock)
+    roster = Roster(settings=LiveSettings(Settings()), metrics=metrics, now=clock)
     link = roster.open_link(send=refuse_calls, close=lambda _reason: None)
     with pytest.raises(FrameTooLarge):
         link.call(PARAMS, Recorder())
@@ -370,7 +372,7 @@ def test_a_call_that_is_too_big_claims_no_slot(clock: Clock, metrics: Metrics) -
 
 def test_flow_control_of_big_messages_goes_to_the_socket(clock: Clock, metrics: Metrics) -> None:
     heard: list[object] = []
-    roster = Roster(settings=Settings(), metrics=metrics, now=clock)
+    roster = Roster(settings=LiveSettings(Settings()), metrics=metrics, now=clock)
     link = roster.open_link(
         send=lambda _message: None, close=lambda _reason: None, on_transfer=heard.append
     )
@@ -418,7 +420,7 @@ def test_pause_and_continue_reach_the_agent_while_the_call_lives(agent: MemoryAg
 
 
 def test_call_ids_never_repeat_across_links(clock: Clock, metrics: Metrics) -> None:
-    roster = Roster(settings=Settings(), metrics=metrics, now=clock)
+    roster = Roster(settings=LiveSettings(Settings()), metrics=metrics, now=clock)
     agents = [MemoryAgent(roster, name).register() for name in ("one", "two")]
     numbers = [call(agent, Recorder()) for agent in agents for _ in range(3)]
     assert len(set(numbers)) == 6

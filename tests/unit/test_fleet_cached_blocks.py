@@ -14,7 +14,7 @@ from balancer.fleet.cached_blocks import CachedBlocks
 from balancer.fleet.prefix_index import PrefixIndex
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
-from balancer.settings import Settings
+from balancer.settings import LiveSettings, Settings
 from protocol import codec
 from protocol.chat import Message
 from protocol.generation import GenerationRequest
@@ -202,7 +202,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def roster(clock: Clock) -> Roster:
-    return Roster(settings=Settings(), metrics=Metrics(), now=clock)
+    return Roster(settings=LiveSettings(Settings()), metrics=Metrics(), now=clock)
 
 
 def only(roster: Roster) -> Agent:

@@ -13,7 +13,7 @@ from balancer.fleet.moving import Move
 from balancer.fleet.queries import Answer
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
-from balancer.settings import Settings
+from balancer.settings import LiveSettings, Settings
 from protocol import codec
 from protocol.agent_status import AgentStatus
 from protocol.errors import ProtocolError
@@ -132,7 +132,7 @@ class Site:
 
     def __init__(self) -> None:
         self.metrics = Metrics()
-        roster = Roster(settings=Settings(), metrics=self.metrics, now=lambda: 100.0)
+        roster = Roster(settings=LiveSettings(Settings()), metrics=self.metrics, now=lambda: 100.0)
         self.source, self.target = Agent(roster, "one"), Agent(roster, "two")
         self.ends: list[tuple[ExportedSequence | None, ErrorObject | None]] = []
         self.move = Move(
@@ -338,7 +338,7 @@ def test_a_handler_that_raises_does_not_cost_the_link(site: Site) -> None:
 
 
 def test_a_link_without_streams_takes_no_import(site: Site) -> None:
-    roster = Roster(settings=Settings(), metrics=Metrics(), now=lambda: 100.0)
+    roster = Roster(settings=LiveSettings(Settings()), metrics=Metrics(), now=lambda: 100.0)
     link = roster.open_link(send=lambda _: None, close=lambda _: None)
     handler: Any = None
     with pytest.raises(ValueError, match="cannot be sent"):

@@ -13,7 +13,7 @@ from balancer.fleet.agent_link import AgentLink
 from balancer.fleet.queries import Answer, AnswerHandler
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
-from balancer.settings import Settings
+from balancer.settings import LiveSettings, Settings
 from protocol import chat, codec
 from protocol.agent_status import AgentStatus
 from protocol.embeddings import Embeddings, InputError, Scores, Text, TokenIds
@@ -46,7 +46,7 @@ class Wire:
 
     def __init__(self, metrics: Metrics) -> None:
         self.received: list[Message] = []
-        roster = Roster(settings=Settings(), metrics=metrics, now=lambda: 100.0)
+        roster = Roster(settings=LiveSettings(Settings()), metrics=metrics, now=lambda: 100.0)
         self.link = roster.open_link(send=self._take, close=lambda _: None)
 
     def register(self) -> Wire:

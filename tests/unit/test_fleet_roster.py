@@ -13,7 +13,7 @@ from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
 from balancer.policy.ejection import FAILURES_IN_A_ROW, FIRST_EJECTION_S, SLOW_START_S
 from balancer.services.liveness import Liveness
-from balancer.settings import Settings
+from balancer.settings import LiveSettings, Settings
 from protocol.agent_status import Issue
 from protocol.generation import SamplerState, StepDelta, TokenLogprob
 from protocol.jsonrpc import ErrorObject
@@ -79,7 +79,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def roster(clock: Clock, metrics: Metrics) -> Roster:
-    return Roster(settings=SETTINGS, metrics=metrics, now=clock)
+    return Roster(settings=LiveSettings(SETTINGS), metrics=metrics, now=clock)
 
 
 def only(roster: Roster) -> Agent:
@@ -264,16 +264,16 @@ def test_a_model_is_remembered_for_a_while_after_its_last_agent_left(
 
 
 def test_the_memory_of_models_is_bounded() -> None:
-    known = KnownModels(memory_s=10)
+    known = KnownModels()
     known.note_left((f"m{index}" for index in range(MAX_REMEMBERED + 5)), now=0.0)
-    assert not known.remembers("m4", now=1.0)
-    assert known.remembers("m5", now=1.0)
+    assert not known.remembers("m4", now=1.0, memory_s=10)
+    assert known.remembers("m5", now=1.0, memory_s=10)
 
 
 def test_silent_agents_and_strangers_are_dropped_and_busy_ones_are_not(
     roster: Roster, clock: Clock
 ) -> None:
-    liveness = Liveness(roster, SETTINGS)
+    liveness = Liveness(roster)
     silent = MemoryAgent(roster, "silent").register()
     busy = MemoryAgent(roster, "busy").register()
     stranger = MemoryAgent(roster, "stranger")
@@ -354,10 +354,12 @@ def test_a_snapshot_is_a_value_and_ages_are_durations(roster: Roster, clock: Clo
 
 @in_virtual_time
 async def test_liveness_checks_again_and_again_until_it_is_cancelled() -> None:
-    roster = Roster(settings=SETTINGS, metrics=Metrics(), now=asyncio.get_running_loop().time)
+    roster = Roster(
+        settings=LiveSettings(SETTINGS), metrics=Metrics(), now=asyncio.get_running_loop().time
+    )
     agent = MemoryAgent(roster).register()
     async with asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(Liveness(roster, SETTINGS).run())
+        watching = tasks.create_task(Liveness(roster).run())
         await asyncio.sleep(14.9)
         reasons = [agent.closed_reason]
         await asyncio.sleep(1.2)
@@ -371,10 +373,10 @@ async def test_agents_are_not_dropped_because_the_balancer_itself_stood_still() 
     """SIGSTOP, a frozen container: the heartbeats are there, nobody has read them yet."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
-    roster = Roster(settings=SETTINGS, metrics=Metrics(), now=loop.time)
+    roster = Roster(settings=LiveSettings(SETTINGS), metrics=Metrics(), now=loop.time)
     agent, silent = MemoryAgent(roster).register(), MemoryAgent(roster, "silent").register()
     async with asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(Liveness(roster, SETTINGS).run())
+        watching = tasks.create_task(Liveness(roster).run())
         await asyncio.sleep(0.5)
         loop.stand_still(60.0)
         await asyncio.sleep(0.6)

@@ -31,7 +31,7 @@ from balancer.http.ollama.names import served_model, served_name, tagged
 from balancer.http.shape import AnswerHead
 from balancer.http.vectors import PIECE_FLOATS
 from balancer.observability.metrics import Metrics
-from balancer.settings import Settings
+from balancer.settings import LiveSettings, Settings
 from protocol.generation import (
     ContentDelta,
     FinishReason,
@@ -283,7 +283,7 @@ def test_many_vectors_are_written_in_pieces() -> None:
 
 def roster_with(*names: str) -> Roster:
     now = asyncio.get_running_loop().time
-    roster = Roster(settings=Settings(), metrics=Metrics(), now=now)
+    roster = Roster(settings=LiveSettings(Settings()), metrics=Metrics(), now=now)
     for name in names:
         MemoryAgent(roster, name.replace("/", "-"), model=name).register()
     return roster

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from balancer.http.origin import is_allowed_host, is_loopback, is_own_origin
+from balancer.http.origin import is_allowed_host, is_own_origin
+from balancer.settings import is_loopback
 
 
 @pytest.mark.parametrize(

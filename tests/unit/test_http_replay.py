@@ -7,7 +7,7 @@ import asyncio
 from balancer.dispatch.sink import Flow
 from balancer.http.openai.stream_form import SSE
 from balancer.http.replay import MOST_STREAMS, Replay, Replays
-from balancer.settings import Settings
+from balancer.settings import LiveSettings, Settings
 from tests.support.virtual_time import in_virtual_time, settle
 
 
@@ -65,7 +65,7 @@ class Stream:
     """A replay whose generation says what the test says."""
 
     def __init__(self, **settings: object) -> None:
-        self.store = Replays(Settings(**settings))  # type: ignore[arg-type]  # of any test
+        self.store = Replays(LiveSettings(Settings(**settings)))  # type: ignore[arg-type]  # of any test
         self.replay = self.store.open("req_1", "me", form=SSE)
         self.generating = Generating()
         self.replay.attach(self.generating)
@@ -205,7 +205,7 @@ async def test_given_up_for_others_it_still_reaches_the_reader_that_is_there() -
 
 @in_virtual_time
 async def test_the_number_of_streams_is_bounded_too() -> None:
-    store = Replays(Settings())
+    store = Replays(LiveSettings(Settings()))
     for number in range(MOST_STREAMS + 3):
         store.open(f"req_{number}", "me", form=SSE)
     assert len(store) == MOST_STREAMS

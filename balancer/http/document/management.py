@@ -11,7 +11,8 @@ from balancer.http.document.operation import (
     Parameter,
     place,
 )
-from balancer.http.document.shapes import fleet
+from balancer.http.document.shapes import config, fleet
+from balancer.http.document.shapes.errors import ErrorBody
 from balancer.http.management.agents import LONGEST_DEADLINE_S
 
 _AGENT = place("id", "The agent's name.", "spare")
@@ -125,5 +126,37 @@ OPERATIONS = (
         answers=(Answer(description="Every choice of an agent.", shapes=(fleet.RequestRoute,)),),
         errors=(*READING, 404),
         examples=(Example(name="of nobody", status=404),),
+    ),
+    Operation(
+        ports=("management",),
+        method="GET",
+        path="/config",
+        tag="Configuration",
+        summary="The settings in force",
+        description="And of each one where it comes from and what a change takes.",
+        answers=(Answer(description="All settings.", shapes=(config.Config,)),),
+        examples=(Example(name="in force"),),
+    ),
+    Operation(
+        ports=("management",),
+        method="GET",
+        path="/config/status",
+        tag="Configuration",
+        summary="Whether the configuration's files can be used",
+        description="As far as the last start or reload looked.",
+        answers=(Answer(description="How it went.", shapes=(config.ConfigStatus,)),),
+        examples=(Example(name="after the start"),),
+    ),
+    Operation(
+        ports=("management",),
+        method="POST",
+        path="/config/reload",
+        tag="Configuration",
+        summary="Read the configuration again",
+        description="It is applied whole or not at all: where anything is wrong, or needs a "
+        "restart, the answer is 400 and everything stays as it is. SIGHUP does the same.",
+        answers=(Answer(description="It is in force.", shapes=(config.ConfigReload,)),),
+        error_shapes=(ErrorBody, config.RefusedReload),
+        examples=(Example(name="nothing to change"),),
     ),
 )

@@ -20,7 +20,7 @@ from balancer.policy.fairness import Shares
 from balancer.policy.holds import length_class
 from balancer.policy.routing.policy import Facts
 from balancer.policy.routing.table import POLICIES
-from balancer.settings import PolicyName, Settings
+from balancer.settings import LiveSettings, PolicyName, Settings
 from protocol.generation import GenerationRequest
 from protocol.models import ServedModel
 from protocol.prefix_chain import BLOCK_BYTES, HASH_BYTES
@@ -127,16 +127,21 @@ class Site:
         self._policy = POLICIES[policy]
         self._dice = random.Random(seed)
         self.shares = Shares()
+        settings = LiveSettings(
+            Settings(
+                max_waiting=max_waiting,
+                max_waiting_of_tenant=max_waiting,
+                max_waiting_bytes=1 << 60,
+            )
+        )
         self.room: WaitingRoom[Job] = WaitingRoom(
-            max_waiting=max_waiting,
-            max_of_tenant=max_waiting,
-            max_bytes=1 << 60,
+            settings=settings,
             shares=self.shares,
             on_change=lambda *_: None,
         )
         self.admission = Admission(
             roster=self._fleet,
-            settings=Settings(),
+            settings=settings,
             queues=self.room,
             now=self.clock.now,
         )

@@ -1,0 +1,1 @@
+"""Reads settings: `paddler.yaml`, its overlay, `.env`, the environment and flags."""

@@ -1,0 +1,195 @@
+"""The configuration of a running balancer: what is in force, and reading it again.
+
+A reload is applied whole or not at all: one thing that is wrong, or that needs a restart, and
+everything stays as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+from msgspec import Struct
+
+from balancer.config_file.faults import DEFAULT, Fault, FaultyConfiguration
+from balancer.config_file.files import Fingerprint, fingerprint
+from balancer.config_file.load import Loaded, Loading, Sources
+from balancer.config_file.rules import RULES, written
+from balancer.config_file.together import faults_together
+from balancer.settings import LiveSettings, Settings
+
+log = structlog.get_logger(__name__)
+
+Trigger = Literal["request", "signal", "file"]
+Validity = Literal["valid", "invalid", "restart_needed"]
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """A setting that a reload changed, as it would be written."""
+
+    name: str
+    before: Any
+    after: Any
+
+
+class Reload(Struct, frozen=True, kw_only=True):
+    """How an attempt ended. Without faults it was applied."""
+
+    took_ms: float
+    version: int
+    """Of what is in force after it."""
+    message: str
+    changes: tuple[Change, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    restart_needed: tuple[str, ...] = ()
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether what the sources say is now in force."""
+        return not self.faults
+
+    @property
+    def validity(self) -> Validity:
+        """Of what the sources say."""
+        if self.succeeded:
+            return "valid"
+        return "restart_needed" if self.restart_needed else "invalid"
+
+
+class Configuration:
+    """`live` has the settings. Reads files on a thread; one reload at a time, others wait."""
+
+    def __init__(self, sources: Sources, *, now: Callable[[], float] = time.time) -> None:
+        """Raises `FaultyConfiguration`. `now` gives unix seconds."""
+        self._sources = sources
+        self._now = now
+        self._turn = asyncio.Lock()
+        started = time.perf_counter()
+        loading = Loading(sources)
+        self.loaded = loading.result()
+        self._seen: Mapping[Path, Fingerprint] = loading.seen
+        self.live = LiveSettings(self.loaded.settings)
+        self.loaded_at_s = now()
+        self.last = Reload(took_ms=_ms_since(started), version=1, message="loaded")
+        """The last attempt; at first the start."""
+        self.load_ms = self.last.took_ms
+        """How long it took to read what is in force."""
+
+    @classmethod
+    def fixed(cls, settings: Settings) -> Configuration:
+        """For a balancer inside another program: a reload finds nothing to change. Raises
+        `FaultyConfiguration` where they are wrong together."""
+        if wrong := tuple(faults_together(settings, {})):
+            raise FaultyConfiguration(wrong)
+        configuration = cls(Sources())
+        configuration._hold(Loaded(settings=settings))
+        return configuration
+
+    @property
+    def version(self) -> int:
+        """Grows with every reload that changed something."""
+        return self.last.version
+
+    def changed_files(self) -> dict[Path, Fingerprint]:
+        """Those that are not as they were when they were last read, with what they are now. Asks
+        the file system."""
+        now = {path: fingerprint(path) for path in self._seen}
+        return {path: found for path, found in now.items() if found != self._seen[path]}
+
+    async def reload(self, trigger: Trigger) -> Reload:
+        """Read all sources again, and apply what they say if all of it can be. Cancelling is
+        safe."""
+        async with self._turn:
+            started = time.perf_counter()
+            loading = Loading(self._sources)
+            try:
+                loaded = await asyncio.to_thread(loading.result)
+            except FaultyConfiguration as error:
+                done = self._refused(started, error.faults)
+            else:
+                done = self._applied(started, loaded)
+            self._seen = loading.seen
+            self.last = done
+        if done.succeeded:
+            log.info(
+                "settings reloaded",
+                trigger=trigger,
+                config_version=done.version,
+                changed=[change.name for change in done.changes],
+            )
+        else:
+            problems = [str(fault) for fault in done.faults]
+            log.error("settings not reloaded", trigger=trigger, problems=problems)
+        return done
+
+    def _applied(self, started: float, loaded: Loaded) -> Reload:
+        if self._sources == Sources():
+            loaded = self.loaded
+        changes = _changes(self.live.current, loaded.settings)
+        waiting = [change for change in changes if not RULES[change.name].is_live]
+        if waiting:
+            return self._refused(
+                started,
+                tuple(_needs_restart(change, loaded) for change in waiting),
+                restart_needed=tuple(change.name for change in waiting),
+            )
+        self._hold(loaded)
+        self.load_ms = _ms_since(started)
+        names = ", ".join(change.name for change in changes)
+        return Reload(
+            took_ms=self.load_ms,
+            version=self.version + bool(changes),
+            message=f"changed: {names}" if changes else "nothing has changed",
+            changes=changes,
+        )
+
+    def _refused(
+        self, started: float, faults: tuple[Fault, ...], restart_needed: tuple[str, ...] = ()
+    ) -> Reload:
+        """Everything stays."""
+        why = (
+            f"restart needed for: {', '.join(restart_needed)}"
+            if restart_needed
+            else "; ".join(str(fault) for fault in faults)
+        )
+        return Reload(
+            took_ms=_ms_since(started),
+            version=self.version,
+            message=f"not reloaded, the settings in force stay: {why}",
+            faults=faults,
+            restart_needed=restart_needed,
+        )
+
+    def _hold(self, loaded: Loaded) -> None:
+        has_changed = loaded.settings != self.live.current
+        self.loaded = loaded
+        self.loaded_at_s = self._now()
+        if has_changed:
+            self.live.replace(loaded.settings)
+
+
+def _changes(before: Settings, after: Settings) -> tuple[Change, ...]:
+    return tuple(
+        Change(
+            name=name, before=written(getattr(before, name)), after=written(getattr(after, name))
+        )
+        for name in RULES
+        if getattr(before, name) != getattr(after, name)
+    )
+
+
+def _needs_restart(change: Change, loaded: Loaded) -> Fault:
+    return Fault(
+        field=change.name,
+        problem=f"{change.after!r} takes a restart, {change.before!r} is in force",
+        origin=loaded.origins.get(change.name, DEFAULT),
+        remedy="start the balancer anew, or set it back to have the rest reloaded",
+    )
+
+
+def _ms_since(started: float) -> float:
+    return round(1000 * (time.perf_counter() - started), 3)

@@ -1,0 +1,168 @@
+"""The typed schema: for every setting what it does, what is allowed, its flag, and whether a reload
+can change it while the balancer runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from balancer.config_file.parsing import (
+    ADDRESS,
+    HOSTS,
+    HOSTS_AND_PORTS,
+    SWITCH,
+    Kind,
+    choice,
+    count,
+    path,
+    seconds,
+)
+from balancer.settings import KIB, MIB, Address, LogFormat, LogLevel, PolicyName
+
+ENVIRONMENT_PREFIX = "PADDLER_"
+_DAY_S = 86_400
+
+
+class Rule(Struct, frozen=True, kw_only=True):
+    """One setting."""
+
+    kind: Kind
+    what: str
+    flag: str | None = None
+    is_live: bool = True
+    """Whether a reload may change it; else the balancer has to be started anew."""
+
+    @property
+    def allowed(self) -> str:
+        """In words."""
+        return self.kind.allowed
+
+    def parse(self, raw: Any) -> Any:
+        """The value; raises ValueError, TypeError, KeyError or OverflowError."""
+        return self.kind.parse(raw)
+
+
+def variable_of(name: str) -> str:
+    """A setting's environment variable."""
+    return ENVIRONMENT_PREFIX + name.upper()
+
+
+def written(value: Any) -> Any:
+    """A setting's value as it is written in a file or shown to people."""
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Address) else value
+
+
+def _seconds(least: float, most: float, what: str, flag: str | None = None) -> Rule:
+    return Rule(kind=seconds(least, most), what=what, flag=flag)
+
+
+def _count(least: int, most: int, what: str, flag: str | None = None) -> Rule:
+    return Rule(kind=count(least, most), what=what, flag=flag)
+
+
+RULES: dict[str, Rule] = {
+    "inference": Rule(kind=ADDRESS, what="where clients go", flag="--inference", is_live=False),
+    "management": Rule(
+        kind=ADDRESS, what="where operators and agents go", flag="--management", is_live=False
+    ),
+    "single_port": Rule(
+        kind=SWITCH,
+        what="the inference address serves the management API and agents, too",
+        flag="--single-port",
+        is_live=False,
+    ),
+    "insecure": Rule(
+        kind=SWITCH,
+        what="allow listening beyond loopback although nobody has to sign in",
+        flag="--insecure",
+        is_live=False,
+    ),
+    "allowed_hosts": Rule(
+        kind=HOSTS, what="names, beside loopback's and IP addresses, that a Host header may have"
+    ),
+    "image_hosts": Rule(
+        kind=HOSTS_AND_PORTS,
+        what="from where images are fetched that requests name by their URLs",
+        flag="--image-host",
+    ),
+    "image_timeout_s": _seconds(0.1, 300, "all images of a request together may take so long"),
+    "heartbeat_interval_s": _seconds(
+        0.05,
+        300,
+        "how often agents report; agents that are connected keep what they were told",
+        "--heartbeat-interval",
+    ),
+    "heartbeat_misses": _count(
+        1, 100, "missed reports until an agent is taken for dead", "--heartbeat-misses"
+    ),
+    "progress_timeout_s": _seconds(
+        0.1, 3600, "a call that makes no progress for so long goes on elsewhere"
+    ),
+    "query_timeout_s": _seconds(
+        0.1, 3600, "an agent that has not answered a question for so long is not waited for"
+    ),
+    "policy": Rule(kind=choice(PolicyName), what="how an agent is chosen", flag="--policy"),
+    "record_routes": Rule(
+        kind=path("file"),
+        what="every request's route goes there, as a line of JSON",
+        flag="--record-routes",
+        is_live=False,
+    ),
+    "queue_timeout_s": _seconds(
+        0, _DAY_S, "longest wait for a slot; 0: none, 503 at once", "--queue-timeout"
+    ),
+    "max_waiting": _count(0, 1_000_000, "requests that may wait", "--max-waiting"),
+    "max_waiting_of_tenant": _count(
+        0, 1_000_000, "requests that may wait of one API key, without keys of one client address"
+    ),
+    "max_waiting_bytes": _count(0, 64 * KIB * MIB, "bytes of the bodies of those that wait"),
+    "model_memory_s": _seconds(
+        0, _DAY_S, "how long a model's name stays known after its last agent left"
+    ),
+    "drain_timeout_s": _seconds(
+        0, _DAY_S, "time to finish in when the balancer is stopped", "--drain-timeout"
+    ),
+    "stream_replay_s": _seconds(
+        0, _DAY_S, "a resumable stream can be taken up for so long after its end"
+    ),
+    "stream_unread_s": _seconds(
+        0, _DAY_S, "without a client a resumable stream is generated on for so long"
+    ),
+    "stream_replay_bytes": _count(0, 64 * KIB * MIB, "events kept of all resumable streams"),
+    "data_dir": Rule(
+        kind=path("directory"),
+        what="where responses are kept in a file; empty: in memory",
+        flag="--data-dir",
+        is_live=False,
+    ),
+    "max_stored_responses": _count(0, 10_000_000, "responses that are kept"),
+    "max_stored_response_bytes": _count(
+        0, KIB * KIB * MIB, "bytes of the requests and answers of all stored responses"
+    ),
+    "max_body_bytes": _count(KIB, KIB * MIB, "largest request body"),
+    "max_header_bytes": _count(KIB, MIB, "largest request head"),
+    "max_json_depth": _count(4, 512, "deepest nesting of a body"),
+    "slow_body_timeout_s": _seconds(0.1, 3600, "longest time a body may take to arrive"),
+    "idle_timeout_s": _seconds(1, 3600, "idle keep-alive connections are closed after this"),
+    "max_unsent_bytes": _count(
+        4 * KIB, KIB * MIB, "unread bytes of one stream; past it the generation pauses"
+    ),
+    "slow_client_timeout_s": _seconds(0.1, 3600, "a stream paused for this long is dropped"),
+    "first_token_header_delay_s": _seconds(
+        0, 3600, "a stream's headers wait this long for its first token"
+    ),
+    "comment_interval_s": _seconds(0.1, 3600, "a silent stream carries an SSE comment this often"),
+    "log_level": Rule(
+        kind=choice(LogLevel, any_case=True), what="the least level shown", flag="--log-level"
+    ),
+    "log_format": Rule(
+        kind=choice(LogFormat),
+        what="console for people, json for machines",
+        flag="--log-format",
+        is_live=False,
+    ),
+}
+"""A rule for every field of Settings, in the same order."""

@@ -1,0 +1,50 @@
+"""What must be true of several settings at once. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from balancer.config_file.faults import DEFAULT, Fault, Origin
+from balancer.settings import Settings, is_loopback
+
+
+def faults_together(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Fault]:
+    """Settings that are right alone and wrong together."""
+    used = {"inference": settings.inference}
+    if settings.single_port:
+        yield from _of_one_port(settings, origins)
+    else:
+        used["management"] = settings.management
+        yield from _of_two_ports(settings, origins)
+    for field, address in used.items():
+        if not settings.insecure and not is_loopback(address.host):
+            yield Fault(
+                field=field,
+                problem=f"{address} can be reached by others and nobody has to sign in",
+                origin=origins.get(field, DEFAULT),
+                remedy="listen on 127.0.0.1, or add --insecure if that is what you want",
+            )
+
+
+def _of_one_port(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Fault]:
+    """An address that nobody listens at must not be silently left out."""
+    if "management" in origins and settings.management != settings.inference:
+        yield Fault(
+            field="management",
+            problem=f"{settings.management} is not used with single_port, where everything is at "
+            f"{settings.inference}",
+            origin=origins["management"],
+            remedy="leave one of them out",
+        )
+
+
+def _of_two_ports(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Fault]:
+    one, other = settings.inference, settings.management
+    if one == other and one.port != 0:
+        field = "management" if "management" in origins else "inference"
+        yield Fault(
+            field=field,
+            problem=f"inference and management are both {one}",
+            origin=origins.get(field, DEFAULT),
+            remedy="allowed: two different addresses, or one with single_port",
+        )
