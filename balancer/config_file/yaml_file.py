@@ -45,22 +45,15 @@ def read_yaml(path: Path) -> YamlFile:
     """Raises `FaultyConfiguration` with the first thing that is wrong with the file as YAML."""
     data = read_bounded(path, "file")
     text = _decoded(path, data)
-    loader = _Loader(text, path)
     try:
-        node = loader.get_single_node()
+        node = _Loader(text, path).get_single_node()
         entries = {} if node is None or node.tag == _NULL else _mapping(path, node)
     except yaml.MarkedYAMLError as error:
         raise _syntax_fault(path, text, error) from error
     except yaml.reader.ReaderError as error:
-        raise _fault(
-            path,
-            text[: error.position].count("\n") + 1,
-            "file",
-            f"there is a character that YAML does not allow (#{error.character:#x})",
-            "remove it",
-        ) from error
-    finally:
-        loader.dispose()
+        line = text.count("\n", 0, error.position) + 1
+        problem = f"there is a character that YAML does not allow (#{error.character:#x})"
+        raise _fault(path, line, "file", problem, "remove it") from error
     return YamlFile(entries, len(data))
 
 
@@ -78,24 +71,27 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str, path: Path) -> None:
         self._path = path
         self._depth = 0
+        self._field = "file"
         super().__init__(text)
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        outer, self._field = self._field, _key_of(index) or self._field
         event = self.peek_event()  # type: ignore[no-untyped-call]
-        line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
-            problem, remedy = f"*{event.anchor} refers to another place", "write the value itself"
-            raise _fault(self._path, line, _key_of(index) or "file", problem, remedy)
+            problem = f"*{shown_name(event.anchor)} refers to another place"
+            raise self._fault_at(event, problem, "write the value itself")
         if self._depth == _MAX_DEPTH:
             problem = f"it is nested more than {_MAX_DEPTH} deep"
-            raise _fault(
-                self._path, line, _key_of(index) or "file", problem, "is it the right file?"
-            )
+            raise self._fault_at(event, problem, "is it the right file?")
         self._depth += 1
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self._depth -= 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        self._field = outer
+        return node
+
+    def _fault_at(self, event: yaml.Event, problem: str, remedy: str) -> FaultyConfiguration:
+        line = event.start_mark.line + 1
+        return _fault(self._path, line, self._field, problem, remedy)
 
 
 def _key_of(index: Any) -> str | None:

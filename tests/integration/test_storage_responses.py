@@ -175,6 +175,19 @@ async def test_what_is_larger_than_the_bound_is_not_taken_and_drives_nothing_out
     assert await names(store, *"abc") == ["a", "c"]
 
 
+async def test_other_bounds_hold_from_the_next_use_on(open_store: OpenStore) -> None:
+    store = open_store(BOUNDS)
+    for name in ("a", "b", "c"):
+        await store.put(response(name))
+    store.resize(Bounds(max_responses=2, max_bytes=1000, max_age_s=100.0))
+    assert await store.get("a", "me") is None
+    assert await store.get("b", "me")
+    store.resize(Bounds(max_responses=2, max_bytes=21, max_age_s=100.0))
+    assert not await store.put(response("d"))
+    assert await store.put(response("e", size_bytes=19))
+    assert await store.get("c", "me") is None
+
+
 async def test_a_bound_of_nothing_takes_nothing(open_store: OpenStore) -> None:
     store = open_store(Bounds(max_responses=0, max_bytes=1000))
     assert not await store.put(response("a"))

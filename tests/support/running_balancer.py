@@ -14,6 +14,7 @@ import aiohttp
 from msgspec import Struct
 
 from balancer.app import App, build
+from balancer.config_file.configuration import Configuration
 from balancer.settings import Address, Settings
 
 PATIENCE_S = 20.0
@@ -103,10 +104,15 @@ class RunningBalancer:
 
 @asynccontextmanager
 async def running_balancer(
-    prepare: Callable[[App], None] | None = None, **settings: Any
+    prepare: Callable[[App], None] | None = None,
+    *,
+    configuration: Configuration | None = None,
+    **settings: Any,
 ) -> AsyncIterator[RunningBalancer]:
-    """A balancer that listens; `prepare` sees the app with its sockets bound, before it serves."""
-    app = build(Settings(inference=ANY_PORT, management=ANY_PORT, **{**QUICK, **settings}))
+    """A balancer that listens; `prepare` sees the app with its sockets bound, before it serves.
+    With a configuration it has its settings from there alone."""
+    quick = Settings(inference=ANY_PORT, management=ANY_PORT, **{**QUICK, **settings})
+    app = build(configuration or quick)
     app.bind()
     if prepare is not None:
         prepare(app)

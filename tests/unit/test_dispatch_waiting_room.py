@@ -73,6 +73,23 @@ def test_it_is_bounded_by_count_and_by_bytes() -> None:
     assert not small.has_room(16)
 
 
+def test_its_bounds_are_those_in_force_and_nobody_has_to_leave() -> None:
+    live = LiveSettings(Settings(max_waiting=2, max_waiting_of_tenant=2))
+    rooms: WaitingRoom[Guest] = WaitingRoom(
+        settings=live, shares=Shares(), on_change=lambda *_: None
+    )
+    rooms.enter(Guest(0))
+    rooms.enter(Guest(1))
+    live.replace(Settings(max_waiting=1, max_waiting_of_tenant=3))
+    assert (len(rooms), rooms.has_room(0), rooms.has_room_for("one")) == (2, False, True)
+    live.replace(Settings(max_waiting=3, max_waiting_bytes=29, max_waiting_of_tenant=2))
+    assert (rooms.has_room(9), rooms.has_room(10), rooms.has_room_for("one")) == (
+        True,
+        False,
+        False,
+    )
+
+
 def test_leaving_twice_is_leaving_once() -> None:
     rooms = room()
     guest = Guest(1)

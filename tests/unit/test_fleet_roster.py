@@ -6,6 +6,7 @@ import asyncio
 from unittest.mock import ANY
 
 import pytest
+from msgspec import structs
 
 from balancer.fleet.agent import Agent
 from balancer.fleet.known_models import MAX_REMEMBERED, KnownModels
@@ -285,6 +286,47 @@ def test_silent_agents_and_strangers_are_dropped_and_busy_ones_are_not(
     assert stranger.closed_reason == "no `register` for too long"
     assert busy.closed_reason is None
     assert [row.name for row in roster.snapshot()] == ["busy"]
+
+
+def test_agents_are_judged_by_what_they_were_told_when_they_came(
+    metrics: Metrics, clock: Clock
+) -> None:
+    live = LiveSettings(SETTINGS)
+    roster = Roster(settings=live, metrics=metrics, now=clock)
+    old = MemoryAgent(roster, "old").register()
+    live.replace(structs.replace(SETTINGS, heartbeat_interval_s=1.0, heartbeat_misses=2))
+    new = MemoryAgent(roster, "new").register()
+    stranger = MemoryAgent(roster, "stranger")
+    assert new.welcome
+    assert (new.welcome.heartbeat_interval_ms, new.welcome.heartbeat_misses) == (1000, 2)
+    assert roster.shortest_interval_s == 1.0
+    clock.now_s += 2.1
+    assert roster.silent_links() == [new.link, stranger.link]
+    clock.now_s += 13.0
+    assert roster.silent_links() == [old.link, new.link, stranger.link]
+
+
+def test_a_name_is_given_away_by_what_its_agent_was_told(metrics: Metrics, clock: Clock) -> None:
+    live = LiveSettings(SETTINGS)
+    roster = Roster(settings=live, metrics=metrics, now=clock)
+    MemoryAgent(roster).register()
+    live.replace(structs.replace(SETTINGS, heartbeat_interval_s=0.5))
+    clock.now_s += 5.0
+    assert MemoryAgent(roster, epoch="e2").register().refusal
+
+
+@in_virtual_time
+async def test_a_longer_interval_delays_nobody_who_comes_later() -> None:
+    live = LiveSettings(structs.replace(SETTINGS, heartbeat_interval_s=300.0))
+    roster = Roster(settings=live, metrics=Metrics(), now=asyncio.get_running_loop().time)
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(Liveness(roster).run())
+        await asyncio.sleep(10)
+        live.replace(structs.replace(SETTINGS, heartbeat_interval_s=0.5))
+        agent = MemoryAgent(roster).register()
+        await asyncio.sleep(3.0)
+        watching.cancel()
+    assert agent.closed_reason == "no heartbeat for too long"
 
 
 def test_a_call_without_an_answer_raises_an_issue_that_clears_by_itself(

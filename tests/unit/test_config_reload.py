@@ -1,0 +1,241 @@
+"""Reading the configuration again: what changes, what stays, and when it is read by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from balancer.config_file.configuration import Configuration
+from balancer.config_file.json_schema import json_schema
+from balancer.config_file.load import Sources
+from balancer.config_file.rules import RULES, written
+from balancer.errors import SettingError
+from balancer.services.config_reload import ConfigReload
+from balancer.settings import Address, Settings
+from tests.support.running_balancer import eventually
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "paddler.yaml"
+    path.write_text("max_waiting: 1\npolicy: latency\n")
+    return path
+
+
+@pytest.fixture
+def configuration(file: Path) -> Configuration:
+    dotenv = file.with_name(".env")
+    return Configuration(Sources(config=file, dotenv=dotenv), now=lambda: 1_700_000_000.0)
+
+
+def write(path: Path, content: str | bytes) -> None:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def hear_of_changes(configuration: Configuration) -> list[Settings]:
+    heard: list[Settings] = []
+    configuration.live.listen(heard.append)
+    return heard
+
+
+async def test_what_the_file_says_now_is_in_force_after_a_reload(
+    configuration: Configuration, file: Path
+) -> None:
+    heard = hear_of_changes(configuration)
+    write(file, "max_waiting: 2\nlog_level: debug\n")
+    done = await configuration.reload("request")
+    assert done.succeeded
+    assert {one.name: (one.before, one.after) for one in done.changes} == {
+        "max_waiting": (1, 2),
+        "policy": ("latency", "prefix_aware"),
+        "log_level": ("info", "debug"),
+    }
+    assert heard == [configuration.live.current]
+    assert configuration.live.current == Settings(max_waiting=2, log_level="debug")
+    assert (done.version, configuration.version) == (2, 2)
+
+
+async def test_a_reload_without_a_change_disturbs_nobody(configuration: Configuration) -> None:
+    heard = hear_of_changes(configuration)
+    done = await configuration.reload("request")
+    assert (done.succeeded, done.changes, done.version) == (True, (), 1)
+    assert done.message == "nothing has changed"
+    assert heard == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"max_waiting: 2\npolicy: fastest\n", b"max_waiting: [", b"\xff", b"max_waiting: 2\nx: 1\n"],
+)
+async def test_a_broken_reload_changes_nothing(
+    configuration: Configuration, file: Path, content: bytes
+) -> None:
+    heard = hear_of_changes(configuration)
+    before = configuration.live.current
+    write(file, content)
+    done = await configuration.reload("request")
+    assert not done.succeeded
+    assert (configuration.last, done.validity, done.version) == (done, "invalid", 1)
+    assert "the settings in force stay" in done.message
+    assert configuration.live.current is before
+    assert heard == []
+    write(file, "max_waiting: 2\n")
+    mended = await configuration.reload("request")
+    assert (mended.validity, configuration.live.current.max_waiting) == ("valid", 2)
+
+
+async def test_a_file_that_is_gone_changes_nothing(
+    configuration: Configuration, file: Path
+) -> None:
+    os.unlink(file)
+    done = await configuration.reload("request")
+    assert "cannot be read" in done.message
+    assert configuration.live.current.max_waiting == 1
+
+
+async def test_what_takes_a_restart_is_refused_with_everything_else_of_the_file(
+    configuration: Configuration, file: Path
+) -> None:
+    before = configuration.live.current
+    write(file, "max_waiting: 2\nmanagement: 127.0.0.1:9\ndata_dir: /srv\n")
+    done = await configuration.reload("request")
+    assert (done.validity, done.restart_needed) == ("restart_needed", ("management", "data_dir"))
+    assert "restart needed for: management, data_dir" in done.message
+    assert [fault.origin.line for fault in done.faults] == [2, 3]
+    assert configuration.live.current is before
+
+
+@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if not rule.is_live])
+async def test_each_setting_that_takes_a_restart_is_noticed(
+    configuration: Configuration, file: Path, name: str
+) -> None:
+    other = {
+        "inference": "127.0.0.1:1",
+        "management": "127.0.0.1:1",
+        "insecure": "true",
+        "log_format": "json",
+    }.get(name, "/tmp/x")
+    write(file, f"{name}: {other}\n")
+    assert (await configuration.reload("request")).restart_needed == (name,)
+
+
+async def test_dotenv_and_the_overlay_are_read_again_too(
+    configuration: Configuration, file: Path
+) -> None:
+    write(file.with_name("paddler.test.yaml"), "heartbeat_misses: 9\n")
+    write(file.with_name(".env"), "PADDLER_MAX_WAITING=7\n")
+    write(file, "app: {environment: test}\nmax_waiting: 1\n")
+    await configuration.reload("request")
+    settings = configuration.live.current
+    assert (settings.max_waiting, settings.heartbeat_misses) == (7, 9)
+    assert configuration.loaded.environment == "test"
+
+
+async def test_settings_of_another_program_stay_as_they_are() -> None:
+    given = Settings(max_waiting=3, inference=Address("127.0.0.1", 0))
+    configuration = Configuration.fixed(given)
+    done = await configuration.reload("request")
+    assert (done.succeeded, done.changes, configuration.live.current) == (True, (), given)
+    with pytest.raises(SettingError, match="nobody has to sign in"):
+        Configuration.fixed(Settings(inference=Address("0.0.0.0", 1)))
+
+
+async def test_reloads_that_are_asked_for_at_once_are_done_one_after_the_other(
+    configuration: Configuration, file: Path
+) -> None:
+    write(file, "max_waiting: 2\n")
+    first, second = await asyncio.gather(
+        configuration.reload("request"), configuration.reload("signal")
+    )
+    assert (bool(first.changes), second.changes) == (True, ())
+    assert configuration.version == 2
+
+
+# --- when it is read by itself ---
+
+
+@asynccontextmanager
+async def watching(configuration: Configuration) -> AsyncIterator[ConfigReload]:
+    reloading = ConfigReload(configuration, interval_s=0.005)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(reloading.run())
+        yield reloading
+        task.cancel()
+
+
+async def test_a_file_that_changes_is_read_again(configuration: Configuration, file: Path) -> None:
+    async with watching(configuration):
+        write(file, "max_waiting: 2\n")
+        await eventually(lambda: configuration.live.current.max_waiting == 2, "a reload")
+        replaced = file.with_name("new.yaml")
+        write(replaced, "max_waiting: 3\n")
+        os.replace(replaced, file)
+        await eventually(lambda: configuration.live.current.max_waiting == 3, "a reload")
+        write(file.with_name(".env"), "PADDLER_MAX_WAITING=4\n")
+        await eventually(lambda: configuration.live.current.max_waiting == 4, "a reload")
+        file.with_name(".env").unlink()
+        await eventually(lambda: configuration.live.current.max_waiting == 3, "a reload")
+
+
+async def test_a_broken_file_is_tried_once_and_again_when_it_changes(
+    configuration: Configuration, file: Path
+) -> None:
+    attempts: list[str] = []
+    reload = configuration.reload
+
+    async def counted(trigger: str) -> object:
+        attempts.append(trigger)
+        return await reload(trigger)  # type: ignore[arg-type]
+
+    configuration.reload = counted  # type: ignore[assignment,method-assign]
+    async with watching(configuration) as reloading:
+        write(file, "app: {environment: later}\nmax_waiting: 5\n")
+        await eventually(lambda: configuration.last.validity == "invalid", "a reload")
+        reloading.ask()
+        await eventually(lambda: len(attempts) == 2, "a reload")
+        write(file.with_name("paddler.later.yaml"), "policy: round_robin\n")
+        await eventually(lambda: configuration.live.current.policy == "round_robin", "a reload")
+    assert attempts == ["file", "signal", "file"]
+
+
+async def test_a_reload_can_be_asked_for_without_a_change(configuration: Configuration) -> None:
+    before = configuration.last
+    async with watching(configuration) as reloading:
+        reloading.ask()
+        await eventually(lambda: configuration.last is not before, "a reload")
+    assert configuration.last.succeeded
+
+
+# --- the schema ---
+
+
+def test_the_json_schema_allows_the_defaults_and_refuses_what_is_refused() -> None:
+    schema = json_schema()
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    defaults = {name: written(getattr(Settings(), name)) for name in RULES}
+    assert validator.is_valid({**defaults, "app": {"environment": "test"}})
+    for wrong in (
+        {"max_wating": 1},
+        {"max_waiting": -1},
+        {"queue_timeout_s": "soon"},
+        {"policy": "fastest"},
+        {"inference": "8080"},
+        {"image_hosts": "a"},
+        {"app": {"environment": "../x"}},
+    ):
+        assert not validator.is_valid(wrong), wrong
+
+
+def test_the_json_schema_tells_what_each_setting_takes() -> None:
+    properties = json_schema()["properties"]
+    assert properties["data_dir"]["x-applies"] == "restart"
+    assert properties["queue_timeout_s"]["x-flag"] == "--queue-timeout"
+    assert properties["queue_timeout_s"]["x-variable"] == "PADDLER_QUEUE_TIMEOUT_S"
+    assert all(one["description"] for one in properties.values())
