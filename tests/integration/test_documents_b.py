@@ -14,7 +14,7 @@ from protocol.models import ServedModel
 from protocol.refusals import RefusalCode
 from tests.support.fake_agent import FakeAgent, Script, events_of
 from tests.support.running_balancer import RunningBalancer, eventually, running_balancer
-from tests.support.shapes import NUMBER, misfits
+from tests.support.shapes import MAYBE_NUMBER, NUMBER, misfits
 
 PROXY_INFO = {
     "provider": "one",
@@ -31,6 +31,22 @@ MODEL_ROW = {
     "status": str,
     "enabled": True,
     "forced": False,
+}
+CONFIG_STATUS = {
+    "status": "valid",
+    "last_loaded": str,
+    "load_time_ms": NUMBER,
+    "file_size_bytes": int,
+    "providers_configured": int,
+    "validation_errors": list,
+    "cache_status": {"enabled": bool, "hit_rate": MAYBE_NUMBER, "entries": int},
+}
+RELOAD = {
+    "success": True,
+    "message": str,
+    "reload_time_ms": NUMBER,
+    "config_version": int,
+    "changes_detected": False,
 }
 ERROR = {"message": str, "type": str, "code": str, "details": dict, "request_id": str}
 CODES = {
@@ -186,3 +202,12 @@ async def test_two_models_are_two_rows() -> None:
         body = await balancer.get_json(balancer.url + "/v1/models")
     assert misfits(body, {"object": "list", "data": [MODEL_ROW]}) == []
     assert sorted(row["id"] for row in body["data"]) == ["a", "b"]
+
+
+async def test_a_reload_and_its_status_are_as_promised(balancer: RunningBalancer) -> None:
+    status = await balancer.get_json(balancer.management_url + "/config/status")
+    assert misfits(status, CONFIG_STATUS) == []
+    for path in ("/config/reload", "/v1/config/reload"):
+        async with balancer.session.post(balancer.management_url + path) as answer:
+            assert answer.status == 200
+            assert misfits(await answer.json(), RELOAD) == []

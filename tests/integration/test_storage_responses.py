@@ -182,7 +182,7 @@ async def test_other_bounds_hold_from_the_next_use_on(open_store: OpenStore) -> 
     store.resize(Bounds(max_responses=2, max_bytes=1000, max_age_s=100.0))
     assert await store.get("a", "me") is None
     assert await store.get("b", "me")
-    store.resize(Bounds(max_responses=2, max_bytes=21, max_age_s=100.0))
+    store.resize(Bounds(max_responses=2, max_bytes=19, max_age_s=100.0))
     assert not await store.put(response("d"))
     assert await store.put(response("e", size_bytes=19))
     assert await store.get("c", "me") is None

@@ -118,6 +118,7 @@ async def test_each_setting_that_takes_a_restart_is_noticed(
     other = {
         "inference": "127.0.0.1:1",
         "management": "127.0.0.1:1",
+        "single_port": "true",
         "insecure": "true",
         "log_format": "json",
     }.get(name, "/tmp/x")

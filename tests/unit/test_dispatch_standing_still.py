@@ -42,6 +42,21 @@ async def test_a_call_without_progress_is_taken_away_and_its_slot_kept_until_con
     assert rows["still"] == 2
 
 
+@in_virtual_time
+async def test_when_it_is_taken_away_and_who_gets_it_follows_the_settings_in_force() -> None:
+    balancer = Balancer(settings=Settings(policy="round_robin", progress_timeout_s=30.0))
+    still, other = balancer.agent("still"), balancer.agent("other")
+    one = await begun(balancer, still)
+    balancer.dispatcher.evacuation.move_stalled()
+    balancer.settings.replace(Settings(policy="least_busy", progress_timeout_s=5.0))
+    await asyncio.sleep(6.0)
+    balancer.dispatcher.evacuation.move_stalled()
+    await ended(other)
+    assert one.sink.text == "abcd"
+    (route,) = balancer.dispatcher.routes("req_1")
+    assert [one.policy for one in route.decisions] == ["round_robin", "least_busy"]
+
+
 @pytest.mark.parametrize("excuse", ["prefill", "paused", "held"])
 @in_virtual_time
 async def test_a_call_that_has_a_reason_to_stand_is_left_alone(excuse: str) -> None:
