@@ -97,8 +97,9 @@ class Configuration:
     def changed_files(self) -> dict[Path, Fingerprint]:
         """Those that are not as they were when they were last read, with what they are now. Asks
         the file system."""
-        now = {path: fingerprint(path) for path in self._seen}
-        return {path: found for path, found in now.items() if found != self._seen[path]}
+        seen = self._seen  # another reload may put others in its place meanwhile
+        now = {path: fingerprint(path) for path in seen}
+        return {path: found for path, found in now.items() if found != seen[path]}
 
     async def reload(self, trigger: Trigger) -> Reload:
         """Read all sources again, and apply what they say if all of it can be. Cancelling is

@@ -68,4 +68,4 @@ def shown(value: object) -> str:
 
 def shown_name(name: str) -> str:
     """A name that somebody else chose, in a message: short, on one line."""
-    return repr(name[:_SHOWN_CHARS])[1:-1]
+    return repr(name[:_SHOWN_CHARS])[1:-1] or "''"

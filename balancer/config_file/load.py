@@ -205,10 +205,11 @@ class Loading:
             if (name := _KNOWN_VARIABLES.get(variable)) is not None:
                 self._take(name, found.value, found.origin)
             elif _is_ours_to_know(variable):
-                near = get_close_matches(variable, _VARIABLES, n=1, cutoff=_MOST_LIKELY_MEANT)
+                ending = variable.removeprefix(ENVIRONMENT_PREFIX)
+                near = get_close_matches(ending, _ENDINGS, n=1, cutoff=_MOST_LIKELY_MEANT)
                 if near:
                     problem = "there is no such variable"
-                    remedy = f"did you mean {near[0]}?"
+                    remedy = f"did you mean {ENVIRONMENT_PREFIX}{near[0]}?"
                     self._fault(shown_name(variable), problem, found.origin, remedy)
                 else:
                     strangers.append(shown_name(variable))
@@ -228,7 +229,10 @@ class Loading:
         self._faults.append(Fault(field=field, problem=problem, origin=origin, remedy=remedy))
 
 
-_VARIABLES = (*_KNOWN_VARIABLES, ENVIRONMENT_VARIABLE, CONFIG_VARIABLE)
+_ENDINGS = tuple(
+    variable.removeprefix(ENVIRONMENT_PREFIX)
+    for variable in (*_KNOWN_VARIABLES, ENVIRONMENT_VARIABLE, CONFIG_VARIABLE)
+)
 
 
 def load(sources: Sources) -> Loaded:

@@ -78,7 +78,7 @@ class _Loader(yaml.SafeLoader):
         outer, self._field = self._field, _key_of(index) or self._field
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            problem = f"*{shown_name(event.anchor)} refers to another place"
+            problem = f"*{shown_name(event.anchor or '')} refers to another place"
             raise self._fault_at(event, problem, "write the value itself")
         if self._depth == _MAX_DEPTH:
             problem = f"it is nested more than {_MAX_DEPTH} deep"
@@ -90,6 +90,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def _fault_at(self, event: yaml.Event, problem: str, remedy: str) -> FaultyConfiguration:
+        assert event.start_mark is not None  # what was read from a text has its place there
         line = event.start_mark.line + 1
         return _fault(self._path, line, self._field, problem, remedy)
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import structlog
+
 from balancer.config_file.configuration import Configuration
 from balancer.config_file.files import Fingerprint
+
+log = structlog.get_logger(__name__)
 
 _LOOKS_EVERY_S = 1.0
 
@@ -29,13 +33,20 @@ class ConfigReload:
         network may hang."""
         before: dict[Path, Fingerprint] = {}
         while True:
-            if await self._is_asked():
-                await self._configuration.reload("signal")
-            changed = await asyncio.to_thread(self._configuration.changed_files)
-            if changed and changed == before:
-                await self._configuration.reload("file")
-                changed = {}
-            before = changed
+            try:
+                before = await self._look(before)
+            except Exception:  # a file that we cannot read must not end the balancer
+                log.exception("looking for changed settings failed")
+
+    async def _look(self, before: dict[Path, Fingerprint]) -> dict[Path, Fingerprint]:
+        """What is not yet read of what changed; `before` is that of the look before."""
+        if await self._is_asked():
+            await self._configuration.reload("signal")
+        changed = await asyncio.to_thread(self._configuration.changed_files)
+        if changed and changed == before:
+            await self._configuration.reload("file")
+            return {}
+        return changed
 
     async def _is_asked(self) -> bool:
         """Within the time from one look to the next."""

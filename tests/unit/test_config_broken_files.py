@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from balancer.config_file.faults import FaultyConfiguration
 from balancer.config_file.files import MAX_FILE_BYTES
@@ -109,6 +113,21 @@ def test_one_message_has_the_line_the_field_and_the_remedy(name: str, tmp_path: 
     assert "sk-secret" not in message
     (fault,) = caught.value.faults
     assert (fault.field, fault.origin.line, fault.origin.name) == (field, line, str(file))
+
+
+PIECES = (
+    *("max_waiting", "app", ": ", ":", "- ", "\n", "  ", "[", "]", "{", "}", "&a ", "*a", "!t "),
+    *("'", '"', "|", ">", "%", "---\n", "...", "? ", "#", "\t", "<<", "\\", "x", "1", ","),
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join) | st.text(max_size=60))
+def test_whatever_a_file_holds_it_can_be_used_or_the_fault_is_named(content: str) -> None:
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "paddler.yaml")
+        file.write_bytes(content.encode("utf-8", "surrogatepass"))
+        with suppress(FaultyConfiguration):
+            load(Sources(config=file))
 
 
 def test_the_lines_of_an_overlay_are_its_own(tmp_path: Path) -> None:

@@ -205,6 +205,20 @@ async def test_a_broken_file_is_tried_once_and_again_when_it_changes(
     assert attempts == ["file", "signal", "file"]
 
 
+async def test_a_fault_of_ours_does_not_end_the_watch(configuration: Configuration) -> None:
+    calls: list[str] = []
+
+    async def fail(trigger: str) -> object:
+        calls.append(trigger)
+        raise RuntimeError("a defect")
+
+    configuration.reload = fail  # type: ignore[assignment,method-assign]
+    async with watching(configuration) as reloading:
+        for count in (1, 2):
+            reloading.ask()
+            await eventually(lambda count=count: len(calls) == count, "the attempt")  # type: ignore[misc]
+
+
 async def test_a_reload_can_be_asked_for_without_a_change(configuration: Configuration) -> None:
     before = configuration.last
     async with watching(configuration) as reloading:

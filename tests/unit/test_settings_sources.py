@@ -267,6 +267,13 @@ def test_variables_of_others_are_named_in_one_warning_and_those_of_the_agent_are
     assert load(Sources(variables=of_ours)).warnings == ()
 
 
+@pytest.mark.parametrize("service", ["", "_BALANCER", "_INFERENCE", "_MANAGEMENT", "_AGENTS"])
+def test_what_kubernetes_sets_for_a_service_stops_no_start(service: str) -> None:
+    endings = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP_ADDR")
+    loaded = load(Sources(variables={f"PADDLER{service}_{ending}": "x" for ending in endings}))
+    assert len(loaded.warnings) == 1
+
+
 def test_log_level_is_honoured_in_any_case_unless_our_own_variable_says_else() -> None:
     assert load(Sources(variables={"LOG_LEVEL": "DEBUG"})).settings.log_level == "debug"
     both = {"LOG_LEVEL": "nonsense", "PADDLER_LOG_LEVEL": "error"}
