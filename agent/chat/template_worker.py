@@ -19,6 +19,7 @@ from jinja2 import nodes
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from agent.chat.system_turns import Messages, SystemTurns, folded, has_system_turns, probed
 from agent.chat.template_frames import (
     MAX_OUTPUT_BYTES,
     MAX_REASON_CHARS,
@@ -87,6 +88,31 @@ def _compiled(template: str) -> jinja2.Template:
     return _ENVIRONMENT.from_string(template)
 
 
+@lru_cache(maxsize=TEMPLATES_KEPT)
+def _system_turns(template: str) -> SystemTurns:
+    """Where the template takes them: asked once, as a rule when the model is loaded."""
+
+    def prompt_of(messages: Messages) -> str | None:
+        variables = {
+            "messages": messages,
+            "add_generation_prompt": True,
+            "documents": None,
+            "tools": None,
+            "bos_token": "",
+            "eos_token": "",
+            "strftime_now": _clock(0),
+        }
+        try:
+            reply = _rendered(_compiled(template), variables)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 (whatever it raises is its refusal)
+            return None
+        return reply.text if reply.kind == "rendered" else None
+
+    return probed(prompt_of)
+
+
 def _clock(created: int) -> Callable[[str], str]:
     return lambda form: datetime.fromtimestamp(created, UTC).strftime(form)
 
@@ -96,8 +122,13 @@ def render(job: RenderJob) -> RenderReply:
     try:
         template = _compiled(job.template)
         if job.variables is None:
+            _system_turns(job.template)
             return RenderReply(kind="rendered", text="")
-        return _rendered(template, {**job.variables, "strftime_now": _clock(job.created)})
+        variables = {**job.variables, "strftime_now": _clock(job.created)}
+        messages = variables.get("messages", [])
+        if has_system_turns(messages):
+            variables["messages"] = folded(messages, _system_turns(job.template))
+        return _rendered(template, variables)
     except _RaisedByTemplate as error:
         return RenderReply(kind="raised", text=str(error)[:MAX_REASON_CHARS])
     except MemoryError:
