@@ -14,6 +14,8 @@ from yarl import URL
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_OUTER = ipaddress.IPv6Network("2000::/3")
+"""Of IPv6, all that hosts of the internet have: RFC 4291, section 2.4, and IANA's registry."""
 _DEFAULT_PORTS = (80, 443)
 _IPV4_BITS = 0xFFFFFFFF
 
@@ -49,6 +51,8 @@ class ImageHosts:
         if self._is_listed(str(address), port, is_default=port in _DEFAULT_PORTS):
             return True
         reached = _behind(address)
+        if isinstance(reached, ipaddress.IPv6Address) and reached not in _OUTER:
+            return False
         return reached.is_global and not reached.is_multicast
 
     def _is_listed(self, host: str, port: int | None, *, is_default: bool) -> bool:

@@ -74,6 +74,7 @@ def test_outer_addresses_and_listed_ones_may_be_called(address: str) -> None:
         "100.64.0.1", "198.18.0.1", "224.0.0.1", "239.1.1.1", "255.255.255.255", "::", "::1",
         "fe80::1", "fe80::1%eth0", "fd00::2", "ff0e::1", "::ffff:127.0.0.1", "::ffff:10.0.0.6",
         "64:ff9b::7f00:1", "64:ff9b::a00:6", "2002:7f00:1::1", "2002:a00:6::1", "no address", "",
+        "fec0::1", "64:ff9b:1::7f00:1", "::7f00:1", "::ffff:0:7f00:1", "5f00::1", "4000::1",
     ],
 )  # fmt: skip
 def test_inner_addresses_may_not(address: str) -> None:
