@@ -300,7 +300,7 @@ def test_whatever_counts_for_a_prompt_is_the_same_when_it_is_counted() -> None:
     body = msgspec.convert(fields, InputTokensRequest)
     question = count_question(body, [], created=3)
     request = response_request(decoded(**fields), [], seed=0)
-    for name in ("model", "messages", "tools", "enable_thinking"):
+    for name in ("model", "messages", "tools", "enable_thinking", "template_arguments"):
         assert getattr(question, name) == getattr(request, name)
     assert (question.with_count, question.with_prompt, question.created) == (True, False, 3)
 

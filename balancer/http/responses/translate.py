@@ -99,6 +99,7 @@ def count_question(body: InputTokensRequest, history: Sequence[ItemIn], *, creat
         messages=request.messages or (),
         tools=request.tools,
         enable_thinking=request.enable_thinking,
+        template_arguments=request.template_arguments,
         created=created,
         with_prompt=False,
         with_count=True,
