@@ -216,7 +216,7 @@ async def test_a_call_with_wrong_parameters_is_answered_by_name_of_the_field(
     async with running_agent(balancer.address, FakeEngine()):
         await balancer.registered()
         await balancer.say(
-            '{"jsonrpc":"2.0","id":"x","method":"generate_tokens","params":{"temperature":9}}'
+            '{"jsonrpc":"2.0","id":"x","method":"generate_tokens","params":{"temperature":1001}}'
         )
         answer = await balancer.answered("x")
     assert isinstance(answer, ErrorResponse)
