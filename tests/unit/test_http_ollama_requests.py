@@ -135,7 +135,11 @@ def test_an_option_arrives(options: Any, canonical: dict[str, Any]) -> None:
     ("given", "canonical"),
     [
         ({"think": True}, {"enable_thinking": True}),
-        ({"think": "high"}, {"enable_thinking": True}),
+        ({"think": ""}, {}),
+        (
+            {"think": "high"},
+            {"enable_thinking": True, "template_arguments": {"reasoning_effort": "high"}},
+        ),
         ({"think": False}, {"enable_thinking": False}),
         ({"format": "json"}, {"grammar": Grammar(kind="json_object")}),
         ({"format": ""}, {}),

@@ -149,6 +149,7 @@ def _fields(body: GenerationFields, model: str, drawn_seed: int) -> dict[str, An
         "stop": tuple(one for one in ([stop] if isinstance(stop, str) else stop or ()) if one),
         "grammar": _grammar(body.format),
         "enable_thinking": _thinks(body.think),
+        "template_arguments": _effort(body.think),
         "context_shift": bool(body.shift),
         "top_logprobs": _logprobs(body),
     }
@@ -177,7 +178,7 @@ def _logprobs(body: GenerationFields) -> int | None:
 
 
 def _thinks(think: bool | str | None) -> bool | None:
-    """A level means yes: how much is the model's own affair."""
+    """A level means yes."""
     if think == "":
         return None
     if isinstance(think, str):
@@ -185,6 +186,11 @@ def _thinks(think: bool | str | None) -> bool | None:
             raise refuse_value("think", think, "true, false, " + " or ".join(_LEVELS))
         return True
     return think
+
+
+def _effort(think: bool | str | None) -> dict[str, Any]:
+    """What a template is told that knows levels."""
+    return {"reasoning_effort": think} if think and isinstance(think, str) else {}
 
 
 def _grammar(given: Any) -> Grammar | None:
