@@ -17,7 +17,7 @@ from balancer.errors import ImageNotFetched, InvalidRequest
 from balancer.http.attached import SHOWN_CHARS
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.faults import refuse_value
-from protocol.chat import MAX_MEDIA
+from protocol.chat import MAX_MEDIA, MAX_MEDIA_BYTES
 
 _SCHEMES = ("http://", "https://")
 _T = TypeVar("_T")
@@ -58,6 +58,11 @@ async def fetch_images(
         fetched = await wiring.images.fetch(dict.fromkeys(image.url for image in images))
     except ImageNotFetched as error:
         raise _refusal(next(image for image in images if image.url == error.url), error) from error
+    # one that is named often was fetched once, and would be written and read each time
+    if sum(len(fetched[image.url].data) for image in images) > MAX_MEDIA_BYTES:
+        param = images[0].at.partition("[")[0]
+        most = f"such that its images have at most {MAX_MEDIA_BYTES} bytes together"
+        raise refuse_value(param, "more", most)
     written = {
         url: (file.media_type, b2a_base64(file.data, newline=False).decode())
         for url, file in fetched.items()

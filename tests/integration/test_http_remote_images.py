@@ -104,6 +104,18 @@ async def test_images_are_fetched_into_every_family_s_requests(
     )
 
 
+async def test_a_picture_named_often_counts_each_time_before_it_is_written(
+    balancer: RunningBalancer, agent: FakeAgent, host: ImageHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("balancer.http.remote_images.MAX_MEDIA_BYTES", 2 * len(CAT))
+    cat = host.url("/cat")
+    assert (await asked(balancer, cat, cat)).status == 200
+    answer = await asked(balancer, cat, cat, cat)
+    assert (answer.status, answer.error["param"]) == (400, "messages")
+    assert "bytes together" in answer.error["message"]
+    assert seen(agent) == [CAT, CAT]
+
+
 async def test_a_stored_response_needs_its_image_s_host_no_more(
     balancer: RunningBalancer, agent: FakeAgent, host: ImageHost
 ) -> None:
