@@ -156,3 +156,16 @@ async def test_a_killed_agent_leaves_no_worker_behind_even_one_that_is_busy() ->
         lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE,
         what="the worker is gone",
     )
+
+
+async def test_a_template_that_takes_no_system_turn_in_between_gets_its_text_elsewhere(
+    renderer: TemplateRenderer,
+) -> None:
+    template = (
+        "{% for m in messages %}{% if m.role == 'system' and loop.index0 %}"
+        "{{ raise_exception('no') }}{% endif %}[{{ m.role }}:{{ m.content }}]{% endfor %}"
+    )
+    await renderer.prepare(template)
+    turns = [{"role": "user", "content": "hi"}, {"role": "system", "content": "be brief"}]
+    prompt = await renderer.render(template, {"messages": turns}, created=0)
+    assert prompt == "[user:hi\n\nbe brief]"
