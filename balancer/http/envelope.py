@@ -26,7 +26,7 @@ def media_type(exchange: Exchange) -> str:
 def is_wanted(exchange: Exchange) -> bool:
     """Whether the client named the envelope, and likes nothing but it better
     (https://www.rfc-editor.org/rfc/rfc9110#name-accept)."""
-    accept = exchange.request.headers.get("Accept", "").lower()
+    accept = ",".join(exchange.request.headers.getall("Accept", ())).lower()
     if ENVELOPE not in accept:
         return False
     return _quality(accept, ENVELOPE) >= max(_quality(accept, JSON), 0.001)
