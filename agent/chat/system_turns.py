@@ -12,6 +12,9 @@ from typing import Any
 
 from msgspec import Struct
 
+REVISION = "system-turns-1"
+"""Another one where the same messages become another prompt: agents that differ in it cannot go on
+with each other's generations."""
 SEPARATOR = "\n\n"
 """Between the texts of turns that became one."""
 _PROBE = "zq-system-turn-zq"

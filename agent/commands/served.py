@@ -6,6 +6,7 @@ import hashlib
 
 from msgspec import Struct
 
+from agent.chat import system_turns
 from agent.chat.output import OutputFormat
 from agent.engine.frames import EngineFacts
 from agent.settings import Settings
@@ -92,6 +93,7 @@ def resume_key(
     parts = (
         facts.tokenizer_digest,
         template,
+        system_turns.REVISION,
         output_format.revision,
         model_name,
         MODEL_VERSION,

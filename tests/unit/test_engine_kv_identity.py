@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from agent.chat import system_turns
 from agent.commands.served import served
 from agent.engine.frames import EngineOptions
 from agent.engine.kv_identity import HEAD_BYTES, SAMPLE_BYTES, file_digest, kv_layout
@@ -86,3 +87,11 @@ def test_a_kv_key_differs_where_the_resume_key_the_file_the_build_or_the_layout_
     assert len(keys) == len(others) + 2
     assert served(FACTS, SETTINGS).kv_key == ""
     assert served(facts, SETTINGS) == served(facts, SETTINGS)
+
+
+def test_agents_that_make_other_prompts_of_system_turns_go_on_with_nobody_elses_generations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = served(FACTS, SETTINGS).resume_key
+    monkeypatch.setattr(system_turns, "REVISION", "system-turns-0")
+    assert served(FACTS, SETTINGS).resume_key != before
