@@ -33,9 +33,11 @@ from agent.engine.query_frames import QueryAnswer
 from agent.errors import ConfigError, TemplateBusy, TemplateRefused
 from agent.heartbeat import Heartbeats, read_hardware
 from agent.keep_warm import KeepWarm, read_warm_prompt
+from agent.service_state import ServiceState
 from agent.settings import Settings
 from protocol.codec import encode_notification
 from protocol.jsonrpc import Notification, Request
+from protocol.service_manager import ServiceManager
 from protocol.to_balancer import (
     OLDEST_PROTOCOL_VERSION,
     PROTOCOL_VERSION,
@@ -57,7 +59,14 @@ MAX_ORDINAL = 1000
 class App:
     """One agent. Listens to the engine and to the balancer, and passes on what each says."""
 
-    def __init__(self, settings: Settings, engine: EngineDoor, *, name: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: EngineDoor,
+        *,
+        name: str,
+        manager: ServiceManager | None = None,
+    ) -> None:
         self._settings = settings
         self._name = name
         self._epoch = secrets.token_hex(8)
@@ -68,6 +77,12 @@ class App:
         self._moves = Moves(self._link, self._note_idle)
         self._cached = CachedPrefixes(self._on_cache_changed)
         self._heartbeats = Heartbeats(self._calls, self._link.send, self._cached)
+        self._service = ServiceState(
+            manager or ServiceManager(),
+            engine,
+            is_registered=lambda: self._link.is_up,
+            work=self._heartbeats.in_words,
+        )
         self._tasks = asyncio.TaskGroup()
         self._desk = Desk(
             engine=engine,
@@ -98,6 +113,7 @@ class App:
                 lasting = [
                     tasks.create_task(self._desk.engine.run(self)),
                     tasks.create_task(self._link.run()),
+                    tasks.create_task(self._service.run()),
                 ]
                 await self._stopping.wait()
                 await self._drained()
@@ -119,6 +135,7 @@ class App:
 
     async def _drained(self) -> None:
         self._desk.draining = True
+        self._service.stopping()
         log.info("stopping", calls=len(self._calls), timeout_s=self._settings.drain_timeout_s)
         self._link.send(encode_notification(Goodbye(reason="the agent was told to stop")))
         async with asyncio.TaskGroup() as waiting:
@@ -267,7 +284,8 @@ async def run_agent(settings: Settings, *, on_start: list[App] | None = None) ->
     """Build an agent with a real engine and run it; the app is appended to `on_start` first."""
     name, lock = (settings.name, None) if settings.name else claim_name(settings)
     try:
-        app = App(settings, Engine(engine_options(settings)), name=name)
+        manager = ServiceManager.of(os.environ)
+        app = App(settings, Engine(engine_options(settings)), name=name, manager=manager)
         if on_start is not None:
             on_start.append(app)
         await app.run()

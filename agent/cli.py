@@ -23,6 +23,7 @@ from agent.app import App, run_agent
 from agent.demo_model import DEMO_MODEL_PATH
 from agent.errors import ConfigError, ModelRejected, RegistrationRefused
 from agent.settings import MAX_SLOTS, LogFormat, LogLevel, Settings, build
+from protocol.journal import for_journal, is_journal
 
 EXIT_REFUSED = 1
 EXIT_WRONG_SETTING = 2
@@ -130,7 +131,8 @@ async def _run(settings: Settings) -> _Refusal | None:
 
 
 def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
-    """Log lines to standard error, as JSON or for people."""
+    """Log lines to standard error, as JSON or for people; each begins with its level where that is
+    systemd's journal."""
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
@@ -149,7 +151,7 @@ def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *exceptions,
-            renderer,
+            for_journal(renderer) if is_journal(os.environ) else renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

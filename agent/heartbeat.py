@@ -105,6 +105,14 @@ class Heartbeats:
             load_progress=self._load_progress,
         )
 
+    def in_words(self) -> str:
+        """What the agent serves and what is wrong, in a line for people."""
+        words = [issue.message for issue in self._issues.values()]
+        if self.model is not None and self._slots_total:
+            busy = len(self._holders.running) + len(self._holders.paused)
+            words.insert(0, f"{self.model.name}: {busy} of {self._slots_total} slots busy")
+        return "; ".join(words)
+
     def changed(self, freed: bool) -> None:
         """Who holds slots changed; `freed`: more than before could be accepted."""
         if freed:

@@ -37,11 +37,13 @@ from balancer.observability.metrics import Metrics
 from balancer.observability.route_file import RouteFile
 from balancer.services.config_reload import ConfigReload
 from balancer.services.liveness import Liveness
+from balancer.services.watchdog import Watchdog
 from balancer.settings import Address, LiveSettings, Settings
 from balancer.storage.memory_responses import MemoryResponses
 from balancer.storage.responses import Bounds, ResponseStore
 from balancer.storage.sql_responses import SqlResponses
 from balancer.upstreams.image_source import ImageSource
+from protocol.service_manager import ServiceManager
 
 log = structlog.get_logger(__name__)
 
@@ -51,9 +53,9 @@ _LAST_ANSWERS_S = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def build(given: Settings | Configuration) -> App:
-    """The whole balancer, not yet listening. Settings alone stay as they are. Raises
-    `SettingError`."""
+def build(given: Settings | Configuration, manager: ServiceManager | None = None) -> App:
+    """The whole balancer, not yet listening. Settings alone stay as they are; `manager`: who
+    started it and wants to know how it is. Raises `SettingError`."""
     configuration = Configuration.fixed(given) if isinstance(given, Settings) else given
     live, settings = configuration.live, configuration.live.current
     listeners = _listeners(settings)
@@ -83,7 +85,7 @@ def build(given: Settings | Configuration) -> App:
         documents={port: document_bytes(ROUTES, ports) for ports in listeners for port in ports},
     )
     live.listen(lambda changed: set_level(changed.log_level))
-    return App(wiring, routes)
+    return App(wiring, routes, manager or ServiceManager())
 
 
 def _listeners(settings: Settings) -> tuple[tuple[Port, ...], ...]:
@@ -129,11 +131,12 @@ def _bounds(settings: Settings) -> Bounds:
 class App:
     """One balancer. `run` once; addresses are known when `ready` is called."""
 
-    def __init__(self, wiring: Wiring, routes: RouteFile | None = None) -> None:
+    def __init__(self, wiring: Wiring, routes: RouteFile | None, manager: ServiceManager) -> None:
         self.wiring = wiring
         self._routes = routes
         self._live = wiring.configuration.live
         self._reloading = ConfigReload(wiring.configuration)
+        self._watchdog = Watchdog(manager, roster=wiring.roster, dispatcher=wiring.dispatcher)
         self._sockets: dict[Port, socket.socket] = {}
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -178,11 +181,13 @@ class App:
                     )
                     watching = tasks.create_task(liveness.run(), name="liveness")
                     reloading = tasks.create_task(self._reloading.run(), name="config reload")
+                    telling = tasks.create_task(self._watchdog.run(), name="watchdog")
                     self._announce(ready)
                     await self._stop_asked.wait()
                     await self._drain(tasks)
                     watching.cancel()
                     reloading.cancel()
+                    telling.cancel()
             finally:
                 for runner in runners:
                     await runner.cleanup()
@@ -222,6 +227,7 @@ class App:
         dispatcher.begin_draining()
         embedding.begin_draining()
         asker.begin_draining()
+        self._watchdog.stopping()
         log.info("draining", in_flight=dispatcher.in_flight, waiting=dispatcher.waiting)
         drained = tasks.create_task(self._drained(), name="drain")
         stopped = tasks.create_task(self._stop_now.wait(), name="second signal")

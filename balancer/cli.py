@@ -17,6 +17,7 @@ from balancer.config_file.load import CONFIG_VARIABLE, Sources, dotenv_beside
 from balancer.errors import SettingError
 from balancer.observability.logging import configure
 from balancer.settings import LogFormat, LogLevel, PolicyName
+from protocol.service_manager import ServiceManager
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +81,7 @@ def balancer(config: Path | None, environment: str | None, **flags: object) -> N
         configure(settings.log_level, settings.log_format)
         for warning in configuration.loaded.warnings:
             log.warning("settings", problem=warning)
-        uvloop.run(build(configuration).run())
+        uvloop.run(build(configuration, ServiceManager.of(os.environ)).run())
     except SettingError as error:
         for line in str(error).splitlines():
             click.echo(f"paddler-py balancer: {line}", err=True)

@@ -37,6 +37,7 @@ from agent.engine.frames import (
 )
 from agent.engine.last_words import LastWords
 from agent.engine.query_frames import MoveCall, QueryAnswer, QueryCall
+from agent.engine.standing import LOAD_PATIENCE_S, Standing
 from agent.engine.watchdog import Watchdog
 from agent.errors import ModelRejected
 
@@ -86,6 +87,10 @@ class EngineDoor(Protocol):
     def facts(self) -> EngineFacts | None:
         """The model's facts while it is ready, else None."""
 
+    @property
+    def standing(self) -> Standing:
+        """Whether it does what is due."""
+
     async def run(self, listener: EngineListener) -> None:
         """Keep an engine alive until cancelled; then end it within a bound.
 
@@ -112,6 +117,11 @@ class Engine:
     def facts(self) -> EngineFacts | None:
         """The model's facts while it is ready, else None."""
         return self._life.facts if self._life else None
+
+    @property
+    def standing(self) -> Standing:
+        """Whether it does what is due."""
+        return self._life.standing() if self._life else Standing()
 
     @property
     def pid(self) -> int | None:
@@ -174,6 +184,8 @@ class _Life:
         self._reads_weights = False
         self.clock = asyncio.get_running_loop().time
         self.watchdog = Watchdog()
+        self._loaded = 0.0
+        self._load_heard_at = self.clock()
         self._loaded_at = 0.0
         self._stood_still = False
         self._ready_at: float | None = None
@@ -188,6 +200,23 @@ class _Life:
     def served_s(self) -> float:
         """Seconds since the engine was ready; loading does not count."""
         return 0.0 if self._ready_at is None else self.clock() - self._ready_at
+
+    def standing(self) -> Standing:
+        """Whether it does what is due."""
+        now = self.clock()
+        if self._ready_at is None:
+            return Standing(
+                phase="loading",
+                loaded=self._loaded,
+                silent_s=now - self._load_heard_at,
+                patience_s=LOAD_PATIENCE_S,
+            )
+        return Standing(
+            phase="serving",
+            loaded=1.0,
+            silent_s=self.watchdog.silent_s(now),
+            patience_s=self.watchdog.patience_s,
+        )
 
     async def run(self, options: EngineOptions) -> EngineDeath:
         """Spawn and wait for the end. Cancelled: end the process within a bound, then re-raise."""
@@ -286,11 +315,12 @@ class _Life:
                 self._listener.on_step(event)
             case LoadProgress():
                 self._reads_weights = True
+                self._loaded, self._load_heard_at = event.fraction, self.clock()
                 self._listener.on_load_progress(event.fraction)
             case Loaded():
                 self._reads_weights = False
                 self._phase = "starting_decode"
-                self._loaded_at = self.clock()
+                self._loaded_at = self._load_heard_at = self.clock()
             case Ready():
                 self._phase = "serving"
                 self._ready_at = self.clock()

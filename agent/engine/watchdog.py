@@ -41,6 +41,10 @@ class Watchdog:
         if self._owes_since_s is not None:
             self._owes_since_s = now
 
+    def silent_s(self, now: float) -> float:
+        """For how long a step has been due; 0 where none is."""
+        return 0.0 if self._owes_since_s is None else now - self._owes_since_s
+
     @property
     def patience_s(self) -> float:
         """How long a step may take."""
@@ -52,5 +56,4 @@ class Watchdog:
 
     def stands_still(self, now: float) -> bool:
         """Whether a step is overdue."""
-        since_s = self._owes_since_s
-        return since_s is not None and now - since_s > self.patience_s
+        return self.silent_s(now) > self.patience_s

@@ -7,6 +7,7 @@ what opens doors is never logged: keys that could hold it are cut as a last line
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
 from typing import Any
@@ -16,6 +17,7 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.types import Processor
 
 from balancer.settings import LogFormat, LogLevel
+from protocol.journal import for_journal, is_journal
 
 _PRIVATE_KEYS = frozenset(
     {
@@ -36,7 +38,10 @@ _PRIVATE_KEYS = frozenset(
 
 
 def configure(level: LogLevel, log_format: LogFormat) -> None:
-    """Set up logging for the process: ours and, through stdlib logging, the libraries'."""
+    """Set up logging for the process: ours and, through stdlib logging, the libraries'.
+
+    Lines for systemd's journal begin with their level.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -55,13 +60,15 @@ def configure(level: LogLevel, log_format: LogFormat) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    *before, render = _rendering(log_format)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_rendering(log_format),
+                *before,
+                for_journal(render) if is_journal(os.environ) else render,
             ],
         )
     )

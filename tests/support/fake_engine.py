@@ -30,6 +30,7 @@ from agent.engine.frames import (
     Submit,
 )
 from agent.engine.query_frames import QueryAnswer
+from agent.engine.standing import Standing
 from protocol.generation import FinishReason, Timings, TokenLogprob, Usage
 from protocol.refusals import RefusalCode
 
@@ -118,6 +119,7 @@ class FakeEngine:
         self.events = _Events()
         self.commands: list[CallCommand] = []
         self.ignore_submits = False
+        self.stands: Standing | None = None
         self.most_running = 0
 
     # --- what a test does ---
@@ -177,6 +179,11 @@ class FakeEngine:
         self._may_load.set()
 
     # --- EngineDoor ---
+
+    @property
+    def standing(self) -> Standing:
+        """What the test set; else serving while it is ready."""
+        return self.stands or Standing(phase="serving" if self.facts else "down")
 
     async def run(self, listener: EngineListener) -> None:
         """Live and die as told until cancelled."""
