@@ -22,7 +22,8 @@ from protocol.service_manager import ServiceManager
 LONGEST_BEAT_S = 0.5
 BEATS_A_WATCH = 4
 """So that two beats may come late before the manager loses its patience."""
-LEAST_DOUBT_S = 5.0
+LEAST_DOUBT_S = 3.0
+"""An engine that is late by less is not doubted, whatever its patience."""
 EXTENSION_S = 15.0
 """Asked for with each beat, since the unit can know neither how long a load takes nor what
 `--drain-timeout` is."""
@@ -83,17 +84,16 @@ class ServiceState:
 
     def _words(self) -> str:
         standing = self._engine.standing
-        words = [self._work()]
-        if self._is_stopping:
-            words.insert(0, "draining")
-        elif not self._is_registered():
-            words.append("no link to the balancer, dialling")
+        words = ["draining"] if self._is_stopping else []
         if standing.phase == "loading":
-            words.append(f"loading, {standing.loaded:.0%}")
+            words.append(f"loading the model, {standing.loaded:.0%}")
         elif standing.phase == "down":
-            words.append("the engine is started again")
+            words.append("starting the engine again")
         elif standing.silent_s > LEAST_DOUBT_S:
             words.append("the engine has not finished a step for some time")
+        words.append(self._work())
+        if not (self._is_stopping or self._is_registered()):
+            words.append("no link to the balancer, dialling")
         return "; ".join(word for word in words if word)
 
 

@@ -1,0 +1,223 @@
+"""Plays systemd for the units in deploy/systemd: what a unit file says is started as it is said
+there, by an unprivileged user, with the sockets and limits that systemd would give.
+
+What is played: ExecStart, Environment, EnvironmentFile, the specifiers %i and %H, WatchdogSec,
+NotifyAccess=main, UMask, NoNewPrivileges, MemoryDenyWriteExecute, KillMode=mixed, the journal's
+stream. What is not: namespaces, system call and device filters.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shlex
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+UNITS = PROJECT / "deploy" / "systemd"
+PATIENCE_S = 60.0
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_MDWE = 65
+_CREDENTIALS = struct.Struct("3i")
+_UNITS_S = {"": 1, "s": 1, "min": 60}
+
+Said = tuple[str, ...]
+"""The lines of one message."""
+
+
+class Unit:
+    """One unit file. Paths of the machine are `moved`: to begin with another text."""
+
+    def __init__(self, file: Path, *, instance: str = "", moved: Mapping[str, str] = {}) -> None:
+        text = file.read_text().replace("%i", instance).replace("%H", socket.gethostname())
+        for old, new in moved.items():
+            text = text.replace(old, new)
+        self._lines = [line for line in text.splitlines() if re.match(r"[A-Za-z]+=", line)]
+
+    def all_of(self, key: str) -> list[str]:
+        """The values of a key, in order."""
+        return [line.partition("=")[2] for line in self._lines if line.startswith(f"{key}=")]
+
+    def one_of(self, key: str) -> str:
+        """The value of a key that stands once."""
+        (value,) = self.all_of(key)
+        return value
+
+    def seconds_of(self, key: str) -> float:
+        """A time span."""
+        match = re.fullmatch(r"([0-9.]+)(s|min|)", self.one_of(key))
+        assert match is not None
+        return float(match[1]) * _UNITS_S[match[2]]
+
+    @property
+    def command(self) -> list[str]:
+        """What ExecStart says."""
+        return shlex.split(self.one_of("ExecStart"))
+
+    def environment(self) -> dict[str, str]:
+        """What Environment and, after it, EnvironmentFile say."""
+        pairs = [pair for value in self.all_of("Environment") for pair in shlex.split(value)]
+        for value in self.all_of("EnvironmentFile"):
+            file = Path(value.removeprefix("-"))
+            if file.exists() or not value.startswith("-"):
+                lines = [line.strip() for line in file.read_text().splitlines()]
+                pairs += [line for line in lines if line and not line.startswith("#")]
+        return dict(pair.split("=", 1) for pair in pairs)
+
+
+class Service:
+    """A unit's process and what it said. Everything waits under a bound."""
+
+    def __init__(self, unit: Unit, folder: Path, python_path: str) -> None:
+        self.unit = unit
+        self._python_path = python_path
+        self.watchdog_s = unit.seconds_of("WatchdogSec")
+        self._folder = folder
+        self._door = _door(folder / "notify")
+        self._log = (folder / "journal").open("w+b")
+        self.said: list[Said] = []
+        try:
+            self.process = self._start()
+        except BaseException:
+            self._close_files()
+            raise
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        facts = os.fstat(self._log.fileno())
+        return subprocess.Popen(
+            [*_unprivileged(), *self.unit.command],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            cwd=self._folder,
+            umask=int(self.unit.one_of("UMask"), 8),
+            preexec_fn=_confined,
+            process_group=0,
+            env={
+                "PATH": "/usr/local/bin:/usr/bin:/bin",
+                "LANG": "C.UTF-8",
+                "HOME": str(self._folder),
+                "PYTHONPATH": self._python_path,
+                **self.unit.environment(),
+                "NOTIFY_SOCKET": str(self._folder / "notify"),
+                "WATCHDOG_USEC": str(round(self.watchdog_s * 1_000_000)),
+                "JOURNAL_STREAM": f"{facts.st_dev}:{facts.st_ino}",
+            },
+        )
+
+    @property
+    def journal(self) -> str:
+        """What it logged."""
+        return (self._folder / "journal").read_text()
+
+    def hears(self, is_it: Callable[[Said], bool], what: str) -> Said:
+        """The next message that is meant; those before it are heard, too."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            said = self.next_message(1.0)
+            if said is not None and is_it(said):
+                return said
+            if said is None and self.process.poll() is not None:
+                break
+        raise AssertionError(f"never said: {what}\n{self.said[-5:]}\n{self.journal[-3000:]}")
+
+    def hears_line(self, line: str) -> Said:
+        """The next message that has the line, or a line that begins so if it ends with `…`."""
+        if line.endswith("…"):
+            return self.hears(lambda said: any(one.startswith(line[:-1]) for one in said), line)
+        return self.hears(lambda said: line in said, line)
+
+    def next_message(self, within_s: float) -> Said | None:
+        """The next one of the main process (NotifyAccess=main), or None."""
+        self._door.settimeout(within_s)
+        try:
+            data, attached, _, _ = self._door.recvmsg(8192, socket.CMSG_SPACE(_CREDENTIALS.size))
+        except TimeoutError:
+            return None
+        ((_, _, credentials),) = attached
+        sender, _, _ = _CREDENTIALS.unpack(credentials)
+        assert sender == self.process.pid, "said by a process that systemd does not listen to"
+        said = tuple(data.decode().split("\n"))
+        self.said.append(said)
+        return said
+
+    def forget(self) -> None:
+        """Drop what was said until now."""
+        while self.next_message(0.001) is not None:
+            pass
+        self.said.clear()
+
+    def terminate(self) -> None:
+        """Stop, as KillMode=mixed does: SIGTERM for the main process alone."""
+        self.process.terminate()
+
+    def ended(self) -> int:
+        """The exit code, once it has ended."""
+        return self.process.wait(PATIENCE_S)
+
+    def close(self) -> None:
+        """End all of it, whatever state it is in."""
+        if self.process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(PATIENCE_S)
+        self._close_files()
+
+    def _close_files(self) -> None:
+        self._door.close()
+        self._log.close()
+
+
+@contextmanager
+def started(unit: Unit, folder: Path, *, python_path: str = str(PROJECT)) -> Iterator[Service]:
+    """The unit's service in a folder of its own, gone afterwards."""
+    folder.mkdir()
+    folder.chmod(0o777)
+    service = Service(unit, folder, python_path)
+    try:
+        yield service
+    finally:
+        service.close()
+
+
+def _door(path: Path) -> socket.socket:
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    door.bind(str(path))
+    path.chmod(0o777)
+    return door
+
+
+def _unprivileged() -> list[str]:
+    """In front of a command, where the tests run as root: another user, without capabilities; but
+    for reading, where the interpreter or the project is in a folder of root's own."""
+    if os.getuid() != 0:
+        return []
+    user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    if all(
+        _is_open(Path(path)) for path in (PROJECT, sys.prefix, os.path.realpath(sys.executable))
+    ):
+        return [*user, "--bounding-set=-all"]
+    reading = "+dac_read_search"
+    return [*user, f"--inh-caps=-all,{reading}", f"--ambient-caps={reading}"]
+
+
+def _is_open(path: Path) -> bool:
+    return all(folder.stat().st_mode & 0o005 == 0o005 for folder in (path, *path.parents))
+
+
+def _confined() -> None:
+    """In the child, before its program: it gains no privileges, and no memory is both written and
+    run where the kernel can see to it (Linux 6.3)."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_MDWE, 1, 0, 0, 0)
