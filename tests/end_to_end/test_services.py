@@ -36,30 +36,30 @@ class Site:
     def __init__(self, machine: Path, stack: ExitStack) -> None:
         self._machine = machine
         self._stack = stack
-        self._moved = {
-            "/opt/paddler-py/current/bin": str(Path(sys.executable).parent),
-            "/etc/paddler-py": str(machine / "etc"),
-        }
+        self._programs = Path(sys.executable).parent
         self.inference, self.management = free_port(), free_port()
         settings = {
             "inference": f"127.0.0.1:{self.inference}",
             "management": f"127.0.0.1:{self.management}",
             "heartbeat_interval_s": 0.5,
         }
-        (machine / "etc").mkdir()
-        (machine / "etc" / "paddler.yaml").write_text(json.dumps(settings))
-        (machine / "etc" / "agent-gpu0.env").write_text(
+        self.etc = machine / "etc" / "paddler-py"
+        self.etc.mkdir(parents=True)
+        (self.etc / "paddler.yaml").write_text(json.dumps(settings))
+        (self.etc / "agent-gpu0.env").write_text(
             f"PADDLER_AGENT_BALANCER=127.0.0.1:{self.management}\n"
             "PADDLER_AGENT_MODEL=demo\nPADDLER_AGENT_THREADS=1\n"
         )
 
     def balancer(self) -> Service:
-        unit = Unit(UNITS / "paddler-balancer.service", moved=self._moved)
-        return self._stack.enter_context(started(unit, self._machine / "balancer"))
+        return self._started("paddler-balancer.service")
 
     def agent(self) -> Service:
-        unit = Unit(UNITS / "paddler-agent@.service", instance="gpu0", moved=self._moved)
-        return self._stack.enter_context(started(unit, self._machine / "agent"))
+        return self._started("paddler-agent@.service", instance="gpu0")
+
+    def _started(self, name: str, instance: str = "") -> Service:
+        unit = Unit(UNITS / name, self._machine, instance=instance, programs=self._programs)
+        return self._stack.enter_context(started(unit, self._machine / name))
 
     def asked(self) -> Asked:
         """A short chat that is under way."""
@@ -173,9 +173,9 @@ def test_services_that_are_told_to_stop_finish_what_they_have_begun(site: Site) 
 
 
 def test_an_agent_whose_settings_are_wrong_ends_with_a_code_that_is_not_tried_again(
-    site: Site, machine: Path
+    site: Site,
 ) -> None:
-    file = machine / "etc" / "agent-gpu0.env"
+    file = site.etc / "agent-gpu0.env"
     file.write_text("PADDLER_AGENT_BALANCER=127.0.0.1:1\nPADDLER_AGENT_MODEL=nowhere.gguf\n")
     agent = site.agent()
     assert str(agent.ended()) in agent.unit.one_of("RestartPreventExitStatus").split()

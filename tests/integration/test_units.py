@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.played_systemd import UNITS, Unit
+from tests.support.played_systemd import PROGRAMS, UNITS, Unit
 
 MOST_EXPOSURE = 2.5
 FILES = sorted(UNITS.glob("*.service"))
@@ -33,7 +33,7 @@ def test_there_is_a_unit_for_each_daemon() -> None:
 def test_systemd_has_nothing_to_say_against_a_unit(file: Path, tmp_path: Path) -> None:
     program = str(Path(sys.executable).parent / "paddler-py")
     unit = tmp_path / file.name
-    unit.write_text(file.read_text().replace("/opt/paddler-py/current/bin/paddler-py", program))
+    unit.write_text(file.read_text().replace(f"{PROGRAMS}/paddler-py", program))
     assert analysed("verify", "--man=no", str(unit)) == ""
 
 
@@ -46,5 +46,5 @@ def test_a_unit_exposes_little(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_a_unit_gives_more_time_to_stop_than_a_drain_takes(file: Path) -> None:
-    assert Unit(file).seconds_of("TimeoutStopSec") > DRAIN_S
+def test_a_unit_gives_more_time_to_stop_than_a_drain_takes(file: Path, tmp_path: Path) -> None:
+    assert Unit(file, tmp_path).seconds_of("TimeoutStopSec") > DRAIN_S

@@ -1,9 +1,10 @@
 """Plays systemd for the units in deploy/systemd: what a unit file says is started as it is said
 there, by an unprivileged user, with the sockets and limits that systemd would give.
 
-What is played: ExecStart, Environment, EnvironmentFile, the specifiers %i and %H, WatchdogSec,
-NotifyAccess=main, UMask, NoNewPrivileges, MemoryDenyWriteExecute, KillMode=mixed, the journal's
-stream. What is not: namespaces, system call and device filters.
+What is played: ExecStart, Environment, EnvironmentFile, WorkingDirectory, StateDirectory and
+CacheDirectory, the specifiers %i and %H, WatchdogSec, NotifyAccess=main, UMask, NoNewPrivileges,
+MemoryDenyWriteExecute, KillMode=mixed, the journal's stream. What is not: namespaces, system call
+and device filters.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
 UNITS = PROJECT / "deploy" / "systemd"
+PROGRAMS = "/opt/paddler-py/current/bin"
 PATIENCE_S = 60.0
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_MDWE = 65
@@ -35,13 +37,24 @@ Said = tuple[str, ...]
 
 
 class Unit:
-    """One unit file. Paths of the machine are `moved`: to begin with another text."""
+    """One unit file, for a folder that stands for `/`. `programs`: where the installed ones are to
+    be looked for, if not in that folder."""
 
-    def __init__(self, file: Path, *, instance: str = "", moved: Mapping[str, str] = {}) -> None:
-        text = file.read_text().replace("%i", instance).replace("%H", socket.gethostname())
+    def __init__(
+        self, file: Path, machine: Path, *, instance: str = "", programs: Path | None = None
+    ) -> None:
+        moved = {
+            "%i": instance,
+            "%H": socket.gethostname(),
+            PROGRAMS: str(programs or f"{machine}{PROGRAMS}"),
+            "/etc/": f"{machine}/etc/",
+            "/var/": f"{machine}/var/",
+        }
+        text = file.read_text()
         for old, new in moved.items():
             text = text.replace(old, new)
         self._lines = [line for line in text.splitlines() if re.match(r"[A-Za-z]+=", line)]
+        self._var = machine / "var"
 
     def all_of(self, key: str) -> list[str]:
         """The values of a key, in order."""
@@ -62,6 +75,12 @@ class Unit:
     def command(self) -> list[str]:
         """What ExecStart says."""
         return shlex.split(self.one_of("ExecStart"))
+
+    @property
+    def folders(self) -> list[Path]:
+        """What systemd makes for the service's user."""
+        states = [self._var / "lib" / name for name in self.all_of("StateDirectory")]
+        return states + [self._var / "cache" / name for name in self.all_of("CacheDirectory")]
 
     def environment(self) -> dict[str, str]:
         """What Environment and, after it, EnvironmentFile say."""
@@ -92,20 +111,23 @@ class Service:
             raise
 
     def _start(self) -> subprocess.Popen[bytes]:
+        for folder in self.unit.folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o777)
         facts = os.fstat(self._log.fileno())
         return subprocess.Popen(
             [*_unprivileged(), *self.unit.command],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            cwd=self._folder,
+            cwd=self.unit.one_of("WorkingDirectory"),
             umask=int(self.unit.one_of("UMask"), 8),
             preexec_fn=_confined,
             process_group=0,
             env={
                 "PATH": "/usr/local/bin:/usr/bin:/bin",
                 "LANG": "C.UTF-8",
-                "HOME": str(self._folder),
+                "HOME": "/nonexistent",
                 "PYTHONPATH": self._python_path,
                 **self.unit.environment(),
                 "NOTIFY_SOCKET": str(self._folder / "notify"),
@@ -179,9 +201,9 @@ class Service:
 
 @contextmanager
 def started(unit: Unit, folder: Path, *, python_path: str = str(PROJECT)) -> Iterator[Service]:
-    """The unit's service in a folder of its own, gone afterwards."""
+    """The unit's service, gone afterwards; its socket and journal are in the folder, a new one."""
     folder.mkdir()
-    folder.chmod(0o777)
+    folder.chmod(0o755)
     service = Service(unit, folder, python_path)
     try:
         yield service
