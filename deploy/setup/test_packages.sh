@@ -6,7 +6,8 @@ cd "$(dirname "$0")/../.."
 
 install_programs() {
   local missing=() sudo="" program
-  declare -A package_of=([curl]=curl [node]=nodejs [npm]=npm)
+  declare -A package_of=([curl]=curl [node]=nodejs [npm]=npm [setpriv]=util-linux
+    [systemd-analyze]=systemd [systemd-sysusers]=systemd [userdel]=passwd)
   for program in "${!package_of[@]}"; do
     command -v "$program" >/dev/null || missing+=("${package_of[$program]}")
   done

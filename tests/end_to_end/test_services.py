@@ -85,7 +85,15 @@ class Asked:
         self.thread.start()
 
     def _ask(self) -> None:
-        body = {"messages": [{"role": "user", "content": "What is 2 + 3?"}], "max_tokens": 8}
+        schema = {
+            "name": "sum",
+            "schema": {"type": "integer"},
+        }  # so that grammars have to work, too
+        body = {
+            "messages": [{"role": "user", "content": "What is 2 + 3?"}],
+            "max_tokens": 8,
+            "response_format": {"type": "json_schema", "json_schema": schema},
+        }
         request = urllib.request.Request(
             self._url, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )

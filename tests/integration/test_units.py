@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.played_systemd import PROGRAMS, UNITS, Unit
+from tests.support.played_systemd import CONFINED, PROGRAMS, UNITS, Unit, allowed_calls
 
 MOST_EXPOSURE = 2.5
 FILES = sorted(UNITS.glob("*.service"))
@@ -48,3 +48,23 @@ def test_a_unit_exposes_little(file: Path) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_a_unit_gives_more_time_to_stop_than_a_drain_takes(file: Path, tmp_path: Path) -> None:
     assert Unit(file, tmp_path).seconds_of("TimeoutStopSec") > DRAIN_S
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        "import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
+        "import os; os.chown('.', 1, 1)",
+        "import os; os.setuid(1)",
+        "import mmap; mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)",
+    ],
+)
+def test_what_tests_run_as_a_unit_is_held_to_the_unit_s_filters(
+    forbidden: str, tmp_path: Path
+) -> None:
+    filters = tmp_path / "filters"
+    filters.write_text("\n".join(allowed_calls(Unit(FILES[0], tmp_path))))
+    command = [sys.executable, "-I", CONFINED, str(filters), sys.executable, "-c"]
+    tried = f"try:\n    {forbidden}\nexcept PermissionError:\n    print('forbidden')"
+    done = subprocess.run([*command, tried], capture_output=True, text=True, check=True)
+    assert done.stdout == "forbidden\n"

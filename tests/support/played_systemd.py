@@ -2,14 +2,14 @@
 there, by an unprivileged user, with the sockets and limits that systemd would give.
 
 What is played: ExecStart, Environment, EnvironmentFile, WorkingDirectory, StateDirectory and
-CacheDirectory, the specifiers %i and %H, WatchdogSec, NotifyAccess=main, UMask, NoNewPrivileges,
-MemoryDenyWriteExecute, KillMode=mixed, the journal's stream. What is not: namespaces, system call
-and device filters.
+CacheDirectory, the specifiers %i and %H, WatchdogSec, NotifyAccess=main, UMask, KillMode=mixed, the
+journal's stream; NoNewPrivileges, MemoryDenyWriteExecute, SystemCallFilter and
+RestrictAddressFamilies (confined.py). What is not: namespaces, what the file system is made to look
+like, devices.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import shlex
@@ -19,16 +19,15 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
 UNITS = PROJECT / "deploy" / "systemd"
+CONFINED = str(PROJECT / "tests" / "support" / "confined.py")
 PROGRAMS = "/opt/paddler-py/current/bin"
 PATIENCE_S = 60.0
-_PR_SET_NO_NEW_PRIVS = 38
-_PR_SET_MDWE = 65
 _CREDENTIALS = struct.Struct("3i")
 _UNITS_S = {"": 1, "s": 1, "min": 60}
 
@@ -114,15 +113,16 @@ class Service:
         for folder in self.unit.folders:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o777)
+        filters = self._folder / "filters"
+        filters.write_text("\n".join(allowed_calls(self.unit)))
         facts = os.fstat(self._log.fileno())
         return subprocess.Popen(
-            [*_unprivileged(), *self.unit.command],
+            [*_unprivileged(), sys.executable, "-I", CONFINED, str(filters), *self.unit.command],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
             cwd=self.unit.one_of("WorkingDirectory"),
             umask=int(self.unit.one_of("UMask"), 8),
-            preexec_fn=_confined,
             process_group=0,
             env={
                 "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -237,9 +237,37 @@ def _is_open(path: Path) -> bool:
     return all(folder.stat().st_mode & 0o005 == 0o005 for folder in (path, *path.parents))
 
 
-def _confined() -> None:
-    """In the child, before its program: it gains no privileges, and no memory is both written and
-    run where the kernel can see to it (Linux 6.3)."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    libc.prctl(_PR_SET_MDWE, 1, 0, 0, 0)
+def allowed_calls(unit: Unit) -> list[str]:
+    """The system calls that a unit's filters let through, as `confined.py` takes them."""
+    sets = _call_sets()
+    allowed = set(_expanded(["@default"], sets))
+    for value in unit.all_of("SystemCallFilter"):
+        names = set(_expanded(value.removeprefix("~").split(), sets))
+        allowed = allowed - names if value.startswith("~") else allowed | names
+    families = unit.one_of("RestrictAddressFamilies").split()
+    sockets = [f"socket {int(getattr(socket, family))}" for family in families]
+    return sorted(allowed - {"socket"}) + sockets
+
+
+def _call_sets() -> dict[str, list[str]]:
+    """systemd's own groups of system calls."""
+    shown = subprocess.run(
+        ["systemd-analyze", "--no-pager", "syscall-filter"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    ).stdout
+    blocks = [block.split("\n") for block in shown.split("\n\n")]
+    return {
+        name: [line.strip() for line in lines if line.strip() and "#" not in line]
+        for name, *lines in blocks
+    }
+
+
+def _expanded(names: list[str], sets: Mapping[str, list[str]]) -> Iterator[str]:
+    for name in names:
+        if name.startswith("@"):
+            yield from _expanded(sets[name], sets)
+        else:
+            yield name
