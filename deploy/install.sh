@@ -17,7 +17,7 @@ deploy/install.sh upgrade [options]                    bring what is installed t
   --python PROGRAM      the Python to use, 3.11 or newer (python3)
   --root DIR            a folder that stands for /, for images and tests
 
-CMAKE_ARGS says how llama.cpp is built: CMAKE_ARGS=-DGGML_CUDA=ON for NVIDIA's GPUs.
+CMAKE_ARGS says how llama.cpp is built (-DGGML_CUDA=ON: for NVIDIA's GPUs); without it, as before.
 END
 }
 
@@ -140,6 +140,7 @@ make_release() {
   else
     pip_install "$project[$(extras)]"
   fi
+  echo "${CMAKE_ARGS:-}" >"$release/cmake_args"
   touch "$release/complete"
 }
 
@@ -154,6 +155,15 @@ llama_wheel() {
   requirement=$(sed -n 's/^LLAMA := //p' "$project/Makefile")
   XDG_CACHE_HOME=$opt/cache "$python" "$project/deploy/setup/llama_wheel.py" "$requirement" ||
     fail "llama.cpp could not be built; docs/guides/building.md has what it needs"
+}
+
+# an upgrade must not lose a GPU because nobody repeated what was said at the installation
+remember_build() {
+  if [ -z "${CMAKE_ARGS+set}" ] && [ -e "$opt/current/cmake_args" ]; then
+    CMAKE_ARGS=$(cat "$opt/current/cmake_args")
+    export CMAKE_ARGS
+    [ -z "$CMAKE_ARGS" ] || say "CMAKE_ARGS is as it was before: $CMAKE_ARGS"
+  fi
 }
 
 use_release() {
@@ -281,6 +291,7 @@ main() {
   read_arguments "$@"
   locate
   check_arguments
+  remember_build
   check_machine
   before=$(readlink "$opt/current" || true)
   make_release

@@ -52,19 +52,21 @@ class Scripts:
             former.unlink()
         (self._wheels / f"paddler_py-{version}-py3-none-any.whl").write_text(version)
 
-    def run(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, script: str, *arguments: str, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """The script with `--root`; nothing is asked of systemd's own programs."""
         self._calls.write_text("")
         return subprocess.run(
             [str(PROJECT / "deploy" / script), "--root", str(self.root), *arguments],
-            env={"PATH": f"{self._bin}:{os.environ['PATH']}"},
+            env={"PATH": f"{self._bin}:{os.environ['PATH']}", **variables},
             capture_output=True,
             text=True,
             check=False,
         )
 
-    def install(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.run("install.sh", *arguments, "--wheels", str(self._wheels))
+    def install(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return self.run("install.sh", *arguments, "--wheels", str(self._wheels), **variables)
 
     @property
     def calls(self) -> list[str]:
@@ -138,6 +140,16 @@ def test_an_upgrade_stops_at_the_first_service_that_does_not_come_up_and_goes_ba
         "restart --no-block paddler-agent@broken.service",
     ]
     assert scripts.release == former
+
+
+def test_an_upgrade_builds_as_the_installation_did(scripts: Scripts) -> None:
+    assert scripts.install("agent", "a", CMAKE_ARGS="-DGGML_CUDA=ON").returncode == 0
+    former = scripts.release
+    upgraded = scripts.install("upgrade")
+    assert "CMAKE_ARGS is as it was before: -DGGML_CUDA=ON" in upgraded.stdout
+    assert scripts.release == former
+    assert scripts.install("upgrade", CMAKE_ARGS="").returncode == 0
+    assert scripts.release != former
 
 
 def test_one_agent_can_go_alone_and_data_can_stay(scripts: Scripts) -> None:
