@@ -109,7 +109,7 @@ class Heartbeats:
         """What the agent serves and what is wrong, in a line for people."""
         words = [issue.message for issue in self._issues.values()]
         if self.model is not None and self._slots_total:
-            busy = len(self._holders.running) + len(self._holders.paused)
+            busy = len(self._holders.running)
             words.insert(0, f"{self.model.name}: {busy} of {self._slots_total} slots busy")
         return "; ".join(words)
 

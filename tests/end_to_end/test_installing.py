@@ -20,6 +20,11 @@ from tests.support.cluster import PROJECT, free_port, wait_until
 from tests.support.played_systemctl import PlayedSystemctl
 
 INSTALL, UNINSTALL = (str(PROJECT / "deploy" / name) for name in ("install.sh", "uninstall.sh"))
+PYTHON = f"""#!/bin/sh
+[ "$1 $2" != "-m venv" ] || set -- "$@" --without-pip
+exec {sys.executable} "$@"
+"""
+"""A Python whose environments need no pip of their own: they find one in PYTHONPATH."""
 SOURCES = (
     "pyproject.toml",
     "README.md",
@@ -35,11 +40,11 @@ USERS = {"passwd", "group", "shadow", "gshadow"}
 
 @pytest.fixture(scope="module")
 def packages() -> Iterator[str]:
-    """A folder with what paddler-py needs and not paddler-py itself, for PYTHONPATH."""
+    """A folder with what paddler-py needs and pip, but not paddler-py itself, for PYTHONPATH."""
     with tempfile.TemporaryDirectory(prefix="paddler-packages-") as folder:
         Path(folder).chmod(0o755)
         for entry in Path(sysconfig.get_path("purelib")).iterdir():
-            if not entry.name.startswith(("paddler_py", "__editable__", "pip", "setuptools")):
+            if not entry.name.startswith(("paddler_py", "__editable__")):
                 (Path(folder) / entry.name).symlink_to(entry)
         yield folder
 
@@ -101,6 +106,9 @@ class Machine:
         self.root = root
         self.inference, self.management = free_port(), free_port()
         self._environment = environment
+        self.python = root / "run" / "python3"
+        self.python.write_text(PYTHON)
+        self.python.chmod(0o755)
         self.down: list[str] = []
         self.systemctl = PlayedSystemctl(
             root, python_path=environment["PYTHONPATH"], while_down=self._while_down
@@ -160,7 +168,7 @@ def test_services_come_up_are_upgraded_one_by_one_and_are_removed_without_a_trac
     before = files_of(site.root)
     accounts = (site.root / "etc/passwd").read_text(), (site.root / "etc/group").read_text()
     site.write_settings()
-    install = [INSTALL, "balancer", "agent", "one", "two", "--python", sys.executable]
+    install = [INSTALL, "balancer", "agent", "one", "two", "--python", str(site.python)]
     address = ["--balancer", f"127.0.0.1:{site.management}", "--model", "demo"]
     old = ["--wheels", wheels_of("0.1.0", tmp_path)]
     assert "paddler.yaml is kept" in site.run(*install, *address, *old)
@@ -175,7 +183,7 @@ def test_services_come_up_are_upgraded_one_by_one_and_are_removed_without_a_trac
     assert site.agents() == {"one": "0.1.0", "two": "0.1.0"}
     assert site.asked()
 
-    upgrade = [INSTALL, "upgrade", "--python", sys.executable]
+    upgrade = [INSTALL, "upgrade", "--python", str(site.python)]
     assert "here already" in site.run(*upgrade, *old)
     assert site.down == []
 

@@ -178,6 +178,7 @@ def test_services_that_are_told_to_stop_finish_what_they_have_begun(site: Site) 
     asked.thread.join()
     assert asked.text
     assert (agent.ended(), balancer.ended()) == (0, 0)
+    assert all(line.startswith("<") for line in agent.journal.splitlines())
 
 
 def test_an_agent_whose_settings_are_wrong_ends_with_a_code_that_is_not_tried_again(

@@ -60,6 +60,17 @@ async def test_changes_of_one_tick_are_one_heartbeat() -> None:
     target.stop()
 
 
+async def test_people_are_told_what_is_served_and_what_is_wrong_in_one_line() -> None:
+    target, _ = heartbeats()
+    assert target.in_words() == ""
+    target.engine_ready(MODEL, "", slots=4, kv_cells=16)
+    assert target.in_words() == "demo: 0 of 4 slots busy"
+    target.raise_issue("keep_warm", "One prompt is too long.")
+    assert target.in_words() == "demo: 0 of 4 slots busy; One prompt is too long."
+    target.engine_gone()
+    assert target.in_words() == "One prompt is too long."
+
+
 async def test_what_changed_in_the_cache_is_told_once_a_tick_and_again_after_a_beat() -> None:
     cached = CachedPrefixes()
     target, taken = heartbeats(cached)
