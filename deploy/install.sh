@@ -203,7 +203,7 @@ write_settings() {
   mkdir -p "$etc"
   if [ -n "$balancer" ]; then
     new_file 644 "$etc/paddler.yaml" <<'END'
-# Settings of the balancer (docs/reference/settings.md). After a change:
+# Settings of the balancer (docs/reference/settings.md), read again when this file changes or at
 # systemctl reload paddler-balancer. Secrets belong into balancer.env.
 data_dir: /var/lib/paddler-py/balancer
 END
