@@ -32,6 +32,7 @@ from agent.engine.frames import EngineFacts, EngineOptions, Step
 from agent.engine.query_frames import QueryAnswer
 from agent.errors import ConfigError, TemplateBusy, TemplateRefused
 from agent.heartbeat import Heartbeats, read_hardware
+from agent.host_use import HostReader
 from agent.keep_warm import KeepWarm, read_warm_prompt
 from agent.service_state import ServiceState
 from agent.settings import Settings
@@ -76,7 +77,7 @@ class App:
         self._queries = Queries(self._on_queries_changed)
         self._moves = Moves(self._link, self._note_idle)
         self._cached = CachedPrefixes(self._on_cache_changed)
-        self._heartbeats = Heartbeats(self._calls, self._link.send, self._cached)
+        self._heartbeats = Heartbeats(self._calls, self._link.send, self._cached, HostReader())
         self._service = ServiceState(
             manager or ServiceManager(),
             engine,

@@ -12,6 +12,7 @@ import structlog
 
 from agent.cached_prefixes import CachedPrefixes
 from agent.engine.loading.cpu import usable_cpus
+from agent.host_use import HostReader
 from protocol.agent_status import MAX_ISSUES, AgentStatus, Hardware, Issue, Severity
 from protocol.codec import encode_notification
 from protocol.jsonrpc import CallId
@@ -46,10 +47,12 @@ class Heartbeats:
         holders: SlotHolders,
         send: Callable[[bytes], None],
         cached: CachedPrefixes | None = None,
+        host: HostReader | None = None,
     ) -> None:
         self._holders = holders
         self._send = send
         self._cached = cached or CachedPrefixes()
+        self._host = host
         self._issues: dict[str, Issue] = {}
         self._seq = 0
         self._capacity_version = 0
@@ -103,6 +106,7 @@ class Heartbeats:
             kv_cells_total=self._kv_cells_total,
             issues=tuple(self._issues.values()),
             load_progress=self._load_progress,
+            host=None if self._host is None else self._host.read(),
         )
 
     def in_words(self) -> str:

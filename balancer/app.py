@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import structlog
@@ -27,16 +28,20 @@ from balancer.fleet.roster import Roster
 from balancer.http.connection import ClientServer
 from balancer.http.document.build import document_bytes
 from balancer.http.exchange import Port, Wiring
+from balancer.http.management.live.control import ControlFeed
+from balancer.http.management.live.live import Live
 from balancer.http.middleware import Pipeline
 from balancer.http.replay import Replays
 from balancer.http.router import Router
 from balancer.http.routes import ROUTES
-from balancer.http.traffic import Traffic
+from balancer.observability.log_ring import LogRing
 from balancer.observability.logging import set_level
 from balancer.observability.metrics import Metrics
 from balancer.observability.route_file import RouteFile
+from balancer.observability.samples import Samples
 from balancer.services.config_reload import ConfigReload
 from balancer.services.liveness import Liveness
+from balancer.services.sampling import Gatherer, Sampling
 from balancer.services.watchdog import Watchdog
 from balancer.settings import Address, LiveSettings, Settings
 from balancer.storage.memory_responses import MemoryResponses
@@ -53,9 +58,15 @@ _LAST_ANSWERS_S = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def build(given: Settings | Configuration, manager: ServiceManager | None = None) -> App:
+def build(
+    given: Settings | Configuration,
+    manager: ServiceManager | None = None,
+    *,
+    log_ring: LogRing | None = None,
+) -> App:
     """The whole balancer, not yet listening. Settings alone stay as they are; `manager`: who
-    started it and wants to know how it is. Raises `SettingError`."""
+    started it and wants to know how it is; `log_ring`: the lines that operators may read. Raises
+    `SettingError`."""
     configuration = Configuration.fixed(given) if isinstance(given, Settings) else given
     live, settings = configuration.live, configuration.live.current
     listeners = _listeners(settings)
@@ -69,23 +80,48 @@ def build(given: Settings | Configuration, manager: ServiceManager | None = None
         record_route=routes.write if routes is not None else None,
     )
     turns = QueryTurns(roster)
+    gatherer = Gatherer(roster=roster, dispatcher=dispatcher, metrics=metrics, now=time.monotonic)
+    samples = Samples(gatherer.read)
+    embedding = EmbeddingDispatcher(roster=roster, settings=live, metrics=metrics, turns=turns)
+    asker = Asker(roster=roster, settings=live, metrics=metrics, turns=turns)
+    started = int(time.time())
     wiring = Wiring(
         configuration=configuration,
         dispatcher=dispatcher,
-        embedding=EmbeddingDispatcher(roster=roster, settings=live, metrics=metrics, turns=turns),
-        asker=Asker(roster=roster, settings=live, metrics=metrics, turns=turns),
+        embedding=embedding,
+        asker=asker,
         roster=roster,
         metrics=metrics,
-        traffic=Traffic(),
+        samples=samples,
         replays=Replays(live),
         responses=_response_store(live),
         images=ImageSource(live),
         is_draining=lambda: dispatcher.is_draining,
-        started=int(time.time()),
+        started=started,
         documents={port: document_bytes(ROUTES, ports) for ports in listeners for port in ports},
+        live=Live(
+            control=ControlFeed(
+                roster=roster,
+                listers=(dispatcher, embedding, asker),
+                is_draining=lambda: dispatcher.is_draining,
+                version=_own_version(),
+                started=started,
+            ),
+            samples=samples,
+            logs=log_ring or LogRing(),
+        ),
+        calls={route.call: route for route in ROUTES if route.call},
     )
     live.listen(lambda changed: set_level(changed.log_level))
-    return App(wiring, routes, manager or ServiceManager())
+    return App(wiring, Sampling(gatherer, samples, time.time), routes, manager or ServiceManager())
+
+
+def _own_version() -> str:
+    """Of the installed package; empty where it is none."""
+    try:
+        return version("paddler-py")
+    except PackageNotFoundError:
+        return ""
 
 
 def _listeners(settings: Settings) -> tuple[tuple[Port, ...], ...]:
@@ -131,8 +167,15 @@ def _bounds(settings: Settings) -> Bounds:
 class App:
     """One balancer. `run` once; addresses are known when `ready` is called."""
 
-    def __init__(self, wiring: Wiring, routes: RouteFile | None, manager: ServiceManager) -> None:
+    def __init__(
+        self,
+        wiring: Wiring,
+        sampling: Sampling,
+        routes: RouteFile | None,
+        manager: ServiceManager,
+    ) -> None:
         self.wiring = wiring
+        self._sampling = sampling
         self._routes = routes
         self._live = wiring.configuration.live
         self._reloading = ConfigReload(wiring.configuration)
@@ -182,12 +225,14 @@ class App:
                     watching = tasks.create_task(liveness.run(), name="liveness")
                     reloading = tasks.create_task(self._reloading.run(), name="config reload")
                     telling = tasks.create_task(self._watchdog.run(), name="watchdog")
+                    measuring = tasks.create_task(self._sampling.run(), name="sampling")
                     self._announce(ready)
                     await self._stop_asked.wait()
                     await self._drain(tasks)
                     watching.cancel()
                     reloading.cancel()
                     telling.cancel()
+                    measuring.cancel()
             finally:
                 for runner in runners:
                     await runner.cleanup()
@@ -243,6 +288,7 @@ class App:
         self.wiring.replays.close()
         for agent in tuple(self.wiring.roster.agents()):
             agent.link.close("the balancer stops")
+        self.wiring.live.close()
 
     async def _drained(self) -> bool:
         """Whether everything ended within the deadline."""

@@ -15,6 +15,7 @@ from balancer.app import build
 from balancer.config_file.configuration import Configuration
 from balancer.config_file.load import CONFIG_VARIABLE, Sources, dotenv_beside
 from balancer.errors import SettingError
+from balancer.observability.log_ring import LogRing
 from balancer.observability.logging import configure
 from balancer.settings import LogFormat, LogLevel, PolicyName
 from protocol.service_manager import ServiceManager
@@ -78,10 +79,11 @@ def balancer(config: Path | None, environment: str | None, **flags: object) -> N
             )
         )
         settings = configuration.live.current
-        configure(settings.log_level, settings.log_format)
+        ring = LogRing()
+        configure(settings.log_level, settings.log_format, ring)
         for warning in configuration.loaded.warnings:
             log.warning("settings", problem=warning)
-        uvloop.run(build(configuration, ServiceManager.of(os.environ)).run())
+        uvloop.run(build(configuration, ServiceManager.of(os.environ), log_ring=ring).run())
     except SettingError as error:
         for line in str(error).splitlines():
             click.echo(f"paddler-py balancer: {line}", err=True)

@@ -10,7 +10,9 @@ from protocol.jsonrpc import CallId
 
 MAX_ISSUES = 64
 MAX_SLOTS = 4096
+MAX_GPUS = 64
 
+Percent = Annotated[float, Meta(ge=0, le=100)]
 Severity = Literal["warning", "error"]
 
 
@@ -29,6 +31,25 @@ class Hardware(Struct, frozen=True, kw_only=True):
     cpu: Annotated[str, Meta(max_length=200)] = ""
     cores: int = 0
     memory_bytes: int = 0
+
+
+class GpuUse(Struct, frozen=True, kw_only=True):
+    """One GPU of the host; null is what its driver does not tell."""
+
+    name: Annotated[str, Meta(max_length=200)] = ""
+    busy_percent: Percent | None = None
+    memory_used_bytes: Annotated[int, Meta(ge=0)] | None = None
+    memory_total_bytes: Annotated[int, Meta(ge=0)] | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+
+
+class HostUse(Struct, frozen=True, kw_only=True):
+    """How busy the host is, whoever keeps it so."""
+
+    cpu_percent: Percent | None = None
+    memory_used_bytes: Annotated[int, Meta(ge=0)] | None = None
+    gpus: Annotated[tuple[GpuUse, ...], Meta(max_length=MAX_GPUS)] = ()
 
 
 class AgentStatus(Struct, frozen=True, kw_only=True):
@@ -61,3 +82,4 @@ class AgentStatus(Struct, frozen=True, kw_only=True):
     issues: Annotated[tuple[Issue, ...], Meta(max_length=MAX_ISSUES)] = ()
     load_progress: Annotated[float, Meta(ge=0, le=1)] | None = None
     """How much of the model is in memory, while it is being loaded."""
+    host: HostUse | None = None

@@ -24,6 +24,8 @@ class ServedModel(Struct, frozen=True, kw_only=True):
     parameters: int = 0
     architecture: Annotated[str, Meta(max_length=64)] = ""
     description: Annotated[str, Meta(max_length=256)] = ""
+    quantization: Annotated[str, Meta(max_length=64)] = ""
+    """How its weights are written, as llama.cpp calls it: `Q4_K - Medium`."""
     has_chat_template: bool = True
     modalities: Annotated[tuple[ModalityName, ...], Meta(max_length=16)] = ()
     """What its prompts may hold beside text: each a `protocol.chat.Modality`, or one of a later

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
+from protocol.descriptions import DescriptionRequest
 from protocol.embeddings import (
     DetokenizeRequest,
     EmbeddingRequest,
@@ -95,6 +96,10 @@ class Render(RenderRequest, frozen=True, kw_only=True, omit_defaults=True):
     there is no template, or where it fails."""
 
 
+class DescribeModel(DescriptionRequest, frozen=True, kw_only=True, omit_defaults=True):
+    """Its chat template and formats; the result is `ModelDescription`."""
+
+
 class ExportSequence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Send what the KV cache has of a running call. The result is `ExportedSequence`; its bytes
     follow in a binary transfer that bears this request's id, a number.
@@ -150,13 +155,14 @@ METHODS: dict[str, type[Struct]] = {
     "tokenize": Tokenize,
     "detokenize": Detokenize,
     "render": Render,
+    "describe_model": DescribeModel,
     "export_sequence": ExportSequence,
     "import_sequence": ImportSequence,
     "credit": Credit,
     "abort_transfer": AbortTransfer,
 }
 
-QUERIES = frozenset({"embed", "rerank", "tokenize", "detokenize", "render"})
+QUERIES = frozenset({"embed", "rerank", "tokenize", "detokenize", "render", "describe_model"})
 """Calls that take no slot and are over with their answer."""
 MOVES = frozenset({"export_sequence", "import_sequence"})
 """Requests that a transfer of a sequence's state goes with."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 from msgspec import Struct
 
@@ -14,6 +15,8 @@ from protocol.models import ServedModel, names_of
 from protocol.refusals import RefusalCode
 
 MODEL_VERSION = "1"
+_SIZE = re.compile(r"[\dx.]+[KMBT](\.A?[\d.]+[KMBT])?")
+"""`7B`, `8x7B`, `30B.A3B`."""
 
 
 class Served(Struct, frozen=True, kw_only=True):
@@ -66,6 +69,7 @@ def served(facts: EngineFacts, settings: Settings) -> Served:
             parameters=facts.parameters,
             architecture=facts.architecture[:64],
             description=facts.description[:256],
+            quantization=quantization_of(facts.description, facts.architecture)[:64],
             has_chat_template=bool(template),
             modalities=facts.modalities,
             generates=facts.slots > 0,
@@ -84,6 +88,16 @@ def served(facts: EngineFacts, settings: Settings) -> Served:
         resume_key=(key := resume_key(facts, template, output_format, name)),
         kv_key=kv_key(facts, key),
     )
+
+
+def quantization_of(description: str, architecture: str) -> str:
+    """What llama.cpp's words for a model, `<architecture> <size> <weights>`, say of its weights;
+    "" where they are other words."""
+    family, _, rest = description.partition(" ")
+    if not rest or family != architecture:
+        return ""
+    size, _, weights = rest.partition(" ")
+    return weights if _SIZE.fullmatch(size) else rest
 
 
 def resume_key(

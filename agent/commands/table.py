@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from agent.commands.cancel import cancel
 from agent.commands.continue_ import continue_
+from agent.commands.describe_model import describe_model
 from agent.commands.desk import Desk
 from agent.commands.detokenize import detokenize
 from agent.commands.embed import embed
@@ -27,6 +28,7 @@ REQUESTS: dict[str, Callable[[Desk, Request], None]] = {
     "tokenize": tokenize,
     "detokenize": detokenize,
     "render": render,
+    "describe_model": describe_model,
     "export_sequence": export_sequence,
     "import_sequence": import_sequence,
 }

@@ -23,14 +23,16 @@ class Conductor(Protocol):
     ) -> None:
         """Have it go on elsewhere, or end it with the error."""
 
-    def on_first_token(self, agent: Agent) -> None:
+    def on_first_token(self, relay: Relay, agent: Agent) -> None:
         """A call got its first token from this agent."""
 
     def on_claimed(self, relay: Relay, agent: Agent) -> float:
         """It has a slot; what its tenant is charged for it, in milliseconds."""
 
-    def on_slot_held(self, relay: Relay, seconds: float, *, charged_ms: float) -> None:
-        """A call of this relay held a slot for so long; 0: the agent had refused it."""
+    def on_slot_held(
+        self, relay: Relay, agent: Agent, seconds: float, *, charged_ms: float
+    ) -> None:
+        """A call of this relay held a slot of the agent for so long; 0: it had been refused."""
 
     def retry_after_s(self, model: str) -> int:
         """When a request for this model should find a slot."""

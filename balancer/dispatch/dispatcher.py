@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from math import ceil
 
@@ -141,7 +142,13 @@ class Dispatcher:
             metrics=self._metrics,
             now=self._now,
             created=int(self._wall_clock()),
-            route=self._journal.open(request_id, principal.tenant, choice=choice, now=self._now()),
+            route=self._journal.open(
+                request_id,
+                principal.tenant,
+                choice=choice,
+                now=self._now(),
+                arrived=round(self._wall_clock(), 3),
+            ),
         )
         self._remember(relay)
         outcome_name = "cancelled"
@@ -154,6 +161,7 @@ class Dispatcher:
                 async with asyncio.timeout(timeout_s):
                     outcome = await relay.done
             outcome_name = outcome.finish_reason
+            self._count_success(relay, outcome)
             return outcome
         except TimeoutError as error:
             late = self._admission.generation_timeout(
@@ -165,6 +173,10 @@ class Dispatcher:
             outcome_name = error.code if isinstance(error, BalancerError) else "internal_error"
             raise
         finally:
+            if relay.agent is not None:
+                self._metrics.of_agents.of(relay.agent.name).left()
+            relay.route.outcome = outcome_name
+            relay.route.ended_after_ms = round(relay.times.age_ms, 3)
             self._forget(relay)
             self._metrics.generation_ended(outcome_name)
 
@@ -195,6 +207,14 @@ class Dispatcher:
     def waiting(self) -> int:
         """Generations that wait for a slot."""
         return len(self._room)
+
+    def generating(self) -> Counter[str]:
+        """Tokens so far of the calls that run, by agent."""
+        tokens: Counter[str] = Counter()
+        for relay in self._relays:
+            if relay.agent is not None:
+                tokens[relay.agent.name] += relay.so_far.count_here
+        return tokens
 
     def requests(self) -> list[RequestSnapshot]:
         """All that run, then all that wait, each in order."""
@@ -265,6 +285,8 @@ class Dispatcher:
         """Have it go on elsewhere, ahead of those who have not begun, unless it has had its
         share of that."""
         now, is_charged = self._now(), failover.is_charged(breakage)
+        if breakage != "drained":
+            self._metrics.of_agents.of(agent.name).broke()
         if breakage in ("failed", "stalled", "engine_died"):
             self._roster.note_failure(agent, engine_died=breakage == "engine_died")
         if breakage == "link_lost" and not agent.is_draining:
@@ -293,8 +315,9 @@ class Dispatcher:
         )
         self._starts.start_or_wait(relay)
 
-    def on_first_token(self, agent: Agent) -> None:
+    def on_first_token(self, relay: Relay, agent: Agent) -> None:
         """The agent can do what it is there for."""
+        self._metrics.totals.prompts_begun += relay.route.prompt_tokens
         if not agent.health.is_well or agent.health.has_failed:
             self._roster.note_success(agent)
 
@@ -304,8 +327,11 @@ class Dispatcher:
         self._shares.starts(relay.tenant, hold_ms)
         return hold_ms
 
-    def on_slot_held(self, relay: Relay, seconds: float, *, charged_ms: float) -> None:
+    def on_slot_held(
+        self, relay: Relay, agent: Agent, seconds: float, *, charged_ms: float
+    ) -> None:
         """Settle what the tenant was charged; estimates of waiting times are made from it, too."""
+        self._metrics.of_agents.of(agent.name).generated += relay.so_far.count_here
         self._shares.charge(relay.tenant, 1000 * seconds - charged_ms)
         self._admission.on_released(
             relay,
@@ -345,6 +371,14 @@ class Dispatcher:
         self._metrics.generations_in_flight.set(len(self._relays))
         if not self._relays:
             self._is_idle.set()
+
+    def _count_success(self, relay: Relay, outcome: Outcome) -> None:
+        tokens = outcome.usage.prompt_tokens + outcome.usage.completion_tokens
+        for tally in (
+            self._metrics.of_agents.of(outcome.agent),
+            self._metrics.of_models.of(relay.model),
+        ):
+            tally.succeeded(response_s=outcome.total_ms / 1000, tokens=tokens)
 
     def _publish_waiting(self, waiting: int, waiting_bytes: int) -> None:
         self._metrics.requests_waiting.set(waiting)

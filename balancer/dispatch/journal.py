@@ -51,6 +51,7 @@ class Decision(Struct, kw_only=True, gc=False):
     resumed_tokens: int = 0
     outcome: str = ""
     outcome_after_ms: float | None = None
+    first_token_after_ms: float | None = None
 
 
 class Route(Struct, kw_only=True):
@@ -61,6 +62,11 @@ class Route(Struct, kw_only=True):
     tenant: str
     arrived_s: float = 0.0
     """Of the balancer's own clock."""
+    arrived: float = 0.0
+    """In unix seconds."""
+    outcome: str = ""
+    """How it ended: a finish reason, an error's code, or `cancelled`; "" while it goes on."""
+    ended_after_ms: float | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
     decisions: list[Decision] = []
@@ -73,6 +79,11 @@ class Route(Struct, kw_only=True):
             del self.decisions[MOST_DECISIONS // 2]
             self.dropped += 1
         self.decisions.append(decision)
+
+    def first_token(self, *, after_ms: float) -> None:
+        """The agent that was chosen last gave its first."""
+        if self.decisions:
+            self.decisions[-1].first_token_after_ms = round(after_ms, 3)
 
     def end(self, outcome: str, *, after_ms: float) -> None:
         """What became of the latest choice."""
@@ -90,9 +101,14 @@ class Journal:
         self._count = 0
         self._record = record
 
-    def open(self, request_id: str, tenant: str, *, now: float, choice: int = 0) -> Route:
-        """The route of a new generation; that of choice 0 begins a request."""
-        route = Route(request_id=request_id, choice=choice, tenant=tenant, arrived_s=now)
+    def open(
+        self, request_id: str, tenant: str, *, now: float, arrived: float = 0.0, choice: int = 0
+    ) -> Route:
+        """The route of a new generation, that came at `now` of the balancer's clock, which is
+        `arrived` in unix seconds; that of choice 0 begins a request."""
+        route = Route(
+            request_id=request_id, choice=choice, tenant=tenant, arrived_s=now, arrived=arrived
+        )
         if choice == 0:
             self._count -= len(self._routes.pop(request_id, ()))
         self._routes.setdefault(request_id, []).append(route)

@@ -354,8 +354,9 @@ class Relay(Generation):
     def _on_first_token_here(self) -> None:
         """The first token from this agent."""
         self.times.first_token_here()
+        self.route.first_token(after_ms=self.times.age_ms)
         if self.claim is not None:
-            self._conductor.on_first_token(self.claim.agent)
+            self._conductor.on_first_token(self, self.claim.agent)
 
     def _on_broken_sink(self) -> None:
         """Our own mistake ends this request, nobody else's."""
@@ -391,5 +392,5 @@ class Relay(Generation):
         held_s = self.times.released()
         # a refusal takes no time, and would spoil the estimates
         held_s = held_s if claim.is_committed else 0.0
-        self._conductor.on_slot_held(self, held_s, charged_ms=claim.charged_ms)
+        self._conductor.on_slot_held(self, claim.agent, held_s, charged_ms=claim.charged_ms)
         return claim.agent

@@ -14,12 +14,14 @@ import structlog
 from msgspec import Struct, structs
 
 from protocol.codec import decode_result, encode_notification, encode_request
+from protocol.descriptions import ModelDescription
 from protocol.embeddings import Embeddings, Scores, Text, TokenIds
 from protocol.errors import InvalidParams
 from protocol.jsonrpc import CallId, ErrorObject, RpcCode
 from protocol.rendering import Rendered
 from protocol.to_agent import (
     Cancel,
+    DescribeModel,
     Detokenize,
     Embed,
     ExportedSequence,
@@ -33,9 +35,9 @@ from protocol.to_agent import (
 
 log = structlog.get_logger(__name__)
 
-TextQuestion = Rerank | Tokenize | Detokenize | Render
+TextQuestion = Rerank | Tokenize | Detokenize | Render | DescribeModel
 """What is answered by one message."""
-TextAnswer = Scores | TokenIds | Text | Rendered
+TextAnswer = Scores | TokenIds | Text | Rendered | ModelDescription
 Question = Embed | TextQuestion | ExportSequence | ImportSequence
 Answer = Embeddings | TextAnswer | ExportedSequence | ImportedSequence
 
@@ -45,6 +47,7 @@ _ANSWERS: dict[type[Struct], type[Answer]] = {
     Tokenize: TokenIds,
     Detokenize: Text,
     Render: Rendered,
+    DescribeModel: ModelDescription,
     ExportSequence: ExportedSequence,
     ImportSequence: ImportedSequence,
 }

@@ -7,10 +7,12 @@ from typing import Literal
 from msgspec import Struct
 
 from balancer.fleet.agent import Agent
-from protocol.agent_status import Hardware, Issue
+from protocol.agent_status import Hardware, HostUse, Issue
 from protocol.models import ServedModel
 
 AgentState = Literal["ready", "busy", "draining", "not_ready"]
+SERVING: tuple[AgentState, ...] = ("ready", "busy")
+Condition = Literal["healthy", "degraded", "unhealthy", "disabled"]
 
 
 class SlotCounts(Struct, frozen=True, kw_only=True):
@@ -40,6 +42,7 @@ class AgentSnapshot(Struct, frozen=True, kw_only=True):
     issues: tuple[Issue, ...]
     labels: dict[str, str]
     hardware: Hardware
+    host: HostUse | None
     version: str
     llama_cpp_version: str
     connected_for_s: float
@@ -70,11 +73,21 @@ def snapshot_of(agent: Agent, *, now: float) -> AgentSnapshot:
         issues=(*agent.issues.values(), *agent.noticed.values()),
         labels=dict(register.labels),
         hardware=register.hardware,
+        host=status.host,
         version=register.version,
         llama_cpp_version=register.llama_cpp_version,
         connected_for_s=round(now - agent.connected_s, 3),
         last_heard_s_ago=round(now - agent.link.last_received_s, 3),
     )
+
+
+def condition_of(agent: AgentSnapshot) -> Condition:
+    """In one word: degraded serves with issues, disabled was taken out by an operator or leaves."""
+    if agent.state == "draining":
+        return "disabled"
+    if agent.state not in SERVING:
+        return "unhealthy"
+    return "degraded" if agent.issues else "healthy"
 
 
 def _state_of(agent: Agent) -> AgentState:

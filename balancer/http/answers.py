@@ -112,19 +112,23 @@ def text_error_answer(exchange: Exchange, error: BalancerError) -> Response:
 
 
 def shown_error(exchange: Exchange, error: Exception) -> BalancerError:
-    """What a client is told of an error: ours as it is; any other is a fault of ours, logged."""
+    """What a client is told of an error; its code is among the request's facts."""
+    shown = known_error(error, request_id=exchange.id, route=exchange.route_path)
+    exchange.facts["error"] = shown.code
+    return shown
+
+
+def known_error(error: Exception, *, request_id: str, route: str) -> BalancerError:
+    """Ours as it is; any other is a fault of ours, logged."""
     if isinstance(error, StoreFailed):
-        log.error("store failed", reason=str(error), request_id=exchange.id)
-        error = StoreUnavailable(
+        log.error("store failed", reason=str(error), request_id=request_id)
+        return StoreUnavailable(
             "what is stored cannot be read or changed now; try again later",
             retry_after_s=STORE_RETRY_S,
         )
     if not isinstance(error, BalancerError):
-        log.error(
-            "handler failed", exc_info=error, request_id=exchange.id, route=exchange.route_path
-        )
-        error = internal_error()
-    exchange.facts["error"] = error.code
+        log.error("handler failed", exc_info=error, request_id=request_id, route=route)
+        return internal_error()
     return error
 
 

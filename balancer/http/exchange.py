@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aiohttp.web import BaseRequest, StreamResponse
 from msgspec import Struct
@@ -17,13 +17,17 @@ from balancer.dispatch.embedding import EmbeddingDispatcher
 from balancer.errors import BalancerError
 from balancer.fleet.roster import Roster
 from balancer.http.deprecation import Deprecation
+from balancer.http.management.live.live import Live
 from balancer.http.replay import Replays
-from balancer.http.traffic import Traffic
 from balancer.observability.metrics import Metrics
+from balancer.observability.samples import Samples
 from balancer.policy.identity.principal import Principal
 from balancer.settings import Settings
 from balancer.storage.responses import ResponseStore
 from balancer.upstreams.image_source import ImageSource
+
+if TYPE_CHECKING:
+    from balancer.http.router import Route
 
 Port = Literal["inference", "management"]
 ErrorForm = Callable[["Exchange", BalancerError], StreamResponse]
@@ -41,7 +45,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
     asker: Asker
     roster: Roster
     metrics: Metrics
-    traffic: Traffic
+    samples: Samples
     replays: Replays
     responses: ResponseStore
     images: ImageSource
@@ -50,6 +54,9 @@ class Wiring(Struct, frozen=True, kw_only=True):
     """Unix seconds."""
     documents: Mapping[Port, bytes]
     """Each port's OpenAPI document."""
+    live: Live
+    calls: Mapping[str, Route]
+    """The routes that may be called over a live socket, by the names of their calls."""
 
     @property
     def settings(self) -> Settings:
@@ -106,6 +113,8 @@ class Exchange:
         self.is_quiet = False
         self.deprecation: Deprecation | None = None
         """Of its route."""
+        self.is_work = False
+        """Whether a model or an agent has to work for the answer."""
         self.status = 0
         self.facts: dict[str, Any] = {}
         given = request.headers.get("X-Request-Id", "")

@@ -1,81 +1,86 @@
-"""GET /health, /ready and /metrics: how the balancer is, in three tongues."""
+"""GET /health, /ready, /metrics and /api/v1/status: how the balancer is, in three tongues."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections import Counter
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from aiohttp.web import Response, StreamResponse
 
-from balancer.fleet.snapshot import AgentSnapshot, AgentState
+from balancer.fleet.snapshot import SERVING, AgentSnapshot
 from balancer.http.answers import SECURITY_HEADERS, json_answer, value_answer
+from balancer.http.calls import Call
 from balancer.http.exchange import Exchange, Wiring
+from balancer.http.faults import refuse_value
 from balancer.http.iso_time import iso_time
 from balancer.observability.metrics import CONTENT_TYPE
 
-_MEMORY_LINE_KIB = 1024
-_SERVING: tuple[AgentState, ...] = ("ready", "busy")
+_PROVIDER_FIELDS = (
+    "total_requests",
+    "successful_requests",
+    "failed_requests",
+    "success_rate",
+    "avg_response_time",
+    "total_tokens",
+)
 
 
 async def brief_health(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Liveness, without details unless they are asked for. Always 200: the process answers."""
     if exchange.wants("detailed"):
-        return await detailed_health(exchange, wiring)
+        return value_answer(exchange, await detailed_health(Call.of(exchange), wiring))
     agents = wiring.roster.snapshot()
-    brief = {"status": _status(agents, wiring), "timestamp": iso_time(time.time())}
+    brief = {"status": status_of(agents, wiring), "timestamp": iso_time(time.time())}
     return value_answer(exchange, brief)
 
 
-async def detailed_health(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+async def detailed_health(call: Call, wiring: Wiring) -> dict[str, Any]:
     """Liveness with every component, the fleet, the host and the last minute's traffic."""
+    del call
+    started_s = time.perf_counter()
     agents = wiring.roster.snapshot()
-    states = Counter(agent.state for agent in agents)
     issues = Counter(issue.severity for agent in agents for issue in agent.issues)
-    healthy = sum(agent.state in _SERVING and not agent.issues for agent in agents)
-    serving = sum(states[state] for state in _SERVING)
-    status = _status(agents, wiring)
-    detailed = {
+    status, tree = status_of(agents, wiring), wiring.samples.read()
+    return {
         "status": status,
         "timestamp": iso_time(time.time()),
         "services": {
             "balancer": "draining" if wiring.is_draining() else "healthy",
             "fleet": status,
         },
-        "performance": wiring.traffic.rate(now_s=time.monotonic()),
-        "health_score": round(100 * healthy / len(agents)) if agents else 0,
-        "response_time": round(exchange.elapsed_s, 6),
-        "providers": {
-            "total": len(agents),
-            "healthy": healthy,
-            "degraded": serving - healthy,
-            "unhealthy": states["not_ready"],
-            "disabled": states["draining"],
+        "performance": {
+            "avg_response_time_ms": tree["latency"]["response_ms"] or 0.0,
+            "requests_per_second": tree["requests"]["per_second"],
         },
+        "health_score": _score(tree["agents"]),
+        "response_time": round(time.perf_counter() - started_s, 6),
+        "providers": tree["agents"],
         "requests": {
-            "in_flight": wiring.dispatcher.in_flight,
-            "waiting": wiring.dispatcher.waiting,
+            "in_flight": tree["requests"]["in_flight"],
+            "waiting": tree["requests"]["waiting"],
         },
-        "system": _system(),
+        "system": tree["system"],
         "alerts": {
             "active": issues.total(),
             "critical": issues["error"],
             "warning": issues["warning"],
         },
     }
-    return value_answer(exchange, detailed)
+
+
+def _score(agents: dict[str, int]) -> int:
+    """The share of agents that are healthy, in percent."""
+    return round(100 * agents["healthy"] / agents["total"]) if agents["total"] else 0
 
 
 async def ready(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """200 while at least one model can be served, else 503."""
     if wiring.is_draining():
         return _not_ready(exchange, wiring, {"status": "draining"})
-    if any(agent.state in _SERVING for agent in wiring.roster.snapshot()):
+    if any(agent.state in SERVING for agent in wiring.roster.snapshot()):
         return value_answer(exchange, {"status": "ready"})
     reason = "no agent can serve a model yet"
     return _not_ready(exchange, wiring, {"status": "not_ready", "reason": reason})
@@ -94,38 +99,60 @@ async def metrics_text(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     return Response(body=wiring.metrics.text(), headers=headers)
 
 
-def _status(agents: list[AgentSnapshot], wiring: Wiring) -> str:
-    """Degraded is a fleet that serves with issues; unhealthy one that cannot serve at all."""
-    if wiring.is_draining():
-        return "draining"
-    serving = [agent for agent in agents if agent.state in _SERVING]
-    if not serving:
-        return "unhealthy"
-    return "healthy" if len(serving) == len(agents) and not _have_issues(agents) else "degraded"
+async def metrics(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """The same, or what became of each agent's requests as JSON. Raises `InvalidRequest`."""
+    form = exchange.request.query.get("format")
+    if form not in (None, "json", "prometheus"):
+        raise refuse_value("format", form, "json or prometheus")
+    if form == "json" or (form is None and _asks_for_json(exchange)):
+        return value_answer(exchange, _totals(wiring))
+    return await metrics_text(exchange, wiring)
 
 
-def _have_issues(agents: list[AgentSnapshot]) -> bool:
-    return any(agent.issues for agent in agents)
+def _asks_for_json(exchange: Exchange) -> bool:
+    """Scrapers name types of text, browsers all kinds of things."""
+    accepted = exchange.request.headers.get("Accept", "")
+    types = {one.partition(";")[0].strip().lower() for one in accepted.split(",")}
+    return "application/json" in types and not any(one.startswith("text/") for one in types)
 
 
-def _system() -> dict[str, Any]:
-    """The balancer's host; null where the system does not tell."""
-    memory = _memory_kib()
-    total, available = memory.get("MemTotal", 0), memory.get("MemAvailable", 0)
-    used = total - available
-    disk = shutil.disk_usage("/")
-    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+def _totals(wiring: Wiring) -> dict[str, Any]:
+    """Numbers throughout, as programs calculate with them: 0 where there were no requests."""
+    providers = {
+        name: {key: row[key] or 0 for key in _PROVIDER_FIELDS}
+        for name, row in wiring.samples.read()["providers"].items()
+    }
+    rates = [row["success_rate"] for row in providers.values() if row["total_requests"]]
     return {
-        "cpu_percent": round(min(100.0, 100 * load), 1),
-        "memory_percent": round(100 * used / total, 1) if total else None,
-        "memory_used_mb": used // _MEMORY_LINE_KIB if total else None,
-        "disk_percent": round(100 * disk.used / disk.total, 1),
+        "timestamp": iso_time(time.time()),
+        "providers": providers,
+        "summary": {
+            "total_providers": len(providers),
+            "total_requests": sum(row["total_requests"] for row in providers.values()),
+            "average_success_rate": round(sum(rates) / len(rates), 4) if rates else 0,
+        },
     }
 
 
-def _memory_kib() -> dict[str, int]:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return {line.partition(":")[0]: int(line.split()[1]) for line in lines}
-    except (OSError, ValueError, IndexError):
-        return {}
+async def show_series(call: Call, wiring: Wiring) -> dict[str, Any]:
+    """The last ten minutes of some figures, a number a second. Raises `InvalidRequest`."""
+    series = wiring.samples.series
+    names = call.text("paths", default="")
+    paths = names.split(",") if names else list(series.paths)
+    for path in paths:
+        if path not in series.paths:
+            raise refuse_value("paths", path, f"some of {', '.join(series.paths)}")
+    last = call.whole("last", least=1, most=series.length, default=series.length)
+    shown: dict[str, Any] = msgspec.to_builtins(series.read(paths, last=last))
+    return {"object": "series", **shown}
+
+
+def status_of(agents: list[AgentSnapshot], wiring: Wiring) -> str:
+    """Degraded is a fleet that serves with issues; unhealthy one that cannot serve at all."""
+    if wiring.is_draining():
+        return "draining"
+    serving = [agent for agent in agents if agent.state in SERVING]
+    if not serving:
+        return "unhealthy"
+    is_well = len(serving) == len(agents) and not any(agent.issues for agent in agents)
+    return "healthy" if is_well else "degraded"

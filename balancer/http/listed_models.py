@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from balancer.fleet.agent import Agent
 from balancer.fleet.roster import Roster
+from balancer.http.iso_time import iso_time
 from protocol.models import ServedModel
 
 
@@ -27,6 +29,39 @@ def is_adapted(name: str, model: ServedModel) -> bool:
     return name in model.adapter_names()
 
 
+def model_fields(
+    name: str, model: ServedModel, agents: Sequence[Agent], *, created: int
+) -> dict[str, Any]:
+    """A row of OpenAI's list, with what older clients read beside it."""
+    has_adapter = is_adapted(name, model)
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": "paddler",
+        **({"parent": model.name} if has_adapter else {}),
+        "type": "model",
+        "display_name": name,
+        "created_at": iso_time(created),
+        "lifecycle": "active",
+        "max_input_tokens": model.context_tokens,
+        "provider_type": "agent",
+        "status": _status_of(agents),
+        "enabled": True,
+        "forced": False,
+        "context_window": model.context_tokens,
+        "version": model.version,
+        "description": model.description,
+        "capabilities": {
+            "chat": model.generates and model.has_chat_template,
+            "completions": model.generates,
+            "embeddings": model.embedding_dimensions > 0 and not has_adapter,
+            "vision": "vision" in model.modalities,
+            "audio": "audio" in model.modalities,
+        },
+    }
+
+
 def _adapted(model_name: str, agents: Sequence[Agent]) -> dict[str, ServedModel]:
     """Under the first name alone: with all aliases there would be as many rows as names times
     adapters."""
@@ -38,3 +73,11 @@ def _adapted(model_name: str, agents: Sequence[Agent]) -> dict[str, ServedModel]
         if name == f"{model_name}:{adapter}"
     }
     return dict(sorted(adapted.items()))
+
+
+def _status_of(agents: Sequence[Agent]) -> str:
+    """Healthy: somebody could take a request; degraded: everybody has issues or no slot at all."""
+    able = [agent for agent in agents if agent.slots_total or agent.queries_total]
+    if any(not agent.is_draining and not agent.issues for agent in able):
+        return "healthy"
+    return "degraded" if able else "unhealthy"

@@ -7,7 +7,6 @@ answer of api.md's one shape before it is summed up.
 from __future__ import annotations
 
 import secrets
-import time
 from typing import cast
 
 import structlog
@@ -20,20 +19,20 @@ from balancer.errors import (
     RequestTooLarge,
 )
 from balancer.http.answers import error_answer, internal_error, shown_error
+from balancer.http.calls import check_names, check_role
 from balancer.http.connection import ClientConnection
 from balancer.http.envelope import is_wanted
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.origin import is_allowed_host, is_own_origin
-from balancer.http.router import Route, Router
-from balancer.observability.metrics import SWITCHING_PROTOCOLS
-from balancer.policy.identity.principal import Principal, Role, open_mode_principal
+from balancer.http.router import LimitClass, Route, Router
+from balancer.policy.identity.principal import Principal, open_mode_principal
 from balancer.settings import KIB, is_loopback
 
 log = structlog.get_logger(__name__)
 
 CLIENT_LEFT = 499
-_RANKS: dict[Role, int] = {"public": 0, "user": 1, "admin": 2, "system": 3}
 _PROXY_HEADERS = frozenset({"forwarded", "via"})
+_WORK: frozenset[LimitClass] = frozenset({"chat", "completions", "embeddings", "tokens"})
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
@@ -86,16 +85,14 @@ class Pipeline:
         route, exchange.places = self._router.match(request.method, request.path)
         exchange.route_path = route.path
         exchange.is_quiet = route.is_quiet
+        exchange.is_work = route.limit_class in _WORK
         exchange.deprecation = route.deprecation
         exchange.error_form = route.error_form
         _check_origin(request, route)
         _check_directness(exchange, insecure=self._wiring.settings.insecure)
-        if _RANKS[exchange.principal.role] < _RANKS[route.min_role]:
-            raise Forbidden(
-                f"{route.path} needs the role {route.min_role}; without credentials only "
-                "callers on the balancer's own host have it"
-            )
-        _check_query(request, route)
+        check_role(exchange.principal, route.min_role, route.path)
+        if route.limit_class == "management":
+            check_names(request.query, route.query, route.path)
         return route
 
     def _check_headers(self, request: BaseRequest) -> None:
@@ -119,8 +116,9 @@ class Pipeline:
         wiring.metrics.request_answered(exchange.route_path, status, took_s)
         if exchange.is_quiet:
             return
-        if status != SWITCHING_PROTOCOLS:
-            wiring.traffic.note(now_s=time.monotonic(), took_s=took_s)
+        if exchange.is_work:
+            is_failure = status >= 500 or (status < 400 and "error" in exchange.facts)
+            wiring.metrics.totals.answered(took_s, is_failure=is_failure)
         log.info(
             "request",
             method=exchange.request.method,
@@ -163,21 +161,6 @@ def _check_version(request: BaseRequest) -> None:
     """What calls itself HTTP/0.9 or HTTP/2.0 would read the answer in another way."""
     if not cast(ClientConnection, request.protocol).speaks_our_http:
         raise InvalidRequest("this is HTTP of a version that is not spoken here; send HTTP/1.1")
-
-
-def _check_query(request: BaseRequest, route: Route) -> None:
-    """What an operator misspelt must not be silently left out."""
-    if route.limit_class != "management":
-        return
-    for name in request.query:
-        if name not in route.query:
-            known = " and ".join(f"`{known}`" for known in route.query) or "none"
-            raise InvalidRequest(
-                f"`{name[:200]}` is no query parameter here; {route.path} takes {known}",
-                code="unsupported_parameter",
-                param=name[:200],
-                details={"allowed": list(route.query)},
-            )
 
 
 def _check_directness(exchange: Exchange, *, insecure: bool) -> None:

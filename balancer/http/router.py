@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from balancer.errors import MethodNotAllowed, RouteNotFound
 from balancer.http.answers import error_answer
+from balancer.http.calls import Answer
 from balancer.http.deprecation import Deprecation
 from balancer.http.exchange import ErrorForm, Exchange, Port, Wiring
 from balancer.policy.identity.principal import Role
@@ -36,7 +37,7 @@ class Route(Struct, frozen=True, kw_only=True):
     """One row of the table. `min_role` is what a caller needs; `aliases` serve the same.
 
     `limit_class` groups routes for limits on requests; `is_quiet` keeps probes out of the log.
-    A segment `{name}` of the path takes any one segment, a last one `{name...}` all that are left.
+    A segment `{name}` of the path takes any one segment, `{name...}` any number of them.
     """
 
     ports: tuple[Port, ...]
@@ -56,6 +57,17 @@ class Route(Struct, frozen=True, kw_only=True):
     """Since when it should not be called any more, and when it goes."""
     query: tuple[str, ...] = ()
     """The query parameters it takes; any other is refused where operators call."""
+    answer: Answer | None = None
+    """What it answers as a value, for those that call it over a live socket by its `call`."""
+    call: str = ""
+    takes: tuple[str, ...] = ()
+    """What it takes in a body, beside the query."""
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        """Everything that a call of it may name."""
+        places = tuple(part.strip("{.}") for part in self.path.split("/") if part.startswith("{"))
+        return (*places, *self.query, *self.takes)
 
 
 class Router:
@@ -69,11 +81,13 @@ class Router:
             for path, methods in _table(routes, port).items():
                 self._by_path[path] = {**methods, **self._by_path.get(path, {})}
         self._error_forms = _error_forms(self._by_path)
-        self._templates = [
+        templates = [
             (tuple(path.split("/")), methods)
             for path, methods in self._by_path.items()
             if "{" in path
         ]
+        # what takes all the rest comes last, or it would take other templates' paths, too
+        self._templates = sorted(templates, key=lambda row: row[0][-1].endswith("...}"))
 
     def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         """The row for a request, and what stands in its path's places. Raises `RouteNotFound` or
@@ -110,11 +124,13 @@ class Router:
 
     @staticmethod
     def _gathered(segments: tuple[str, ...], template: tuple[str, ...]) -> tuple[str, ...]:
-        """A request's segments, the last ones as one where the template takes the rest."""
-        head = len(template) - 1
-        if not template[-1].endswith("...}") or len(segments) <= head:
-            return segments
-        return (*segments[:head], "/".join(segments[head:]))
+        """A request's segments, those as one for which the template has `{name...}`."""
+        for start, name in enumerate(template):
+            more = len(segments) - len(template)
+            if name.endswith("...}") and more > 0:
+                end = start + more + 1
+                return (*segments[:start], "/".join(segments[start:end]), *segments[end:])
+        return segments
 
     def _match_template(
         self, path_segments: tuple[str, ...]

@@ -9,9 +9,17 @@ from balancer.http.answers import error_answer, text_error_answer
 from balancer.http.anthropic.count_tokens import count_tokens
 from balancer.http.anthropic.errors import error_answer as anthropic_error
 from balancer.http.anthropic.messages import messages
+from balancer.http.calls import Answer, over_http
 from balancer.http.document.handler import inference_document, management_document, show_page
 from balancer.http.exchange import ErrorForm, Port
-from balancer.http.health import brief_health, detailed_health, metrics_text, ready
+from balancer.http.health import (
+    brief_health,
+    detailed_health,
+    metrics,
+    metrics_text,
+    ready,
+    show_series,
+)
 from balancer.http.inference.handler import inference
 from balancer.http.llama_server.handler import apply_template, detokenize, tokenize
 from balancer.http.management.agent_socket import connect_agent
@@ -22,8 +30,22 @@ from balancer.http.management.agents import (
     show_agent,
     undrain_agent,
 )
-from balancer.http.management.config import config_status, reload_config, show_config
-from balancer.http.management.requests import cancel_request, list_requests, show_route
+from balancer.http.management.config import (
+    config_status,
+    reload_config,
+    reload_over_socket,
+    show_config,
+)
+from balancer.http.management.live.sockets import control_socket, logs_socket, metrics_socket
+from balancer.http.management.log_level import set_log_level, show_log_level
+from balancer.http.management.models import list_models as list_served_models
+from balancer.http.management.models import model_metadata
+from balancer.http.management.requests import (
+    cancel_request,
+    list_requests,
+    show_route,
+    show_timeline,
+)
 from balancer.http.ollama.embedding import embed
 from balancer.http.ollama.embedding import embeddings as prompt_embeddings
 from balancer.http.ollama.generation import chat, generate
@@ -61,9 +83,12 @@ def _inference(
     *,
     error_form: ErrorForm = error_answer,
     has_head: bool = True,
+    ports: tuple[Port, ...] = _INFERENCE,
 ) -> Route:
+    """`ports` are both for what the dashboard's playground uses: its page may call its own port
+    alone."""
     return Route(
-        ports=_INFERENCE,
+        ports=ports,
         method=method,
         path=path,
         handler=handler,
@@ -104,8 +129,6 @@ def _probe(
     path: str,
     handler: Handler,
     limit_class: LimitClass = "health",
-    *,
-    aliases: tuple[str, ...] = (),
 ) -> Route:
     return Route(
         ports=ports,
@@ -113,28 +136,73 @@ def _probe(
         path=path,
         handler=handler,
         limit_class=limit_class,
-        aliases=(*aliases, *_with_and_without_v1(path)),
+        aliases=_with_and_without_v1(path),
         is_quiet=True,
     )
 
 
-def _operators(
-    method: Method, path: str, handler: Handler, *, query: tuple[str, ...] = ()
-) -> Route:
+def _operators(method: Method, path: str, handler: Handler, call: str, answer: Answer) -> Route:
+    """What is answered in another form over HTTP."""
     return Route(
         ports=_MANAGEMENT,
         method=method,
+        path=path,
+        handler=handler,
+        min_role="admin",
+        limit_class="management",
+        aliases=_with_and_without_v1(path),
+        answer=answer,
+        call=call,
+    )
+
+
+def _callable(
+    method: Method,
+    path: str,
+    call: str,
+    answer: Answer,
+    *,
+    query: tuple[str, ...] = (),
+    takes: tuple[str, ...] = (),
+    aliases: tuple[str, ...] | None = None,
+) -> Route:
+    """What operators may call over a live socket, too."""
+    return Route(
+        ports=_MANAGEMENT,
+        method=method,
+        path=path,
+        handler=over_http(answer, takes=takes),
+        query=query,
+        min_role="admin",
+        limit_class="management",
+        aliases=_with_and_without_v1(path) if aliases is None else aliases,
+        answer=answer,
+        call=call,
+        takes=takes,
+    )
+
+
+def _openai_models(path: str, handler: Handler) -> Route:
+    """On :8081 the path without `/v1` is another list: of details."""
+    return Route(ports=_MANAGEMENT, method="GET", path=path, handler=handler, limit_class="models")
+
+
+def _socket(path: str, handler: Handler, *, query: tuple[str, ...] = ()) -> Route:
+    return Route(
+        ports=_MANAGEMENT,
+        method="GET",
         path=path,
         handler=handler,
         query=query,
         min_role="admin",
         limit_class="management",
         aliases=_with_and_without_v1(path),
+        is_socket=True,
     )
 
 
 ROUTES: tuple[Route, ...] = (
-    _inference("POST", "/v1/chat/completions", chat_completions, "chat"),
+    _inference("POST", "/v1/chat/completions", chat_completions, "chat", ports=_BOTH),
     _inference("POST", "/v1/completions", completions, "completions"),
     _inference("POST", "/v1/messages", messages, "chat", error_form=anthropic_error),
     _ollama("POST", "/api/chat", chat, "chat"),
@@ -157,31 +225,62 @@ ROUTES: tuple[Route, ...] = (
     _inference("POST", "/v1/responses/{id}/cancel", cancel_response, "models"),
     _inference("POST", "/v1/embeddings", embeddings, "embeddings"),
     _inference("POST", "/v1/rerank", rerank, "embeddings"),
-    _inference("POST", "/tokenize", tokenize, "tokens"),
+    _inference("POST", "/tokenize", tokenize, "tokens", ports=_BOTH),
     _inference("POST", "/detokenize", detokenize, "tokens"),
-    _inference("POST", "/apply-template", apply_template, "tokens"),
+    _inference("POST", "/apply-template", apply_template, "tokens", ports=_BOTH),
     _inference("POST", "/inference", inference, "completions", error_form=text_error_answer),
     _inference("GET", "/v1/streams/{id}", take_up_stream, "chat", has_head=False),
     _inference("GET", "/v1/models", list_models, "models"),
     _inference("GET", "/v1/models/{id...}", show_model, "models"),
     _probe(_INFERENCE, "/health", brief_health),
-    _probe(_MANAGEMENT, "/health", detailed_health),
+    Route(
+        ports=_MANAGEMENT,
+        method="GET",
+        path="/health",
+        handler=over_http(detailed_health),
+        limit_class="health",
+        aliases=_with_and_without_v1("/health"),
+        is_quiet=True,
+        answer=detailed_health,
+        call="health",
+    ),
+    Route(
+        ports=_BOTH,
+        method="GET",
+        path="/api/v1/status",
+        handler=over_http(detailed_health),
+        limit_class="health",
+        error_form=text_error_answer,
+        is_quiet=True,
+    ),
     _probe(_BOTH, "/ready", ready),
-    _probe(_BOTH, "/metrics", metrics_text, "metrics", aliases=("/metrics/prometheus",)),
+    _probe(_BOTH, "/metrics", metrics, "metrics"),
+    _probe(_BOTH, "/metrics/prometheus", metrics_text, "metrics"),
+    _socket("/ws/control", control_socket),
+    _socket("/ws/metrics", metrics_socket),
+    _socket("/ws/logs", logs_socket, query=("level", "component", "request_id")),
+    _callable("GET", "/metrics/series", "metrics.series", show_series, query=("paths", "last")),
     _about(_INFERENCE, "/openapi.json", inference_document),
     _about(_MANAGEMENT, "/openapi.json", management_document),
     _about(_BOTH, "/docs", show_page),
-    _operators("GET", "/agents", list_agents),
-    _operators("GET", "/agents/{id}", show_agent),
-    _operators("DELETE", "/agents/{id}", remove_agent),
-    _operators("POST", "/agents/{id}/drain", drain_agent, query=("deadline_s",)),
-    _operators("POST", "/agents/{id}/undrain", undrain_agent),
-    _operators("GET", "/requests", list_requests),
-    _operators("DELETE", "/requests/{id}", cancel_request),
-    _operators("GET", "/requests/{id}/route", show_route),
-    _operators("GET", "/config", show_config),
-    _operators("GET", "/config/status", config_status),
-    _operators("POST", "/config/reload", reload_config),
+    _callable("GET", "/agents", "agents.list", list_agents),
+    _callable("GET", "/agents/{id}", "agents.get", show_agent),
+    _callable("DELETE", "/agents/{id}", "agents.remove", remove_agent),
+    _callable("POST", "/agents/{id}/drain", "agents.drain", drain_agent, query=("deadline_s",)),
+    _callable("POST", "/agents/{id}/undrain", "agents.undrain", undrain_agent),
+    _callable("GET", "/requests", "requests.list", list_requests),
+    _callable("DELETE", "/requests/{id}", "requests.cancel", cancel_request),
+    _callable("GET", "/requests/{id}/route", "requests.route", show_route),
+    _callable("GET", "/requests/{id}/timeline", "requests.timeline", show_timeline),
+    _callable("GET", "/models", "models.list", list_served_models, aliases=()),
+    _callable("GET", "/models/{name...}/metadata", "models.metadata", model_metadata),
+    _openai_models("/v1/models", list_models),
+    _openai_models("/v1/models/{id...}", show_model),
+    _callable("GET", "/log-level", "log_level.get", show_log_level),
+    _callable("PUT", "/log-level", "log_level.set", set_log_level, takes=("level",)),
+    _callable("GET", "/config", "config.get", show_config),
+    _callable("GET", "/config/status", "config.status", config_status),
+    _operators("POST", "/config/reload", reload_config, "config.reload", reload_over_socket),
     Route(
         ports=_MANAGEMENT,
         method="GET",

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.types import Processor
 
+from balancer.observability.log_ring import RANKS, LogRing
 from balancer.settings import LogFormat, LogLevel
 from protocol.journal import for_journal, is_journal
 
@@ -37,8 +38,9 @@ _PRIVATE_KEYS = frozenset(
 )
 
 
-def configure(level: LogLevel, log_format: LogFormat) -> None:
-    """Set up logging for the process: ours and, through stdlib logging, the libraries'.
+def configure(level: LogLevel, log_format: LogFormat, ring: LogRing | None = None) -> None:
+    """Set up logging for the process: ours and, through stdlib logging, the libraries'. `ring`
+    remembers the latest lines.
 
     Lines for systemd's journal begin with their level.
     """
@@ -48,6 +50,7 @@ def configure(level: LogLevel, log_format: LogFormat) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_private,
+        *([ring.keep] if ring is not None else ()),
     ]
     structlog.configure(
         processors=[
@@ -56,7 +59,7 @@ def configure(level: LogLevel, log_format: LogFormat) -> None:
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         # what is below the level costs a call, and no event: requests are logged one by one
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=_leveled_logger(),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
@@ -77,9 +80,32 @@ def configure(level: LogLevel, log_format: LogFormat) -> None:
     set_level(level)
 
 
+def _leveled_logger() -> type:
+    """Loggers that ask for the level in force, which may change: one that is made for a level keeps
+    it."""
+    root = logging.getLogger()
+    unfiltered = structlog.make_filtering_bound_logger(logging.NOTSET)
+
+    def leveled(name: str, rank: int) -> Callable[..., Any]:
+        log = getattr(unfiltered, name)
+
+        def write(self: Any, event: str, *args: Any, **facts: Any) -> Any:
+            return log(self, event, *args, **facts) if root.level <= rank else None
+
+        return write
+
+    methods = {name: leveled(name, RANKS[name]) for name in ("debug", "info", "warning", "error")}
+    return type("LeveledLogger", (unfiltered,), methods)
+
+
 def set_level(level: LogLevel) -> None:
-    """Show less or more from now on."""
+    """Show lines of this level and above from now on."""
     logging.getLogger().setLevel(level.upper())
+
+
+def level_now() -> str:
+    """The least level that is shown."""
+    return logging.getLevelName(logging.getLogger().level).lower()
 
 
 def _rendering(log_format: LogFormat) -> list[Processor]:

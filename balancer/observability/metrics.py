@@ -7,6 +7,7 @@ Bound children are kept, `labels()` costs four times as much as `inc()` on a kep
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import inf
 
 from msgspec import Struct
 from prometheus_client import (
@@ -21,6 +22,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from balancer.observability.tallies import Tallies
 from protocol.generation import Usage
 from protocol.refusals import consequence_of
 
@@ -30,6 +32,7 @@ MAX_AGENT_LABELS = 256
 """Agents past this many are summed under the name `other`."""
 
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+LATENCY_BOUNDS_S = (*_LATENCY_BUCKETS_S, inf)
 _REQUEST_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
@@ -39,6 +42,36 @@ class AgentSlots(Struct, frozen=True):
     agent: str
     total: int
     used: int
+
+
+class Latencies(Struct, frozen=True):
+    """Counts of the buckets of `LATENCY_BOUNDS_S`."""
+
+    first_token: tuple[float, ...]
+    queue_wait: tuple[float, ...]
+
+
+class Totals(Struct):
+    """What rates and shares are made of, beside the series: plain numbers, as series are not meant
+    to be read back."""
+
+    requests: int = 0
+    """Answers that took work: of a model, or of an agent."""
+    failed: int = 0
+    """Of these, for no mistake of the client; also streams that failed after their headers."""
+    response_s: float = 0.0
+    prompts_begun: int = 0
+    """Prompt tokens of generations that gave a token."""
+    prompt_tokens: int = 0
+    """Of generations that ended well, as all below."""
+    cached_tokens: int = 0
+    moves: int = 0
+
+    def answered(self, seconds: float, *, is_failure: bool) -> None:
+        """An answer that took work is over."""
+        self.requests += 1
+        self.failed += is_failure
+        self.response_s += seconds
 
 
 class _SlotsCollector(Collector):
@@ -74,6 +107,9 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self.totals = Totals()
+        self.of_agents = Tallies()
+        self.of_models = Tallies()
         self._build_request_series()
         self._build_embedding_series()
         self._build_question_series()
@@ -254,6 +290,8 @@ class Metrics:
         self._completion_tokens.inc(usage.completion_tokens)
         self._cached_tokens.inc(usage.cached_tokens)
         self._reasoning_tokens.inc(usage.reasoning_tokens)
+        self.totals.prompt_tokens += usage.prompt_tokens
+        self.totals.cached_tokens += usage.cached_tokens
 
     def embedded(self, *, inputs: int, tokens: int) -> None:
         """Count an embedding request that ended well."""
@@ -271,6 +309,7 @@ class Metrics:
     def generation_moved(self, reason: str) -> None:
         """Count a move; `reason` is one of `policy.failover.Breakage`."""
         self._moves.labels(reason).inc()
+        self.totals.moves += 1
 
     def agent_lost(self) -> None:
         """Count a registered agent whose link ended although nobody had said so."""
@@ -295,6 +334,19 @@ class Metrics:
         )
         return cached / prompt if prompt else None
 
+    def latencies(self) -> Latencies:
+        """How much fell into each bucket so far."""
+        return Latencies(
+            _counts(self.time_to_first_token_seconds), _counts(self.queue_wait_seconds)
+        )
+
     def text(self) -> bytes:
         """Everything in Prometheus' text format; its content type is `CONTENT_TYPE`."""
         return generate_latest(self.registry)
+
+
+def _counts(histogram: Histogram) -> tuple[float, ...]:
+    """Of each bucket for itself; the exposition has them added up."""
+    (family,) = histogram.collect()
+    sums = [sample.value for sample in family.samples if sample.name.endswith("_bucket")]
+    return tuple(upto - below for below, upto in zip([0.0, *sums], sums, strict=False))

@@ -36,6 +36,7 @@ from protocol.to_agent import (
     Cancel,
     Committed,
     Continue,
+    DescribeModel,
     Detokenize,
     Embed,
     GenerateTokens,
@@ -258,7 +259,12 @@ class FakeAgent:
                 assert isinstance(call_id, int)
                 await self._accept(Call(call_id, request))
             case Request(
-                params=Embed() | Rerank() | Tokenize() | Detokenize() | Render() as question
+                params=Embed()
+                | Rerank()
+                | Tokenize()
+                | Detokenize()
+                | Render()
+                | DescribeModel() as question
             ):
                 await self.send_raw(self._answer_to(message.id, question).decode())
             case Notification(params=Cancel(call=call_id)):

@@ -7,9 +7,10 @@ from typing import assert_never
 
 from balancer.fleet.queries import TextAnswer, TextQuestion
 from protocol.chat import Message, TextPart
+from protocol.descriptions import ModelDescription
 from protocol.embeddings import EmbeddingRequest, Embeddings, Scores, Text, TokenIds
 from protocol.rendering import Rendered
-from protocol.to_agent import Detokenize, Render, Rerank, Tokenize
+from protocol.to_agent import DescribeModel, Detokenize, Render, Rerank, Tokenize
 
 
 def toy_answer(question: TextQuestion) -> TextAnswer:
@@ -23,6 +24,11 @@ def toy_answer(question: TextQuestion) -> TextAnswer:
             return Text(text=bytes(one % 256 for one in ids).decode("utf-8", "replace"))
         case Render():
             return _rendered(question)
+        case DescribeModel():
+            template = "{{ messages }}"
+            return ModelDescription(
+                chat_template=template, template_chars=len(template), tool_format="hermes"
+            )
         case Rerank(query=query, documents=documents):
             words = set(query.split())
             return Scores(

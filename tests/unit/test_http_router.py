@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import pytest
 
@@ -13,7 +14,6 @@ from balancer.http.exchange import ErrorForm, Port
 from balancer.http.health import ready
 from balancer.http.router import MAX_SEGMENTS, Method, Route, Router
 from balancer.http.routes import ROUTES
-from balancer.http.traffic import Traffic
 from protocol.to_balancer import RESERVED_AGENT_NAMES
 
 PORTS: tuple[Port, ...] = ("inference", "management")
@@ -25,10 +25,10 @@ def test_every_row_is_found_under_all_its_paths(port: Port) -> None:
     for route in ROUTES:
         for path in (route.path, *route.aliases):
             if port in route.ports:
-                path = path.replace("{id...}", "{id}")
-                row, places = router.match(route.method, path.replace("{id}", "some id"))
+                place = re.search(r"{(\w+)[.]*}", path)
+                row, places = router.match(route.method, re.sub(r"{.*?}", "some id", path))
                 assert row is route
-                assert places == ({"id": "some id"} if "{id}" in path else {})
+                assert places == ({place[1]: "some id"} if place else {})
 
 
 @pytest.mark.parametrize("port", PORTS)
@@ -77,6 +77,10 @@ def test_the_second_version_is_the_first() -> None:
 def test_all_routes_but_ollama_s_are_there_under_v1_and_without_it() -> None:
     for route in ROUTES:
         paths = {route.path, *route.aliases}
+        if route.ports == ("management",) and paths & {"/models", "/v1/models"}:
+            continue  # two lists: of details, and OpenAI's
+        if route.ports == ("management",) and "/v1/models/{id...}" in paths:
+            continue
         if route.path.startswith("/api/") or route.path == "/":
             assert paths == {route.path}
         else:
@@ -114,11 +118,25 @@ def test_no_agent_may_have_the_name_of_another_route() -> None:
     assert {path.split("/")[2] for path in paths} - {"{id}"} <= RESERVED_AGENT_NAMES
 
 
-def test_management_never_answers_v1_models_and_inference_no_agents() -> None:
+def test_inference_knows_no_agents_and_management_only_what_a_playground_needs() -> None:
     with pytest.raises(RouteNotFound):
         Router(ROUTES, ports=("inference",)).match("GET", "/agents")
-    with pytest.raises(RouteNotFound):
-        Router(ROUTES, ports=("management",)).match("POST", "/v1/chat/completions")
+    management = Router(ROUTES, ports=("management",))
+    assert management.match("POST", "/v1/chat/completions")[0].limit_class == "chat"
+    for path in ("/v1/completions", "/v1/messages", "/v1/responses", "/api/chat"):
+        with pytest.raises(RouteNotFound):
+            management.match("POST", path)
+
+
+def test_the_list_under_v1_is_openai_s_on_both_ports() -> None:
+    inference, management = (Router(ROUTES, ports=(port,)) for port in PORTS)
+    listed = inference.match("GET", "/v1/models")[0]
+    assert listed.handler is inference.match("GET", "/models")[0].handler
+    assert listed.handler is management.match("GET", "/v1/models")[0].handler
+    assert management.match("GET", "/models")[0].call == "models.list"
+    assert management.match("GET", "/v1/models/a/b")[1] == {"id": "a/b"}
+    row, places = management.match("GET", "/v1/models/a/b/metadata")
+    assert (row.call, places) == ("models.metadata", {"name": "a/b"})
 
 
 def test_head_is_answered_where_get_is_and_other_methods_are_named() -> None:
@@ -168,17 +186,6 @@ def test_every_row_s_path_has_its_form_of_errors(port: Port) -> None:
     for route in ROUTES:
         for path in (route.path, *route.aliases):
             if port in route.ports:
-                path = path.replace("{id...}", "a").replace("{id}", "a")
+                path = re.sub(r"{.*?}", "a", path)
                 assert router.error_form(path) is route.error_form
                 assert path.count("/") < MAX_SEGMENTS
-
-
-def test_traffic_counts_the_last_minute_only() -> None:
-    traffic = Traffic()
-    for second in (0, 30, 59):
-        traffic.note(now_s=second, took_s=0.5)
-    assert traffic.rate(now_s=59.5).requests_per_second == 0.05
-    assert traffic.rate(now_s=59.5).avg_response_time_ms == 500.0
-    traffic.note(now_s=60, took_s=0.1)
-    assert traffic.rate(now_s=95.0).avg_response_time_ms == 300.0
-    assert traffic.rate(now_s=500.0).requests_per_second == 0.0

@@ -11,7 +11,7 @@ import pytest
 from msgspec import Struct
 
 from protocol import codec, prefix_chain, to_agent, to_balancer
-from protocol.agent_status import AgentStatus, Hardware, Issue
+from protocol.agent_status import AgentStatus, GpuUse, Hardware, HostUse, Issue
 from protocol.chat import (
     AudioPart,
     FunctionCall,
@@ -23,6 +23,7 @@ from protocol.chat import (
     Tool,
     ToolCall,
 )
+from protocol.descriptions import ModelDescription
 from protocol.embeddings import Embeddings, InputError, Scores, Text, TokenIds
 from protocol.errors import (
     DuplicateId,
@@ -68,6 +69,20 @@ STATUS = AgentStatus(
     kv_cells_total=8192,
     issues=(Issue(code="engine_died", message="The engine was killed (SIGKILL); restarting."),),
     load_progress=0.25,
+    host=HostUse(
+        cpu_percent=12.5,
+        memory_used_bytes=2**33,
+        gpus=(
+            GpuUse(
+                name="H100",
+                busy_percent=97.0,
+                memory_used_bytes=2**35,
+                memory_total_bytes=2**36,
+                temperature_c=61.0,
+                power_w=350.5,
+            ),
+        ),
+    ),
 )
 MODEL = ServedModel(
     name="demo",
@@ -77,6 +92,7 @@ MODEL = ServedModel(
     size_bytes=9_500_000,
     parameters=2_370_000,
     architecture="llama",
+    quantization="Q8_0",
     modalities=("vision",),
     embedding_dimensions=192,
     adapters=("poet",),
@@ -154,6 +170,7 @@ TO_AGENT: dict[str, Struct] = {
         with_prompt=False,
         with_count=True,
     ),
+    "describe_model": to_agent.DescribeModel(model="demo"),
     "export_sequence": to_agent.ExportSequence(call=7, release=True),
     "import_sequence": to_agent.ImportSequence(
         tokens=1012, size_bytes=1_560_000, kv_key="cd34", cache_scope="tenant-1"
@@ -239,6 +256,14 @@ RESULTS: dict[str, Struct] = {
     "tokenize": TokenIds(token_ids=(1, 7), pieces=("<s>", "\xc3")),
     "detokenize": Text(text="Hello"),
     "render": Rendered(prompt="<|user|>Which port?", prompt_tokens=12),
+    "describe_model": ModelDescription(
+        chat_template="{{ messages }}",
+        template_chars=14,
+        bos_token="<s>",
+        eos_token="</s>",
+        reasoning_format="think",
+        tool_format="hermes",
+    ),
     "export_sequence": to_agent.ExportedSequence(
         tokens=1012, size_bytes=1_560_000, kv_key="cd34", sampler_state=(9.5,)
     ),

@@ -132,6 +132,7 @@ def _shapes_of(row: Operation) -> Iterator[type[Struct]]:
     for answer in row.answers:
         yield from answer.shapes
         yield from answer.events
+        yield from answer.or_json
 
 
 def _shortened(schema: dict[str, Any]) -> dict[str, Any]:
@@ -189,6 +190,8 @@ def _answer(answer: Answer, schemas: Schemas) -> dict[str, Any]:
         content[answer.content_type] = {"schema": shape}
         if is_json and answer.status < 400:
             content[ENVELOPE] = {"schema": schemas.enveloped(shape)}
+    if answer.or_json:
+        content[JSON] = {"schema": schemas.any_of(answer.or_json)}
     if answer.stream_type:
         events = {"x-events": schemas.any_of(answer.events)} if answer.events else {}
         content[answer.stream_type] = events

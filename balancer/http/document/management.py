@@ -14,9 +14,26 @@ from balancer.http.document.operation import (
 from balancer.http.document.shapes import config, fleet
 from balancer.http.document.shapes.errors import ErrorBody
 from balancer.http.management.agents import LONGEST_DEADLINE_S
+from balancer.observability.log_ring import RANKS
 
 _AGENT = place("id", "The agent's name.", "spare")
 _REQUEST = place("id", "The `X-Paddler-Request-Id` of the answer.", "req_0")
+
+
+def _socket(path: str, summary: str, *parameters: Parameter) -> Operation:
+    return Operation(
+        ports=("management",),
+        method="GET",
+        path=path,
+        tag="Live",
+        summary=summary,
+        description="A WebSocket: a snapshot first, then changes; see docs/reference/live.md.",
+        parameters=parameters,
+        answers=(Answer(status=101, description="The socket is open.", content_type=""),),
+        errors=(*READING, 503),
+        examples=(Example(name="without a WebSocket", status=400),),
+    )
+
 
 OPERATIONS = (
     Operation(
@@ -94,6 +111,24 @@ OPERATIONS = (
         answers=(Answer(status=101, description="An agent's link begins.", content_type=""),),
         examples=(Example(name="without a WebSocket", status=400),),
     ),
+    _socket("/ws/control", "Agents, models and requests as they change"),
+    _socket("/ws/metrics", "The balancer's figures, each second"),
+    _socket(
+        "/ws/logs",
+        "The log as it is written",
+        Parameter(
+            name="level",
+            where="query",
+            description="Lines of this level and above.",
+            schema={"enum": list(RANKS)},
+        ),
+        Parameter(
+            name="component",
+            where="query",
+            description="Lines of this module, as `fleet`, and of those within.",
+        ),
+        Parameter(name="request_id", where="query", description="Lines about this request."),
+    ),
     Operation(
         ports=("management",),
         method="GET",
@@ -114,6 +149,59 @@ OPERATIONS = (
         answers=(Answer(description="It is ended.", shapes=(fleet.CancelledRequest,)),),
         errors=FINDING,
         examples=(Example(name="of nobody", status=404),),
+    ),
+    Operation(
+        ports=("management",),
+        method="GET",
+        path="/requests/{id}/timeline",
+        tag="Requests",
+        summary="What a request waited for, when and where",
+        description="Phases: waited for a slot, prefilled, decoded, moved elsewhere. Remembered as "
+        "routes are.",
+        parameters=(_REQUEST,),
+        answers=(Answer(description="Its phases.", shapes=(fleet.RequestTimeline,)),),
+        errors=FINDING,
+        examples=(Example(name="of nobody", status=404),),
+    ),
+    Operation(
+        ports=("management",),
+        method="GET",
+        path="/models",
+        tag="Models",
+        summary="What is served now, and by whom",
+        answers=(Answer(description="By each of their names.", shapes=(fleet.ServedModels,)),),
+        examples=(Example(name="list"),),
+    ),
+    Operation(
+        ports=("management",),
+        method="GET",
+        path="/models/{name...}/metadata",
+        tag="Models",
+        summary="One model with its chat template",
+        parameters=(place("name", "Any of its names; a `/` may be encoded.", "paddler-demo"),),
+        answers=(Answer(description="What is known.", shapes=(fleet.ModelMetadata,)),),
+        errors=FINDING,
+        examples=(Example(name="by name"),),
+    ),
+    Operation(
+        ports=("management",),
+        method="GET",
+        path="/log-level",
+        tag="System",
+        summary="How much is logged",
+        answers=(Answer(description="The least level.", shapes=(fleet.LogLevelBody,)),),
+        examples=(Example(name="now"),),
+    ),
+    Operation(
+        ports=("management",),
+        method="PUT",
+        path="/log-level",
+        tag="System",
+        summary="Log more or less from now on",
+        bodies=(fleet.LogLevelBody,),
+        answers=(Answer(description="The new level.", shapes=(fleet.LogLevelBody,)),),
+        errors=(*READING, 415),
+        examples=(Example(name="more", body={"level": "info"}),),
     ),
     Operation(
         ports=("management",),

@@ -27,6 +27,7 @@ _PARAMETERS = (RESUMABLE, QUEUE_UPDATES)
 OPERATIONS = (
     asking(
         path="/v1/chat/completions",
+        ports=("inference", "management"),
         tag="OpenAI",
         summary="Answer a chat",
         bodies=(ChatCompletionRequest,),
@@ -98,7 +99,7 @@ OPERATIONS = (
         ),
     ),
     Operation(
-        ports=("inference",),
+        ports=("inference", "management"),
         method="GET",
         path="/v1/models",
         tag="OpenAI",
@@ -107,7 +108,7 @@ OPERATIONS = (
         examples=(Example(name="list"),),
     ),
     Operation(
-        ports=("inference",),
+        ports=("inference", "management"),
         method="GET",
         path="/v1/models/{id...}",
         tag="OpenAI",

@@ -46,6 +46,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     shapes: Shapes = ()
     stream_type: str = ""
     events: Shapes = ()
+    or_json: Shapes = ()
+    """What it is as JSON, where that may be asked for instead of its own type."""
 
 
 class Example(Struct, frozen=True, kw_only=True):
@@ -106,10 +108,11 @@ def asking(
     description: str = "",
     parameters: tuple[Parameter, ...] = (),
     error_shapes: Shapes = (ErrorBody,),
+    ports: tuple[Port, ...] = ("inference",),
 ) -> Operation:
     """A request with a body that an agent works on."""
     return Operation(
-        ports=("inference",),
+        ports=ports,
         method="POST",
         path=path,
         tag=tag,

@@ -28,6 +28,7 @@ OPERATIONS = (
     ),
     asking(
         path="/tokenize",
+        ports=("inference", "management"),
         tag="llama-server",
         summary="The ids of a text",
         bodies=(TokenizeBody,),
@@ -47,6 +48,7 @@ OPERATIONS = (
     ),
     asking(
         path="/apply-template",
+        ports=("inference", "management"),
         tag="llama-server",
         summary="What a chat looks like to the model",
         bodies=(ApplyTemplateBody,),

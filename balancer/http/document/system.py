@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from balancer.http.document.operation import Answer, Example, Operation, Parameter
 from balancer.http.document.shapes import health
+from balancer.http.document.shapes.errors import TextErrorBody
 
 OPERATIONS = (
     Operation(
@@ -48,11 +49,71 @@ OPERATIONS = (
     Operation(
         ports=("inference", "management"),
         method="GET",
+        path="/api/v1/status",
+        tag="System",
+        summary="How every component is",
+        answers=(Answer(description="The whole system.", shapes=(health.DetailedHealth,)),),
+        error_shapes=(TextErrorBody,),
+        examples=(Example(name="status"),),
+    ),
+    Operation(
+        ports=("inference", "management"),
+        method="GET",
         path="/metrics",
         tag="System",
         summary="Everything that is measured",
+        description="Prometheus' text format; totals as JSON for `Accept: application/json` or "
+        "`?format=json`.",
+        parameters=(
+            Parameter(
+                name="format",
+                where="query",
+                description="Whatever the `Accept` header says.",
+                schema={"enum": ["json", "prometheus"]},
+            ),
+        ),
+        answers=(
+            Answer(
+                description="Prometheus' text format, or totals as JSON.",
+                content_type="text/plain",
+                or_json=(health.MetricsTotals,),
+            ),
+        ),
+        examples=(Example(name="scrape"), Example(name="totals", query={"format": "json"})),
+    ),
+    Operation(
+        ports=("inference", "management"),
+        method="GET",
+        path="/metrics/prometheus",
+        tag="System",
+        summary="Everything that is measured, always as text",
         answers=(Answer(description="Prometheus' text format.", content_type="text/plain"),),
         examples=(Example(name="scrape"),),
+    ),
+    Operation(
+        ports=("management",),
+        method="GET",
+        path="/metrics/series",
+        tag="System",
+        summary="The last ten minutes of some figures, a number a second",
+        parameters=(
+            Parameter(
+                name="paths",
+                where="query",
+                description="Which, with commas between them; all without it.",
+            ),
+            Parameter(
+                name="last",
+                where="query",
+                description="How many numbers of each, at most.",
+                schema={"type": "integer", "minimum": 1, "maximum": 600},
+            ),
+        ),
+        answers=(Answer(description="The series.", shapes=(health.Series,)),),
+        examples=(
+            Example(name="all"),
+            Example(name="some", query={"paths": "requests.per_second", "last": "60"}),
+        ),
     ),
     Operation(
         ports=("inference",),

@@ -1,27 +1,27 @@
 """WS /agents/connect: one agent's socket, joined to its socket-free `AgentLink`.
 
 Frames go to the link as they come. What the link sends is collected and written once per loop
-tick, straight to the transport, as few text frames as the size allows (RFC 6455, section 5.2:
-a server's frames carry no mask); a message too big for one follows in binary pieces as the agent
-grants credit. Nothing an agent does here can end the balancer.
+tick, straight to the transport, as few text frames as the size allows; a message too big for one
+follows in binary pieces as the agent grants credit. Nothing an agent does here can end the
+balancer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Callable
 from typing import cast
 
 import structlog
-from aiohttp import WSCloseCode, WSMessage, WSMsgType
-from aiohttp.web import BaseRequest, StreamResponse, WebSocketResponse
+from aiohttp import WSMessage, WSMsgType
+from aiohttp.web import StreamResponse, WebSocketResponse
 
 from balancer.errors import ClientDropped, InvalidRequest
 from balancer.fleet.agent_link import AgentLink
 from balancer.http.answers import SECURITY_HEADERS
 from balancer.http.connection import ClientConnection
 from balancer.http.exchange import Exchange, Wiring
+from balancer.http.frames import binary_frame, close_frame, is_handshake, text_frame
 from balancer.settings import MIB
 from protocol import transfers
 from protocol.codec import MAX_FRAME_BYTES
@@ -38,10 +38,6 @@ STALLED_TRANSFER_S = 30.0
 """An agent that grants no credit for so long loses its link at the next message."""
 _UNSENT_MARK_BYTES = MIB
 _CLOSE_PATIENCE_S = 2.0
-_FINAL_TEXT = 0x81
-_FINAL_BINARY = 0x82
-_FINAL_CLOSE = 0x88
-_MAX_REASON_BYTES = 123
 
 
 async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
@@ -49,7 +45,7 @@ async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     socket = WebSocketResponse(
         compress=False, max_msg_size=MAX_FRAME_BYTES, timeout=_CLOSE_PATIENCE_S
     )
-    if not _is_handshake(socket, exchange.request):
+    if not is_handshake(socket, exchange.request):
         raise InvalidRequest("agents connect here with a WebSocket")
     socket.headers.update({**SECURITY_HEADERS, **exchange.headers()})
     try:
@@ -72,14 +68,6 @@ async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         link.close(reason)
         outbox.closed()
     return socket
-
-
-def _is_handshake(socket: WebSocketResponse, request: BaseRequest) -> bool:
-    """aiohttp fails where the key is no ASCII, or where it would quote what is no text."""
-    try:
-        return bool(socket.can_prepare(request))
-    except ValueError:
-        return False
 
 
 async def _read_frames(socket: WebSocketResponse, link: AgentLink) -> str:
@@ -175,9 +163,7 @@ class Outbox:
         transport = self._connection.transport
         if transport is None or transport.is_closing():
             return
-        text = reason.encode()[:_MAX_REASON_BYTES].decode("utf-8", "ignore").encode()
-        payload = struct.pack("!H", WSCloseCode.POLICY_VIOLATION) + text
-        transport.write(_frame(_FINAL_CLOSE, payload))
+        transport.write(close_frame(reason))
         transport.close()
         self._loop.call_later(_CLOSE_PATIENCE_S, transport.abort)
 
@@ -191,17 +177,7 @@ class Outbox:
         transport = self._connection.transport
         if self._is_closed or transport is None or transport.is_closing():
             return
-        written = [_frame(_FINAL_TEXT, frame) for frame in self._messages.take_text()]
-        written += [_frame(_FINAL_BINARY, piece) for piece in self._messages.take_binary()]
+        written = [text_frame(frame) for frame in self._messages.take_text()]
+        written += [binary_frame(piece) for piece in self._messages.take_binary()]
         if written:
             transport.write(b"".join(written))
-
-
-def _frame(first_byte: int, payload: bytes) -> bytes:
-    """One unmasked WebSocket frame."""
-    size = len(payload)
-    if size < 126:
-        return struct.pack("!BB", first_byte, size) + payload
-    if size < 65536:
-        return struct.pack("!BBH", first_byte, 126, size) + payload
-    return struct.pack("!BBQ", first_byte, 127, size) + payload

@@ -15,46 +15,43 @@ from balancer.config_file.faults import DEFAULT, Fault
 from balancer.config_file.rules import RULES, variable_of, written
 from balancer.errors import InvalidRequest
 from balancer.http.answers import error_body, error_json, value_answer
+from balancer.http.calls import Call
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.iso_time import iso_time
 from balancer.settings import Settings
 
 
-async def show_config(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+async def show_config(call: Call, wiring: Wiring) -> dict[str, Any]:
     """What is in force, and of each setting where it comes from. None of them is a secret."""
+    del call
     configuration = wiring.configuration
     loaded = configuration.loaded
-    return value_answer(
-        exchange,
-        {
-            "object": "config",
-            "config_version": configuration.version,
-            "environment": loaded.environment,
-            "files": [str(path) for path in loaded.files],
-            "settings": {name: written(getattr(loaded.settings, name)) for name in RULES},
-            "details": [_detail(wiring, name) for name in RULES],
-        },
-    )
+    return {
+        "object": "config",
+        "config_version": configuration.version,
+        "environment": loaded.environment,
+        "files": [str(path) for path in loaded.files],
+        "settings": {name: written(getattr(loaded.settings, name)) for name in RULES},
+        "details": [_detail(wiring, name) for name in RULES],
+    }
 
 
-async def config_status(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+async def config_status(call: Call, wiring: Wiring) -> dict[str, Any]:
     """Whether the last reading of the files could be used, and what is in force since when."""
+    del call
     configuration = wiring.configuration
     last = configuration.last
-    return value_answer(
-        exchange,
-        {
-            "status": last.validity,
-            "config_version": configuration.version,
-            "last_loaded": iso_time(configuration.loaded_at_s),
-            "load_time_ms": configuration.load_ms,
-            "file_size_bytes": configuration.loaded.size_bytes,
-            "providers_configured": len(wiring.roster.snapshot()),
-            "validation_errors": [_fault(fault) for fault in last.faults],
-            "restart_needed": last.restart_needed,
-            "cache_status": _cache_status(wiring),
-        },
-    )
+    return {
+        "status": last.validity,
+        "config_version": configuration.version,
+        "last_loaded": iso_time(configuration.loaded_at_s),
+        "load_time_ms": configuration.load_ms,
+        "file_size_bytes": configuration.loaded.size_bytes,
+        "providers_configured": len(wiring.roster.snapshot()),
+        "validation_errors": [_fault(fault) for fault in last.faults],
+        "restart_needed": last.restart_needed,
+        "cache_status": _cache_status(wiring),
+    }
 
 
 async def reload_config(exchange: Exchange, wiring: Wiring) -> StreamResponse:
@@ -63,14 +60,28 @@ async def reload_config(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     answer = _answer(reload)
     if reload.succeeded:
         return value_answer(exchange, answer)
-    error = InvalidRequest(
-        reload.message,
-        code="restart_needed" if reload.restart_needed else "invalid_value",
-        param=reload.faults[0].field,
-    )
+    error = _refusal(reload)
     exchange.facts["error"] = error.code
     body = {**answer, **error_body(exchange, error)}
     return error_json(exchange, error, msgspec.json.encode(body))
+
+
+async def reload_over_socket(call: Call, wiring: Wiring) -> dict[str, Any]:
+    """The same; what a refusal answers stands among the error's details."""
+    del call
+    reload = await wiring.configuration.reload("request")
+    if reload.succeeded:
+        return _answer(reload)
+    raise _refusal(reload, details=_answer(reload))
+
+
+def _refusal(reload: Reload, *, details: dict[str, Any] | None = None) -> InvalidRequest:
+    return InvalidRequest(
+        reload.message,
+        code="restart_needed" if reload.restart_needed else "invalid_value",
+        param=reload.faults[0].field,
+        details=details,
+    )
 
 
 def _answer(reload: Reload) -> dict[str, Any]:

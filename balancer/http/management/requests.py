@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import msgspec
-from aiohttp.web import StreamResponse
 
+from balancer.dispatch.journal import Route
+from balancer.dispatch.timeline import timeline
 from balancer.errors import ResourceNotFound
-from balancer.http.answers import value_answer
-from balancer.http.exchange import Exchange, Wiring
+from balancer.http.calls import Call
+from balancer.http.exchange import Wiring
+from balancer.http.management.rows import requests_of
 
 
-async def list_requests(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+async def list_requests(call: Call, wiring: Wiring) -> dict[str, Any]:
     """Generations that have begun first, then those that wait in their order; then embeddings, then
     questions."""
-    found = [
-        *wiring.dispatcher.requests(),
-        *wiring.embedding.requests(),
-        *wiring.asker.requests(),
-    ]
-    rows = [msgspec.to_builtins(row) for row in found]
-    return value_answer(exchange, {"object": "list", "data": rows})
+    del call
+    found = requests_of((wiring.dispatcher, wiring.embedding, wiring.asker))
+    return {"object": "list", "data": [msgspec.to_builtins(row) for row in found]}
 
 
-async def cancel_request(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+async def cancel_request(call: Call, wiring: Wiring) -> dict[str, Any]:
     """End one; its client gets 409 `request_cancelled`."""
-    request_id = exchange.places["id"]
+    request_id = call.text("id")
     found = wiring.dispatcher.cancel(request_id) or wiring.embedding.cancel(request_id)
     if not (found or wiring.asker.cancel(request_id)):
         raise ResourceNotFound(
             f"no request {request_id[:200]!r} waits or runs; GET /requests lists those that do"
         )
-    return value_answer(exchange, {"id": request_id, "state": "cancelled"})
+    return {"id": request_id, "state": "cancelled"}
 
 
-async def show_route(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+async def show_route(call: Call, wiring: Wiring) -> dict[str, Any]:
     """Every agent that was chosen for it, and for its choices but the first. The last 1000
     generations have one, fewer where they have more than 2000 choices; embeddings have none."""
-    request_id = exchange.places["id"]
+    first, *others = msgspec.to_builtins(_routes(call, wiring))
+    return {"object": "route", **first, "other_choices": others}
+
+
+async def show_timeline(call: Call, wiring: Wiring) -> dict[str, Any]:
+    """What it waited for, when and where; of its choices but the first, too. Remembered as routes
+    are."""
+    routes = _routes(call, wiring)
+    age_ms = 1000 * (time.time() - routes[0].arrived)
+    first, *others = (msgspec.to_builtins(timeline(one, age_ms=age_ms)) for one in routes)
+    return {"object": "timeline", **first, "other_choices": others}
+
+
+def _routes(call: Call, wiring: Wiring) -> list[Route]:
+    request_id = call.text("id")
     routes = wiring.dispatcher.routes(request_id)
     if not routes:
         raise ResourceNotFound(
@@ -44,5 +59,4 @@ async def show_route(exchange: Exchange, wiring: Wiring) -> StreamResponse:
             "X-Paddler-Request-Id, the last 1000 generations have a route (fewer where they have "
             "more than 2000 choices), embeddings have none"
         )
-    first, *others = msgspec.to_builtins(routes)
-    return value_answer(exchange, {"object": "route", **first, "other_choices": others})
+    return routes

@@ -10,6 +10,8 @@ from protocol.generation import MAX_PRIORITY
 
 Role = Literal["public", "user", "admin", "system"]
 
+_RANKS: dict[Role, int] = {"public": 0, "user": 1, "admin": 2, "system": 3}
+
 
 class Principal(Struct, frozen=True, kw_only=True):
     """Whom a request is made for and what it may do."""
@@ -27,3 +29,8 @@ class Principal(Struct, frozen=True, kw_only=True):
 def open_mode_principal(client_address: str) -> Principal:
     """The principal of a loopback caller while no credentials are configured."""
     return Principal(tenant=client_address, role="admin")
+
+
+def has_role(principal: Principal, needed: Role) -> bool:
+    """Whether its role is this one or a higher one."""
+    return _RANKS[principal.role] >= _RANKS[needed]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from balancer.http.traffic import Rate
+from balancer.observability.series import SeriesView
 
 Status = Literal["healthy", "degraded", "unhealthy", "draining"]
 
@@ -42,13 +42,20 @@ class Load(Struct, kw_only=True):
     waiting: int
 
 
+class Rate(Struct, kw_only=True):
+    """Of what takes work: answers of the last minute, zeros without any; requests in a second."""
+
+    avg_response_time_ms: float
+    requests_per_second: float
+
+
 class System(Struct, kw_only=True):
     """The balancer's host; null where it does not tell."""
 
-    cpu_percent: float
+    cpu_percent: float | None
     memory_percent: float | None
     memory_used_mb: int | None
-    disk_percent: float
+    disk_percent: float | None
 
 
 class Alerts(Struct, kw_only=True):
@@ -77,3 +84,37 @@ class Readiness(Struct, kw_only=True):
 
     status: Literal["ready", "not_ready", "draining"]
     reason: str | UnsetType = UNSET
+
+
+class ProviderTotals(Struct, kw_only=True):
+    """What became of the generations of one agent; zeros where there were none. The time is in
+    seconds."""
+
+    total_requests: int
+    successful_requests: int
+    failed_requests: int
+    success_rate: float
+    avg_response_time: float
+    total_tokens: int
+
+
+class Summary(Struct, kw_only=True):
+    """Of all agents."""
+
+    total_providers: int
+    total_requests: int
+    average_success_rate: float
+
+
+class MetricsTotals(Struct, kw_only=True):
+    """The metrics as JSON."""
+
+    timestamp: str
+    providers: dict[str, ProviderTotals]
+    summary: Summary
+
+
+class Series(SeriesView, frozen=True, kw_only=True):
+    """The past of some figures."""
+
+    object: Literal["series"]

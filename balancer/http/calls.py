@@ -1,0 +1,111 @@
+"""What operators ask for by HTTP or over a live socket: one answer for both, a plain value.
+
+A row of the route table that has an `answer` is called by its `call` name over a socket, and by its
+path over HTTP; both check the caller's role and the names of what is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+from aiohttp.web import StreamResponse
+from msgspec import Struct
+
+from balancer.errors import Forbidden, InvalidRequest
+from balancer.http.answers import value_answer
+from balancer.http.body import decode_json, read_body
+from balancer.http.exchange import Exchange, Wiring
+from balancer.http.faults import missing, refuse_value
+from balancer.policy.identity.principal import Principal, Role, has_role
+
+_OBJECT: msgspec.json.Decoder[Mapping[str, Any]] = msgspec.json.Decoder(Mapping[str, Any])
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """Who asks, and for what. `params` are the path's places, the query and the body in one."""
+
+    id: str
+    principal: Principal
+    params: Mapping[str, Any]
+
+    @staticmethod
+    def of(exchange: Exchange, body: Mapping[str, Any] | None = None) -> Call:
+        """The call that an HTTP request is."""
+        params = {**exchange.request.query, **(body or {}), **exchange.places}
+        return Call(id=exchange.id, principal=exchange.principal, params=params)
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A parameter that is text. Raises `InvalidRequest` for any other value, and where it is
+        needed and absent."""
+        value = self.params.get(name, default)
+        if value is None:
+            raise missing(name)
+        if not isinstance(value, str):
+            raise refuse_value(name, value, "a string", code="invalid_type")
+        return value
+
+    def number(self, name: str, *, least: float, most: float, unit: str = "") -> float | None:
+        """A parameter that is a number, or a number's text; None: it is absent."""
+        value = self.params.get(name)
+        if value is None:
+            return None
+        try:
+            found = least - 1.0 if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            found = least - 1.0
+        if not least <= found <= most:
+            raise refuse_value(name, value, f"a number{unit}, {least:g} to {most:g}")
+        return found
+
+    def whole(self, name: str, *, least: int, most: int, default: int) -> int:
+        """A parameter that is a whole number."""
+        found = self.number(name, least=least, most=most)
+        if found is None:
+            return default
+        if not found.is_integer():
+            raise refuse_value(name, self.params[name], f"a whole number, {least} to {most}")
+        return int(found)
+
+
+Answer = Callable[[Call, Wiring], Awaitable[Any]]
+
+
+def over_http(
+    answer: Answer, *, takes: tuple[str, ...] = ()
+) -> Callable[[Exchange, Wiring], Awaitable[StreamResponse]]:
+    """The handler of a route whose answer is a value. `takes` are the members of its body."""
+
+    async def handle(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+        body: Mapping[str, Any] = {}
+        if takes:
+            data = await read_body(exchange.request, wiring.settings)
+            depth = wiring.settings.max_json_depth
+            body = decode_json(data, _OBJECT, max_depth=depth, expected={})
+            check_names(body, takes, exchange.route_path)
+        return value_answer(exchange, await answer(Call.of(exchange, body), wiring))
+
+    return handle
+
+
+def check_role(principal: Principal, needed: Role, what: str) -> None:
+    """Raises `Forbidden`."""
+    if not has_role(principal, needed):
+        raise Forbidden(
+            f"{what} needs the role {needed}; without credentials only callers on the balancer's "
+            "own host have it"
+        )
+
+
+def check_names(given: Iterable[str], known: tuple[str, ...], what: str) -> None:
+    """What an operator misspelt must not be silently left out. Raises `InvalidRequest`."""
+    for name in given:
+        if name not in known:
+            listed = " and ".join(f"`{one}`" for one in known) or "none"
+            raise InvalidRequest(
+                f"`{name[:200]}` is no parameter here; {what} takes {listed}",
+                code="unsupported_parameter",
+                param=name[:200],
+                details={"allowed": list(known)},
+            )
