@@ -81,6 +81,7 @@ class Exchange:
         "id",
         "is_proxied",
         "is_quiet",
+        "is_work",
         "places",
         "principal",
         "request",

@@ -57,7 +57,6 @@ class Beat:
     def stop(self) -> None:
         self.tick = None
 
-    @property
     def is_going(self) -> bool:
         return self.tick is not None
 
@@ -137,9 +136,9 @@ async def test_the_beat_ends_with_the_last_reader_and_begins_with_the_next() -> 
     site = Site()
     (one, _), (two, _) = site.reader(), site.reader()
     site.hub.leave(one)
-    assert site.beat.is_going
+    assert site.beat.is_going()
     site.hub.leave(two)
-    assert not site.beat.is_going
+    assert not site.beat.is_going()
     site.feed.tree["a"] = 7
     _, again = site.reader()
     assert again.messages == [{"type": "snapshot", "seq": 2, "data": {"a": 7}}]
