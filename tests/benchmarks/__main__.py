@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.benchmarks import (
     bench_crowd,
+    bench_dashboards,
     bench_engine_step,
     bench_gateway,
     bench_recovery,
@@ -27,6 +28,8 @@ def main() -> None:
     bench_routing.main(["--quick", "--cells", "1", "--label", "short"])
     print("\n== Waiting on real processes, in short", flush=True)
     bench_waiting.main(["--seconds", "10", "--waiting", "20"])
+    print("\n== What open dashboards cost the balancer, in short", flush=True)
+    bench_dashboards.main(["--pairs", "1"])
     print("\n== The balancer under a virtual clock (docs/simulator.md)", flush=True)
     for command in SIMULATED:
         simulate.main(command)

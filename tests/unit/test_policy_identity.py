@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from balancer.policy.identity.principal import Principal, Role
+from balancer.policy.identity.principal import Principal, Role, has_role
 from protocol.generation import MAX_PRIORITY
 
 
@@ -14,3 +14,18 @@ from protocol.generation import MAX_PRIORITY
 )
 def test_only_who_runs_the_system_lets_others_give_way(role: Role, highest: int) -> None:
     assert Principal(tenant="t", role=role).highest_priority == highest
+
+
+@pytest.mark.parametrize(
+    ("role", "may"),
+    [
+        ("public", {"public"}),
+        ("user", {"public", "user"}),
+        ("admin", {"public", "user", "admin"}),
+        ("system", {"public", "user", "admin", "system"}),
+    ],
+)
+def test_a_role_may_do_what_lower_ones_may(role: Role, may: set[str]) -> None:
+    principal = Principal(tenant="t", role=role)
+    needed: tuple[Role, ...] = ("public", "user", "admin", "system")
+    assert {one for one in needed if has_role(principal, one)} == may
