@@ -239,6 +239,10 @@ class Dispatcher:
         any more."""
         return self._journal.routes(request_id)
 
+    def finished(self, most: int) -> list[Route]:
+        """The latest generations that are over, the last to come first."""
+        return self._journal.finished(most)
+
     def cancel(self, request_id: str) -> bool:
         """End a request for an operator; False if it neither waits nor runs."""
         found = [relay for relay in self._relays if relay.request_id == request_id]

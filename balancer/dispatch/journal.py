@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from msgspec import Struct
 
@@ -123,6 +124,17 @@ class Journal:
         route.completion_tokens = completion_tokens
         if self._record is not None:
             self._record(route, chain())
+
+    def finished(self, most: int) -> list[Route]:
+        """The latest that are over, by their arrival, the last one first; a route for each
+        choice."""
+        over = (
+            route
+            for request_id in reversed(self._routes)
+            for route in self._routes[request_id]
+            if route.ended_after_ms is not None
+        )
+        return list(islice(over, most))
 
     def routes(self, request_id: str) -> list[Route]:
         """Of each of its choices; empty: it is unknown, or too long ago."""

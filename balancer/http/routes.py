@@ -42,6 +42,7 @@ from balancer.http.management.models import list_models as list_served_models
 from balancer.http.management.models import model_metadata
 from balancer.http.management.requests import (
     cancel_request,
+    list_finished,
     list_requests,
     show_route,
     show_timeline,
@@ -269,6 +270,7 @@ ROUTES: tuple[Route, ...] = (
     _callable("POST", "/agents/{id}/drain", "agents.drain", drain_agent, query=("deadline_s",)),
     _callable("POST", "/agents/{id}/undrain", "agents.undrain", undrain_agent),
     _callable("GET", "/requests", "requests.list", list_requests),
+    _callable("GET", "/requests/finished", "requests.finished", list_finished, query=("last",)),
     _callable("DELETE", "/requests/{id}", "requests.cancel", cancel_request),
     _callable("GET", "/requests/{id}/route", "requests.route", show_route),
     _callable("GET", "/requests/{id}/timeline", "requests.timeline", show_timeline),

@@ -233,6 +233,24 @@ async def test_a_request_s_timeline_shows_its_move(balancer: RunningBalancer) ->
     assert sum(shown["totals_ms"].values()) <= shown["total_ms"] + 1
 
 
+async def test_what_is_over_is_listed_the_last_to_come_first(
+    balancer: RunningBalancer, agent: FakeAgent
+) -> None:
+    ids = [(await balancer.chat()).headers["X-Paddler-Request-Id"] for _ in range(3)]
+    agent.script = HELD
+    running = asyncio.ensure_future(balancer.chat())
+    call = await agent.call()
+    url = f"{balancer.management_url}/requests/finished"
+    rows = (await balancer.get_json(url))["data"]
+    assert [row["id"] for row in rows] == ids[::-1]
+    assert (rows[0]["agent"], rows[0]["outcome"], rows[0]["attempts"]) == ("one", "stop", 1)
+    assert (rows[0]["model"], rows[0]["completion_tokens"]) == ("demo", 3)
+    assert [row["id"] for row in (await balancer.get_json(f"{url}?last=1"))["data"]] == ids[-1:]
+    assert (await balancer.get_json(f"{url}?last=0"))["error"]["param"] == "last"
+    await agent.finish(call)
+    await running
+
+
 async def test_the_timeline_of_nobody_s_request_is_not_found(balancer: RunningBalancer) -> None:
     url = f"{balancer.management_url}/requests/req_1/timeline"
     assert (await balancer.get_json(url))["error"]["code"] == "resource_not_found"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from balancer.dispatch.journal import MOST_REQUESTS
 from balancer.http.document.operation import (
     FINDING,
     READING,
@@ -137,6 +138,28 @@ OPERATIONS = (
         summary="What runs and waits",
         answers=(Answer(description="What runs, then what waits.", shapes=(fleet.RequestList,)),),
         examples=(Example(name="list"),),
+    ),
+    Operation(
+        ports=("management",),
+        method="GET",
+        path="/requests/finished",
+        tag="Requests",
+        summary="What was answered lately",
+        parameters=(
+            Parameter(
+                name="last",
+                where="query",
+                description="How many, at most; 100 without it.",
+                schema={"type": "integer", "minimum": 1, "maximum": MOST_REQUESTS},
+            ),
+        ),
+        answers=(
+            Answer(
+                description="Generations that are over, the last to come first.",
+                shapes=(fleet.FinishedList,),
+            ),
+        ),
+        examples=(Example(name="some", query={"last": "10"}),),
     ),
     Operation(
         ports=("management",),

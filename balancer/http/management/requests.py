@@ -7,12 +7,14 @@ from typing import Any
 
 import msgspec
 
-from balancer.dispatch.journal import Route
+from balancer.dispatch.journal import MOST_REQUESTS, Route
 from balancer.dispatch.timeline import timeline
 from balancer.errors import ResourceNotFound
 from balancer.http.calls import Call
 from balancer.http.exchange import Wiring
-from balancer.http.management.rows import requests_of
+from balancer.http.management.rows import finished_row, requests_of
+
+SHOWN_FINISHED = 100
 
 
 async def list_requests(call: Call, wiring: Wiring) -> dict[str, Any]:
@@ -21,6 +23,13 @@ async def list_requests(call: Call, wiring: Wiring) -> dict[str, Any]:
     del call
     found = requests_of((wiring.dispatcher, wiring.embedding, wiring.asker))
     return {"object": "list", "data": [msgspec.to_builtins(row) for row in found]}
+
+
+async def list_finished(call: Call, wiring: Wiring) -> dict[str, Any]:
+    """The latest generations that are over, the last to come first. Raises `InvalidRequest`."""
+    last = call.whole("last", least=1, most=MOST_REQUESTS, default=SHOWN_FINISHED)
+    rows = [finished_row(route) for route in wiring.dispatcher.finished(last)]
+    return {"object": "list", "data": rows}
 
 
 async def cancel_request(call: Call, wiring: Wiring) -> dict[str, Any]:

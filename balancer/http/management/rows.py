@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from balancer.dispatch.journal import Route
 from balancer.dispatch.listing import RequestSnapshot
 from balancer.fleet.agent import Agent
 from balancer.fleet.roster import Roster
@@ -24,6 +25,24 @@ class Lister(Protocol):
 def requests_of(listers: Iterable[Lister]) -> list[RequestSnapshot]:
     """What each of them has, in their order."""
     return [row for lister in listers for row in lister.requests()]
+
+
+def finished_row(route: Route) -> dict[str, Any]:
+    """A generation that is over."""
+    decision = route.decisions[-1] if route.decisions else None
+    return {
+        "id": route.request_id,
+        "choice": route.choice,
+        "model": None if decision is None else decision.model,
+        "tenant": route.tenant,
+        "agent": None if decision is None else decision.chosen,
+        "outcome": route.outcome,
+        "attempts": sum(one.chosen is not None for one in route.decisions) + route.dropped,
+        "arrived": route.arrived,
+        "total_ms": route.ended_after_ms,
+        "prompt_tokens": route.prompt_tokens,
+        "completion_tokens": route.completion_tokens,
+    }
 
 
 def agent_row(agent: AgentSnapshot) -> dict[str, Any]:

@@ -42,6 +42,29 @@ class RequestList(Struct, kw_only=True):
     data: list[RequestSnapshot]
 
 
+class FinishedRow(Struct, kw_only=True):
+    """A generation that is over; `arrived` is in unix seconds."""
+
+    id: str
+    choice: int
+    model: str | None
+    tenant: str
+    agent: str | None
+    outcome: str
+    attempts: int
+    arrived: float
+    total_ms: float
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class FinishedList(Struct, kw_only=True):
+    """Generations that are over, the last to come first."""
+
+    object: Literal["list"]
+    data: list[FinishedRow]
+
+
 class CancelledRequest(Struct, kw_only=True):
     """A request that was ended."""
 
