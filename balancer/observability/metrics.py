@@ -328,11 +328,8 @@ class Metrics:
     def cached_share(self) -> float | None:
         """Which share of the prompts' tokens came from a cache since the start; None: there were
         no prompts."""
-        prompt, cached = (
-            self.registry.get_sample_value("paddler_tokens_total", {"kind": kind}) or 0.0
-            for kind in ("prompt", "cached")
-        )
-        return cached / prompt if prompt else None
+        totals = self.totals
+        return totals.cached_tokens / totals.prompt_tokens if totals.prompt_tokens else None
 
     def latencies(self) -> Latencies:
         """How much fell into each bucket so far."""

@@ -164,6 +164,22 @@ async def test_calls_answer_what_the_routes_answer(balancer: RunningBalancer) ->
         assert series["paths"].keys() == {"slots.total"}
 
 
+async def test_the_configuration_is_asked_for_and_read_again_over_a_socket(
+    balancer: RunningBalancer,
+) -> None:
+    async with live_reader(balancer, "/ws/control") as reader:
+        for method, path in (("config.get", "/config"), ("config.status", "/config/status")):
+            result = (await reader.call(method))["result"]
+            assert result == await balancer.get_json(balancer.management_url + path)
+        answered = await reader.call("config.reload")
+        url = f"{balancer.management_url}/config/reload"
+        async with balancer.session.post(url) as answer:
+            expected = await answer.json()
+        told = answered.get("result") or answered["error"]["details"]
+        assert told["success"] == expected["success"]
+        assert told["changes_detected"] is False
+
+
 @pytest.mark.parametrize(
     ("method", "params", "code", "param"),
     [

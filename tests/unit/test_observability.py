@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from balancer.errors import BalancerError, InvalidRequest
-from balancer.observability.logging import configure
+from balancer.observability.logging import configure, level_now, set_level
 from balancer.observability.metrics import MAX_AGENT_LABELS, AgentSlots, Metrics
 from protocol.refusals import RefusalCode
 
@@ -131,3 +131,21 @@ def test_an_error_keeps_its_facts() -> None:
         {"received_value": 3.5},
         None,
     )
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_a_level_that_is_changed_binds_loggers_that_were_used_before(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure("warning", "json")
+    log = structlog.get_logger("balancer.test")
+    log.info("unheard")
+    log.warning("heard")
+    set_level("debug")
+    log.debug("heard, too")
+    set_level("error")
+    log.warning("unheard again")
+    log.error("an error is heard")
+    assert level_now() == "error"
+    events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert events == ["heard", "heard, too", "an error is heard"]
