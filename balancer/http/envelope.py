@@ -26,7 +26,10 @@ def media_type(exchange: Exchange) -> str:
 def is_wanted(exchange: Exchange) -> bool:
     """Whether the client named the envelope, and likes nothing but it better
     (https://www.rfc-editor.org/rfc/rfc9110#name-accept)."""
-    accept = ",".join(exchange.request.headers.getall("Accept", ())).lower()
+    headers = exchange.request.headers
+    if "Accept" not in headers:  # what was no HTTP at all has a plain dict of none
+        return False
+    accept = ",".join(headers.getall("Accept")).lower()
     if ENVELOPE not in accept:
         return False
     return _quality(accept, ENVELOPE) >= max(_quality(accept, JSON), 0.001)

@@ -310,7 +310,8 @@ async def test_an_unreadable_body_that_nobody_wanted_leaves_no_traceback_in_the_
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", balancer.inference_port)
     writer.write(
-        GET + b"Host: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 7\r\n\r\nno gzip"
+        GET + b"Host: localhost\r\nConnection: close\r\n"
+        b"Content-Encoding: gzip\r\nContent-Length: 7\r\n\r\nno gzip"
     )
     answer = await reader.read()
     writer.close()
