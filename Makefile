@@ -25,7 +25,7 @@ $(BIN)/python:
 # everything but llama.cpp: enough for `make check` and the balancer
 $(VENV)/.tools: $(BIN)/python pyproject.toml
 	@echo "[setup] installing Python packages" >&2
-	@$(PIP) install --quiet --editable '.[balancer,dev]' jinja2 llguidance numpy pillow websockets
+	@$(PIP) install --quiet --editable '.[balancer,top,dev]' jinja2 llguidance numpy pillow websockets
 	@touch $@
 
 setup-check: $(VENV)/.tools
@@ -35,7 +35,7 @@ setup: $(VENV)/.tools ## virtual environment with everything, llama.cpp built fr
 	@wheel=$$($(BIN)/python deploy/setup/llama_wheel.py '$(LLAMA)'); \
 	if [ "$$wheel" != "$$(cat $(VENV)/.llama 2>/dev/null)" ] || [ pyproject.toml -nt $(VENV)/.llama ]; then \
 		$(PIP) install --quiet --force-reinstall --no-deps "$$wheel"; \
-		$(PIP) install --quiet --editable '.[agent,balancer,dev]'; \
+		$(PIP) install --quiet --editable '.[agent,balancer,top,dev]'; \
 		echo "$$wheel" > $(VENV)/.llama; \
 	fi
 

@@ -36,6 +36,12 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "balancer",
         "Chat in the terminal with any OpenAI-compatible server.",
     ),
+    "top": (
+        "balancer.terminal.top.command",
+        "top",
+        "top",
+        "Watch agents, models and requests in the terminal.",
+    ),
 }
 
 
