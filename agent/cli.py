@@ -13,6 +13,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, MutableMapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import click
@@ -32,12 +33,31 @@ EXIT_MODEL_REJECTED = 3
 ISSUE_WIDTH = 96
 """Characters of a line of an issue's text, in a log for people."""
 
+LOADING = "loading model"
+BAR_WIDTH = 15
+"""Characters of the bar that says how far a model is loaded: the line fits 80."""
+
 MODEL_ALIASES = {"demo": DEMO_MODEL_PATH}
+
+
+_FILE = click.Path()
+"""Text that a shell completes as the name of a file."""
+
+
+def _switches(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The words of a switch that begin so."""
+    del ctx, param
+    return [word for word in ("auto", "on", "off") if word.startswith(incomplete)]
+
+
+_switch = partial(click.option, metavar="auto|on|off", shell_complete=_switches)
 
 
 @click.command()
 @click.option("--balancer", metavar="HOST:PORT", help="The balancer's management port (required).")
-@click.option("--model", metavar="FILE.gguf", help="The model, or `demo`, which ships (required).")
+@click.option(
+    "--model", type=_FILE, metavar="FILE.gguf", help="The model, or `demo`, which ships (required)."
+)
 @click.option("--name", help="The agent's name (its host, model and a free number).")
 @click.option("--alias", multiple=True, metavar="NAME", help="A name of the model (its file's).")
 @click.option("--label", multiple=True, metavar="K=V", help="A fact about the agent (none).")
@@ -48,11 +68,11 @@ MODEL_ALIASES = {"demo": DEMO_MODEL_PATH}
 @click.option("--batch", metavar="N", help="Tokens a batch (a micro-batch's).")
 @click.option("--micro-batch", metavar="N", help="Tokens a micro-batch (512, fewer if short).")
 @click.option("--cache-type", metavar="T", help="f16, f32 or q8_0: the type of the KV cache (f16).")
-@click.option("--flash-attention", metavar="auto|on|off", help="Use flash attention (auto).")
-@click.option("--unified-kv", metavar="auto|on|off", help="One KV cache for all slots (auto).")
-@click.option("--fit", metavar="auto|on|off", help="Check that the model fits the memory (auto).")
-@click.option("--backend-sampling", metavar="auto|on|off", help="Reduce logits on the GPU (auto).")
-@click.option("--prefix-cache", metavar="auto|on|off", help="Reuse what prompts share (auto).")
+@_switch("--flash-attention", help="Use flash attention (auto).")
+@_switch("--unified-kv", help="One KV cache for all slots (auto).")
+@_switch("--fit", help="Check that the model fits the memory (auto).")
+@_switch("--backend-sampling", help="Reduce logits on the GPU (auto).")
+@_switch("--prefix-cache", help="Reuse what prompts share (auto).")
 @click.option(
     "--host-cache",
     metavar="MIB",
@@ -63,14 +83,23 @@ MODEL_ALIASES = {"demo": DEMO_MODEL_PATH}
     metavar="MS",
     help="Time between tokens while prompts come in (0: 128 prompt tokens a step, or more).",
 )
-@click.option("--speculation", metavar="auto|on|off", help="Draft from the prompt's text (auto).")
+@_switch("--speculation", help="Draft from the prompt's text (auto).")
 @click.option(
-    "--mmproj", metavar="FILE.gguf", help="The projector of a model that sees or hears (none)."
+    "--mmproj",
+    type=_FILE,
+    metavar="FILE.gguf",
+    help="The projector of a model that sees or hears (none).",
 )
-@click.option("--draft-model", metavar="FILE.gguf", help="A small model to guess tokens (none).")
+@click.option(
+    "--draft-model", type=_FILE, metavar="FILE.gguf", help="A small model to guess tokens (none)."
+)
 @click.option("--lora", multiple=True, metavar="NAME=FILE", help="An adapter to ask for (none).")
-@click.option("--keep-warm", multiple=True, metavar="FILE", help="A prompt kept in memory (none).")
-@click.option("--chat-template", metavar="FILE", help="A Jinja template (the model's own).")
+@click.option(
+    "--keep-warm", type=_FILE, multiple=True, metavar="FILE", help="A prompt kept in memory (none)."
+)
+@click.option(
+    "--chat-template", type=_FILE, metavar="FILE", help="A Jinja template (the model's own)."
+)
 @click.option(
     "--tool-format", metavar="NAME", help="How tool calls are written (as in the template)."
 )
@@ -144,6 +173,11 @@ def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
             )
         )
     )
+    in_place = log_format == "console" and _is_terminal()
+    if is_journal(os.environ):
+        renderer = for_journal(renderer)
+    elif in_place:
+        renderer = _bar_of_progress(renderer)
     exceptions = [structlog.processors.format_exc_info] if log_format == "json" else []
     structlog.configure(
         processors=[
@@ -151,11 +185,16 @@ def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *exceptions,
-            for_journal(renderer) if is_journal(os.environ) else renderer,
+            renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_OneTerminal() if in_place else structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _is_terminal() -> bool:
+    """Whether a line of the log can be written over."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class _IssueBelow:
@@ -168,3 +207,44 @@ class _IssueBelow:
         issue = event.pop("issue", "")
         lines = textwrap.wrap(issue, ISSUE_WIDTH, break_long_words=False, break_on_hyphens=False)
         return "\n    ".join((self._render(logger, method, event), *lines))
+
+
+class _Passing(str):
+    """A line that the next one takes the place of."""
+
+
+def _bar_of_progress(
+    render: Callable[[Any, str, MutableMapping[str, Any]], str],
+) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
+    """Renders how far a model is loaded as a bar that moves."""
+
+    def rendered(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        if event.get("event") != LOADING:
+            return render(logger, method, event)
+        percent = event.pop("percent")
+        done = BAR_WIDTH * percent // 100
+        bar = "#" * done + "." * (BAR_WIDTH - done)
+        return _Passing(f"{render(logger, method, event).rstrip()} [{bar}] {percent}%")
+
+    return rendered
+
+
+class _OneTerminal:
+    """The one logger of standard error, a terminal: a passing line is written over."""
+
+    def __init__(self) -> None:
+        self._is_on_passing = False
+
+    def __call__(self, *names: Any) -> _OneTerminal:
+        """Itself, whoever asks: all write to one place."""
+        del names
+        return self
+
+    def msg(self, line: str) -> None:
+        """One line."""
+        erase = "\r\x1b[K" if self._is_on_passing else ""
+        self._is_on_passing = isinstance(line, _Passing)
+        sys.stderr.write(f"{erase}{line}" + ("" if self._is_on_passing else "\n"))
+        sys.stderr.flush()
+
+    log = debug = info = warning = error = critical = exception = msg

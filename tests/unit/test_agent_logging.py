@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 
@@ -58,3 +59,45 @@ def test_an_issue_is_one_value_where_machines_read(capsys: pytest.CaptureFixture
     configure_logging("info", "json")
     structlog.get_logger().warning("issue raised", code="engine_died", issue="a. b.")
     assert json.loads(capsys.readouterr().err)["issue"] == "a. b."
+
+
+class Terminal(io.StringIO):
+    """Standard error as it is in a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_a_terminal_shows_how_far_a_model_is_loaded_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    configure_logging("info", "console")
+    for percent in (0, 50, 100):
+        structlog.get_logger("some module").info("loading model", percent=percent)
+    structlog.get_logger("another").info("model ready")
+    structlog.get_logger().info("registered")
+    written = terminal.getvalue()
+    assert written.count("\n") == 2
+    assert [part[-24:].split(" [")[-1] for part in written.split("\r\x1b[K")[:3]] == [
+        "...............] 0%",
+        "#######........] 50%",
+        "###############] 100%",
+    ]
+    assert "model ready" in written.rpartition("\r\x1b[K")[2]
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_a_log_that_is_no_terminal_has_a_line_for_each_step_of_loading(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging("info", "console")
+    for percent in (0, 50):
+        structlog.get_logger().info("loading model", percent=percent)
+    logged = capsys.readouterr().err
+    assert logged.count("\n") == 2
+    assert "\r" not in logged
+    assert "percent=50" in logged
