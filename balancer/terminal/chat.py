@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import aiohttp
 import click
+import msgspec
 
-from balancer.terminal.events import Piece, ServerSaidNo, stream_chat
+from balancer.terminal.completion import served_models
+from balancer.terminal.events import Piece, ServerSaidNo, joined, stream_chat
 
 _CONNECT_TIMEOUT_S = 10.0
 _SILENCE_TIMEOUT_S = 300.0
@@ -21,22 +24,39 @@ _SILENCE_TIMEOUT_S = 300.0
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The server.")
-@click.option("--model", default=None, help="The model; needed where several are served.")
+@click.option(
+    "--model",
+    default=None,
+    shell_complete=served_models,
+    help="The model; needed where several are served.",
+)
 @click.option("--system", default=None, metavar="TEXT", help="Instructions for the model.")
-def chat(url: str, model: str | None, system: str | None) -> None:
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the answer to a piped question as JSON."
+)
+def chat(*, url: str, model: str | None, system: str | None, as_json: bool) -> None:
     """Chat in the terminal; Ctrl-C stops an answer, Ctrl-D leaves.
 
-    With something piped in, that is the question: its answer is printed and the program ends.
+    With something piped in, that is the question: its answer is printed and the program ends;
+    --json makes that one object with `content`, `reasoning` and `is_cut` (by a limit).
     An API key is taken from OPENAI_API_KEY.
     """
     talk = Talk(url=url, model=model, system=system)
     if sys.stdin.isatty():
+        if as_json:
+            raise click.UsageError("--json is for a question that comes through a pipe")
         _converse(talk)
         return
     question = sys.stdin.buffer.read().decode("utf-8", "replace").strip()
     if not question:
         raise click.ClickException("nothing came through the pipe; send a question")
-    if not asyncio.run(_ask(talk, question)):
+    pieces: list[Piece] = []
+    is_complete = asyncio.run(_ask(talk, question, pieces.append if as_json else _show))
+    if not as_json:
+        click.echo()
+    elif is_complete:
+        click.echo(json.dumps(msgspec.to_builtins(joined(pieces)), ensure_ascii=False))
+    if not is_complete:
         sys.exit(1)
 
 
@@ -92,17 +112,18 @@ def _converse(talk: Talk) -> None:
             click.echo("  (Ctrl-D leaves)", err=True)
             continue
         if question:
-            asyncio.run(_ask(talk, question))
+            asyncio.run(_ask(talk, question, _show))
+            click.echo()
 
 
-async def _ask(talk: Talk, question: str) -> bool:
-    """Print one answer as it comes; whether it came to its end."""
+async def _ask(talk: Talk, question: str, show: Callable[[Piece], None]) -> bool:
+    """Show one answer as it comes; whether it came to its end."""
     said: list[str] = []
     is_complete = False
     with _interrupt_cancels():
         try:
             async with _session() as session:
-                await _answer(session, talk, question, said)
+                await _answer(session, talk, question, said, show)
             is_complete = True
         except ServerSaidNo as error:
             click.echo(f"\n[{error}]", err=True)
@@ -112,20 +133,23 @@ async def _ask(talk: Talk, question: str) -> bool:
             click.echo("\n[stopped]", err=True)
         except ValueError as error:
             click.echo(f"\n[the server does not speak this protocol: {error}]", err=True)
-    click.echo()
     if any(said):
         talk.remember(question, "".join(said))
     return is_complete
 
 
 async def _answer(
-    session: aiohttp.ClientSession, talk: Talk, question: str, said: list[str]
+    session: aiohttp.ClientSession,
+    talk: Talk,
+    question: str,
+    said: list[str],
+    show: Callable[[Piece], None],
 ) -> None:
     """Show the answer; a conversation too long for the model loses its oldest turns first."""
     while True:
         try:
             async for piece in stream_chat(session, talk.url, talk.body(question)):
-                _show(piece)
+                show(piece)
                 said.append(piece.content)
         except ServerSaidNo as error:
             if error.code != "context_length_exceeded" or not talk.forget_oldest():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -43,10 +44,11 @@ class DemoFailed(Exception):
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--once", is_flag=True, help="End after the answer.")
 @click.option("--slots", type=click.IntRange(1, 64), default=4, show_default=True)
-def demo(*, once: bool, slots: int) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the answer and the addresses as JSON.")
+def demo(*, once: bool, slots: int, as_json: bool) -> None:
     """Start a balancer and an agent with the shipped model, and ask it something."""
     try:
-        asyncio.run(_demo(once=once, slots=slots))
+        asyncio.run(_demo(once=once, slots=slots, as_json=as_json))
     except DemoFailed as failure:
         click.echo(f"\npaddler-py demo: {failure}", err=True)
         sys.exit(1)
@@ -55,7 +57,7 @@ def demo(*, once: bool, slots: int) -> None:
         sys.exit(_EXIT_STOPPED)
 
 
-async def _demo(*, once: bool, slots: int) -> None:
+async def _demo(*, once: bool, slots: int, as_json: bool) -> None:
     task = asyncio.current_task()
     assert task is not None
     on_signals(_END_SIGNALS, task.cancel)
@@ -63,9 +65,9 @@ async def _demo(*, once: bool, slots: int) -> None:
     management = _free_port(_MANAGEMENT_PORT, taken=inference)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paddler-demo-")))
-        places = ("--inference", f"127.0.0.1:{inference}", "--management")
+        ports = ("--inference", f"127.0.0.1:{inference}", "--management")
         balancer = await stack.enter_async_context(
-            Child.running("balancer", (*places, f"127.0.0.1:{management}"), folder)
+            Child.running("balancer", (*ports, f"127.0.0.1:{management}"), folder)
         )
         load = ("--slots", str(slots), "--threads", str(_threads()))
         source = ("--balancer", f"127.0.0.1:{management}", "--model", "demo")
@@ -73,8 +75,12 @@ async def _demo(*, once: bool, slots: int) -> None:
         session = await stack.enter_async_context(aiohttp.ClientSession())
         base = f"http://127.0.0.1:{inference}"
         await _until_ready(session, base, (balancer, agent))
-        await _ask(session, base)
-        _show_where(base, f"http://127.0.0.1:{management}")
+        places = {"inference": base, "management": f"http://127.0.0.1:{management}"}
+        answer = await _ask(session, base, is_shown=not as_json)
+        if as_json:
+            click.echo(json.dumps({"question": QUESTION, "answer": answer, **places}))
+        else:
+            _show_where(**places)
         if not once:
             click.echo("It stays up until Ctrl-C.", err=True)
             await _until_ended((balancer, agent))
@@ -211,21 +217,25 @@ def _progress(what: str) -> Generator[None, None, None]:
         click.echo(f"{prefix}  {what}: {time.monotonic() - begun:.1f} s", err=True)
 
 
-async def _ask(session: aiohttp.ClientSession, base: str) -> None:
-    """Print the answer as it comes."""
+async def _ask(session: aiohttp.ClientSession, base: str, *, is_shown: bool) -> str:
+    """The answer, printed as it comes if it `is_shown`."""
     body = {"messages": [{"role": "user", "content": QUESTION}], "temperature": 0}
-    click.echo(f"\n> {QUESTION}\n")
-    has_text = False
+    text = ""
+    if is_shown:
+        click.echo(f"\n> {QUESTION}\n")
     try:
         async for piece in stream_chat(session, f"{base}/v1/chat/completions", body):
-            has_text = has_text or bool(piece.content)
-            click.echo(piece.content, nl=False)
-            sys.stdout.flush()
+            text += piece.content
+            if is_shown:
+                click.echo(piece.content, nl=False)
+                sys.stdout.flush()
     except (ServerSaidNo, aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise DemoFailed(f"no answer: {error or 'it took too long'}") from error
-    click.echo("\n")
-    if not has_text:
+    if is_shown:
+        click.echo("\n")
+    if not text:
         raise DemoFailed("the answer was empty")
+    return text
 
 
 def _own_command() -> str:
@@ -234,12 +244,14 @@ def _own_command() -> str:
     return "paddler-py" if on_path else os.path.relpath(sys.argv[0])
 
 
-def _show_where(base: str, management: str) -> None:
+def _show_where(*, inference: str, management: str) -> None:
+    base = inference
     click.echo(f"API         {base}/v1   (any OpenAI client: base_url={base}/v1)")
     click.echo(f"Agents      {management}/agents")
     click.echo(f"Health      {management}/health")
     click.echo(f"Metrics     {base}/metrics")
     click.echo(f"Terminal    {_own_command()} chat --url {base}")
+    click.echo(f"            {_own_command()} top --url {management}")
     click.echo(
         f"Try         curl -N {base}/v1/chat/completions -d "
         """'{"messages": [{"role": "user", "content": "Count from 1 to 20."}], "stream": true}'"""

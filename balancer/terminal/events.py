@@ -62,6 +62,15 @@ async def stream_chat(
             raise ServerSaidNo("the answer broke off")
 
 
+def joined(pieces: list[Piece]) -> Piece:
+    """All pieces of an answer as one."""
+    return Piece(
+        content="".join(piece.content for piece in pieces),
+        reasoning="".join(piece.reasoning for piece in pieces),
+        is_cut=any(piece.is_cut for piece in pieces),
+    )
+
+
 def _pieces(event: dict[str, Any]) -> list[Piece]:
     choices = event.get("choices") or []
     deltas = [choice.get("delta") or {} for choice in choices]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from balancer.terminal.chat import chat_url
+from balancer.terminal.chat import chat, chat_url
+from balancer.terminal.completion import served_models
 from balancer.terminal.demo import on_signals
 from protocol.refusals import RefusalCode
 from tests.support.fake_agent import FakeAgent, Script
@@ -50,6 +53,25 @@ async def test_a_piped_question_is_answered_on_standard_output() -> None:
         messages = agent.started[0].messages
         assert messages is not None
         assert [message.content for message in messages] == ["be kind", "hello?"]
+
+
+async def test_a_script_gets_the_answer_as_one_object() -> None:
+    async with running_balancer() as balancer, FakeAgent(balancer.management_port):
+        code, out, err = await _run("chat", "--url", balancer.url, "--json", stdin="hello?")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"content": "Hello, world", "reasoning": "", "is_cut": False}
+
+
+async def test_models_that_are_served_are_completed() -> None:
+    def complete(url: str, typed: str) -> list[str]:
+        context = click.Context(chat)
+        context.params["url"] = url
+        return served_models(context, chat.params[1], typed)
+
+    async with running_balancer() as balancer, FakeAgent(balancer.management_port):
+        for url in (balancer.url, f"{balancer.url}/v1"):
+            assert await asyncio.to_thread(complete, url, "de") == ["demo"]
+        assert await asyncio.to_thread(complete, balancer.url, "other") == []
 
 
 async def test_a_piped_question_that_is_not_utf_8_is_asked_all_the_same() -> None:
