@@ -6,6 +6,7 @@ import importlib
 import sys
 
 import click
+from click.shell_completion import CompletionItem, get_completion_class
 
 VERSION = "0.1.0"
 
@@ -42,17 +43,23 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "top",
         "Watch agents, models and requests in the terminal.",
     ),
+    "completion": (
+        "paddler_py",
+        "completion",
+        "",
+        "Print what makes a shell complete this command.",
+    ),
 }
 
 
 class LazyGroup(click.Group):
-    """Lists commands from the table and imports one only when it is called."""
+    """Lists commands from the table and imports one only when it is called or completed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
         """The commands in the order of the table."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (click's)
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, imported now; a missing extra ends with how to install it."""
         if cmd_name not in COMMANDS:
             return None
@@ -60,6 +67,8 @@ class LazyGroup(click.Group):
         try:
             command = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
+            if ctx.resilient_parsing:  # Tab was pressed: no place for an error
+                return None
             if error.name and error.name.partition(".")[0] in {"balancer", "agent", "protocol"}:
                 raise
             raise click.ClickException(
@@ -68,6 +77,15 @@ class LazyGroup(click.Group):
             ) from error
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands that begin so, from the table; then the options of the group."""
+        commands = [
+            CompletionItem(name, help=row[3])
+            for name, row in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (click's)
         """The list in `--help`, from the table, so that help imports nothing."""
@@ -79,6 +97,21 @@ class LazyGroup(click.Group):
 @click.version_option(VERSION, prog_name="paddler-py")
 def main() -> None:
     """Serve open models on your own machines."""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    """Print a script for bash, zsh or fish that completes commands, options and values.
+
+    \b
+    bash: paddler-py completion bash >> ~/.bashrc
+    zsh:  paddler-py completion zsh >> ~/.zshrc
+    fish: paddler-py completion fish > ~/.config/fish/completions/paddler-py.fish
+    """
+    script = get_completion_class(shell)
+    assert script is not None
+    click.echo(script(main, {}, "paddler-py", "_PADDLER_PY_COMPLETE").source())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -57,3 +58,69 @@ def test_a_missing_package_is_answered_with_what_to_install(
 def test_the_version_is_the_package_s() -> None:
     result = CliRunner().invoke(paddler_py.main, ["--version"])
     assert paddler_py.VERSION in result.output
+
+
+def completed(words: str, *, shell: str = "fish") -> list[str]:
+    """What a shell is offered for the last word; in bash and fish its own way of asking."""
+    *_, last = words.split(" ")
+    environment = {
+        "_PADDLER_PY_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": last if shell == "fish" else str(words.count(" ")),
+    }
+    result = CliRunner().invoke(
+        paddler_py.main, [], prog_name="paddler-py", env=environment, catch_exceptions=False
+    )
+    offered = [line for line in result.output.splitlines() if line]
+    return [line.partition(",")[2].partition("\t")[0] for line in offered]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_its_script(shell: str) -> None:
+    result = CliRunner().invoke(paddler_py.main, ["completion", shell])
+    assert result.exit_code == 0
+    assert f"_PADDLER_PY_COMPLETE={shell}_complete" in result.output
+
+
+def test_commands_options_and_values_are_completed() -> None:
+    assert completed("paddler-py ") == list(paddler_py.COMMANDS)
+    assert completed("paddler-py --v") == ["--version"]
+    assert completed("paddler-py top --") == ["--url", "--once", "--json", "--help"]
+    assert completed("paddler-py agent --fit o") == ["on", "off"]
+    assert completed("paddler-py completion z") == ["zsh"]
+    assert completed("paddler-py ch", shell="bash") == ["chat"]
+
+
+def test_completing_commands_imports_neither_side() -> None:
+    program = (
+        "import sys, paddler_py; paddler_py.main(prog_name='paddler-py', standalone_mode=False)"
+    )
+    check = "assert not {'balancer', 'agent', 'rich'} & set(sys.modules), 'imported'"
+    environment = {
+        **os.environ,
+        "_PADDLER_PY_COMPLETE": "bash_complete",
+        "COMP_WORDS": "paddler-py ",
+        "COMP_CWORD": "1",
+    }
+    wrapped = f"try:\n import sys; exec({program!r})\nexcept SystemExit:\n {check}"
+    done = subprocess.run(
+        [sys.executable, "-c", wrapped],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "plain,demo" in done.stdout
+
+
+def test_completing_a_command_whose_packages_are_missing_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row = ("not_installed_here.cli", "command", "agent", "")
+    monkeypatch.setitem(paddler_py.COMMANDS, "agent", row)
+    assert "--model" not in completed("paddler-py agent --m")
+
+
+def test_models_are_not_completed_where_no_server_answers() -> None:
+    assert completed("paddler-py chat --url 127.0.0.1:9 --model ") == []
