@@ -276,4 +276,5 @@ async def test_without_colour_nothing_is_coloured(balancer_of_a_fake: FakeLiveBa
     async with in_a_terminal(balancer_of_a_fake.url, NO_COLOR="1") as terminal:
         await terminal.until("gpu-1")
         assert "\x1b[3" not in terminal.shown
+        await terminal.until("\N{FULL BLOCK}")
         terminal.process.terminate()

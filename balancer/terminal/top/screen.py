@@ -80,4 +80,10 @@ class Screen:
             self._live.update(Group(*lines), refresh=True)
 
     def _new_live(self) -> Live:
-        return Live(console=self._console, screen=True, auto_refresh=False)
+        return Live(
+            console=self._console,
+            screen=True,
+            auto_refresh=False,
+            redirect_stdout=False,  # what stands in for them knows no encoding
+            redirect_stderr=False,
+        )
