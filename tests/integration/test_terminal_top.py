@@ -17,6 +17,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from balancer.terminal.top.actions import Action, perform
 from balancer.terminal.top.feed import Feed
 from balancer.terminal.top.picture import Picture
 from tests.support.fake_agent import FakeAgent, Script
@@ -123,6 +124,14 @@ async def test_a_balancer_without_live_sockets_is_asked_again_and_again() -> Non
         assert watched.picture.figure("requests.running") == 1
         assert watched.picture.figure("tokens.per_second") is None
         await watched.until(lambda _: watched.links.count("polling") > 1)
+
+
+async def test_what_a_balancer_refuses_is_said_in_its_own_words() -> None:
+    async with running_balancer() as balancer, aiohttp.ClientSession() as session:
+        said = await perform(session, balancer.management_url, Action("drain", "a/b?c"))
+        assert said.startswith("drain a/b?c: no agent 'a/b?c' is connected")
+        said = await perform(session, "http://127.0.0.1:9", Action("cancel", "req_1"))
+        assert said.startswith("cancel req_1: Cannot connect")
 
 
 async def run_top(*arguments: str, **environment: str) -> tuple[int, str, str]:
