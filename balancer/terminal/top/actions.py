@@ -10,6 +10,8 @@ import msgspec
 from msgspec import Struct
 from yarl import URL
 
+from balancer.terminal.top.feed import reason_of
+
 _PATIENCE = aiohttp.ClientTimeout(total=10.0)
 _LONGEST_ANSWER_BYTES = 1024 * 1024
 
@@ -46,7 +48,7 @@ async def perform(session: aiohttp.ClientSession, base: str, action: Action) -> 
                 return done.format(action.target)
             return f"{action.deed} {action.target}: {_reason(body) or f'HTTP {answer.status}'}"
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        return f"{action.deed} {action.target}: {error or 'no answer in time'}"
+        return f"{action.deed} {action.target}: {reason_of(error)}"
 
 
 def _reason(body: bytes) -> str:

@@ -159,9 +159,8 @@ class _NoSockets(Exception):
     """A balancer that has none."""
 
 
-def reason_of(errors: BaseExceptionGroup[Exception]) -> str:
-    """In a few words of the first of them."""
-    error: BaseException = errors
+def reason_of(error: BaseException) -> str:
+    """In a few words; of a group the first one's."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     match error:
