@@ -76,7 +76,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         outer, self._field = self._field, _key_of(index) or self._field
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # of PyYAML
         if isinstance(event, yaml.AliasEvent):
             problem = f"*{shown_name(event.anchor or '')} refers to another place"
             raise self._fault_at(event, problem, "write the value itself")

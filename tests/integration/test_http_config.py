@@ -39,7 +39,7 @@ def same_log_level() -> Iterator[None]:
 
 
 @pytest.fixture
-async def balancer(file: Path, same_log_level: None) -> AsyncIterator[RunningBalancer]:  # noqa: ARG001
+async def balancer(file: Path, same_log_level: None) -> AsyncIterator[RunningBalancer]:  # noqa: ARG001 (only its effect)
     configuration = Configuration(Sources(config=file, flags={"max_json_depth": 32}))
     async with running_balancer(configuration=configuration) as balancer:
         yield balancer

@@ -192,9 +192,9 @@ async def test_a_broken_file_is_tried_once_and_again_when_it_changes(
 
     async def counted(trigger: str) -> object:
         attempts.append(trigger)
-        return await reload(trigger)  # type: ignore[arg-type]
+        return await reload(trigger)  # type: ignore[arg-type]  # a word of two
 
-    configuration.reload = counted  # type: ignore[assignment,method-assign]
+    configuration.reload = counted  # type: ignore[assignment,method-assign]  # it only counts
     async with watching(configuration) as reloading:
         write(file, "app: {environment: later}\nmax_waiting: 5\n")
         await eventually(lambda: configuration.last.validity == "invalid", "a reload")
@@ -212,11 +212,11 @@ async def test_a_fault_of_ours_does_not_end_the_watch(configuration: Configurati
         calls.append(trigger)
         raise RuntimeError("a defect")
 
-    configuration.reload = fail  # type: ignore[assignment,method-assign]
+    configuration.reload = fail  # type: ignore[assignment,method-assign]  # a fault put in
     async with watching(configuration) as reloading:
         for count in (1, 2):
             reloading.ask()
-            await eventually(lambda count=count: len(calls) == count, "the attempt")  # type: ignore[misc]
+            await eventually(lambda count=count: len(calls) == count, "the attempt")  # type: ignore[misc]  # default binds
 
 
 async def test_a_reload_can_be_asked_for_without_a_change(configuration: Configuration) -> None:
