@@ -67,8 +67,8 @@ def rows() -> list[Row]:
 
 def named_routes() -> dict[str, str]:
     """What the page calls the routes, by method and path."""
-    found = re.findall(r"`(\w+)`\s+is\s+POST\s+(/\S+\w)", PAGE.read_text())
-    return {f"POST {path}": name for name, path in found}
+    found = re.findall(r"`(\w+)`\s+is\s+(POST|PUT)\s+(/\S+\w)", PAGE.read_text())
+    return {f"{method} {path}": name for name, method, path in found}
 
 
 def with_bodies() -> dict[str, tuple[type[Struct], ...]]:

@@ -178,7 +178,7 @@ def test_hosts_of_images_are_listed_by_each_source(
 ) -> None:
     built: list[Settings] = []
 
-    def refuse(configuration: Configuration) -> None:
+    def refuse(configuration: Configuration, *_: object, **__: object) -> None:
         built.append(configuration.live.current)
         raise SettingError("not today")
 
