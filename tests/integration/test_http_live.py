@@ -28,6 +28,8 @@ def log_ring(balancer: RunningBalancer) -> Iterator[LogRing]:
     handlers, level = list(root.handlers), root.level
     ring = balancer.app.wiring.live.logs.ring
     configure("info", "json", ring)
+    # a logger that is used now must not keep this for the tests that come
+    structlog.configure(**(structlog.get_config() | {"cache_logger_on_first_use": False}))
     yield ring
     structlog.reset_defaults()
     structlog.configure(processors=processors)
