@@ -191,7 +191,9 @@ def _answer(answer: Answer, schemas: Schemas) -> dict[str, Any]:
         if is_json and answer.status < 400:
             content[ENVELOPE] = {"schema": schemas.enveloped(shape)}
     if answer.or_json:
-        content[JSON] = {"schema": schemas.any_of(answer.or_json)}
+        shape = schemas.any_of(answer.or_json)
+        content[JSON] = {"schema": shape}
+        content[ENVELOPE] = {"schema": schemas.enveloped(shape)}
     if answer.stream_type:
         events = {"x-events": schemas.any_of(answer.events)} if answer.events else {}
         content[answer.stream_type] = events
