@@ -10,6 +10,7 @@ from balancer.http.anthropic.count_tokens import count_tokens
 from balancer.http.anthropic.errors import error_answer as anthropic_error
 from balancer.http.anthropic.messages import messages
 from balancer.http.calls import Answer, over_http
+from balancer.http.dashboard.handler import show_asset, show_dashboard
 from balancer.http.document.handler import inference_document, management_document, show_page
 from balancer.http.exchange import ErrorForm, Port
 from balancer.http.health import (
@@ -122,6 +123,19 @@ def _about(ports: tuple[Port, ...], path: str, handler: Handler) -> Route:
         handler=handler,
         limit_class="models",
         aliases=_with_and_without_v1(path),
+    )
+
+
+def _dashboard(path: str, handler: Handler, *, aliases: tuple[str, ...] = ()) -> Route:
+    """It says nothing of the cluster: what its pages show they ask for, as operators do."""
+    return Route(
+        ports=_MANAGEMENT,
+        method="GET",
+        path=path,
+        handler=handler,
+        limit_class="models",
+        aliases=aliases,
+        is_quiet=True,
     )
 
 
@@ -264,6 +278,9 @@ ROUTES: tuple[Route, ...] = (
     _about(_INFERENCE, "/openapi.json", inference_document),
     _about(_MANAGEMENT, "/openapi.json", management_document),
     _about(_BOTH, "/docs", show_page),
+    # on a single port `/` greets Ollama's clients
+    _dashboard("/", show_dashboard, aliases=("/dashboard",)),
+    _dashboard("/assets/{path...}", show_asset),
     _callable("GET", "/agents", "agents.list", list_agents),
     _callable("GET", "/agents/{id}", "agents.get", show_agent),
     _callable("DELETE", "/agents/{id}", "agents.remove", remove_agent),

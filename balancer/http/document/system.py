@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from balancer.http.document.operation import Answer, Example, Operation, Parameter
+from balancer.http.document.operation import FINDING, Answer, Example, Operation, Parameter
 from balancer.http.document.shapes import health
 from balancer.http.document.shapes.errors import TextErrorBody
 
@@ -141,5 +141,33 @@ OPERATIONS = (
         summary="A page that shows this document, and can send its examples",
         answers=(Answer(description="The page.", content_type="text/html"),),
         examples=(Example(name="page"),),
+    ),
+    Operation(
+        ports=("management",),
+        method="GET",
+        path="/",
+        tag="System",
+        summary="The dashboard",
+        description="Also under `/dashboard`, where one port serves everything.",
+        answers=(Answer(description="The page.", content_type="text/html"),),
+        examples=(Example(name="page"),),
+    ),
+    Operation(
+        ports=("management",),
+        method="GET",
+        path="/assets/{path...}",
+        tag="System",
+        summary="A file of the dashboard",
+        parameters=(
+            Parameter(
+                name="path",
+                where="path",
+                description="Which file.",
+                example="app/main.js",
+            ),
+        ),
+        answers=(Answer(description="The file.", content_type="text/javascript"),),
+        errors=FINDING,
+        examples=(Example(name="file"),),
     ),
 )

@@ -1,0 +1,42 @@
+// What components are written with. `html` makes nodes: a value is always text, never markup.
+
+import { Component, h } from "preact";
+import htm from "htm";
+
+/** @typedef {import("preact").ComponentChildren} Children */
+/** @typedef {import("preact").VNode} Node */
+
+export const html =
+  /** @type {(strings: TemplateStringsArray, ...values: unknown[]) => Node} */ (
+    /** @type {unknown} */ (htm.bind(h))
+  );
+
+/**
+ * A component that is drawn again only when one of its properties is another value, or a signal
+ * that it reads changes. Of rows: the store keeps the identity of those that did not change.
+ * @template {object} Properties
+ * @param {(properties: Properties) => Children} draw
+ * @returns {import("preact").ComponentClass<Properties>}
+ */
+export function pure(draw) {
+  return class extends Component {
+    /** @param {Properties} next @param {object} state */
+    shouldComponentUpdate(next, state) {
+      return state !== this.state || differs(this.props, next);
+    }
+
+    render() {
+      return draw(/** @type {Properties} */ (/** @type {unknown} */ (this.props)));
+    }
+  };
+}
+
+/** @param {object} before @param {object} after */
+function differs(before, after) {
+  const old = /** @type {Record<string, unknown>} */ (before);
+  const fresh = /** @type {Record<string, unknown>} */ (after);
+  return (
+    Object.keys(fresh).some((name) => fresh[name] !== old[name]) ||
+    Object.keys(old).some((name) => !(name in fresh))
+  );
+}

@@ -1,0 +1,195 @@
+// The picture of the cluster that all pages share, fed by the live sockets.
+//
+// Messages are collected and applied once a frame, so that a signal changes at most once a frame,
+// however much is told. Nothing here grows: rows go when the balancer says so, the past is ten
+// minutes long, what went is kept for a quarter of an hour at most.
+
+import { batch, computed, signal } from "@preact/signals";
+import { soon } from "./frames.js";
+import { LiveSocket } from "./live_socket.js";
+import { Series } from "./series.js";
+import { changed } from "./tree.js";
+
+/** @typedef {import("./shapes.js").Control} Control */
+/** @typedef {import("./shapes.js").AgentRow} AgentRow */
+/** @typedef {import("./shapes.js").RequestRow} RequestRow */
+/** @typedef {import("./tree.js").Tree} Tree */
+
+/** Messages of a socket that wait for the next frame; more are applied at once. */
+const MOST_WAITING = 200;
+const MOST_LOST = 64;
+const MOST_FINISHED = 50;
+const LOST_FOR_S = 900;
+
+/** What `/ws/control` says; null: nothing yet. */
+export const control = signal(/** @type {Control | null} */ (null));
+/** The tree of figures; null: nothing yet. */
+export const figures = signal(/** @type {Tree | null} */ (null));
+/** Grows with every point of `past`. */
+export const pastVersion = signal(0);
+let past = new Series();
+
+/** The figures of the last ten minutes; reading it subscribes. */
+export function pastFigures() {
+  pastVersion.value;
+  return past;
+}
+
+/** Agents that went without being asked to, and when (unix seconds). */
+export const lost = signal(/** @type {{agent: AgentRow, at: number}[]} */ ([]));
+/** Requests that ended while this page was open, the latest first. */
+export const finished = signal(/** @type {{request: RequestRow, at: number}[]} */ ([]));
+
+/** Unix seconds by the balancer's clock, a new value each second while the page is seen. */
+export const now = signal(Date.now() / 1000);
+let skew = 0;
+
+export const agents = computed(() =>
+  Object.values(control.value?.agents ?? {}).sort((a, b) => compare(a.id, b.id)),
+);
+export const requests = computed(() => Object.entries(control.value?.requests ?? {}));
+export const models = computed(() =>
+  Object.entries(control.value?.models ?? {}).sort(([a], [b]) => compare(a, b)),
+);
+
+const collator = new Intl.Collator("en", { numeric: true });
+
+/** @param {string} a @param {string} b */
+export function compare(a, b) {
+  return collator.compare(a, b);
+}
+
+const controlSocket = collected("/ws/control", (messages) => {
+  let data = control.value;
+  for (const message of messages) {
+    if (message.type === "snapshot") data = message.data;
+    else if (message.type === "delta" && data) {
+      data = /** @type {Control} */ (
+        /** @type {unknown} */ (
+          changed(/** @type {Tree} */ (/** @type {unknown} */ (data)), message.set, message.gone)
+        )
+      );
+    }
+  }
+  if (data && data !== control.value) {
+    noteWhatWent(control.value, data);
+    control.value = data;
+  }
+});
+
+const metricsSocket = collected("/ws/metrics", (messages) => {
+  let data = /** @type {Tree} */ ({ now: figures.value ?? {} });
+  for (const message of messages) {
+    if (message.type === "snapshot") {
+      data = { now: message.data.now };
+      past = Series.of(message.data.series);
+    } else if (message.type === "delta") {
+      data = changed(data, message.set, message.gone);
+      if (message.point?.at) note(message.point);
+    }
+  }
+  figures.value = /** @type {Tree} */ (data.now);
+  pastVersion.value += 1;
+});
+
+/** @param {{at: number, values: {[path: string]: number | null}}} point */
+function note(point) {
+  past.add(point.at, point.values);
+  const apart = point.at - Date.now() / 1000;
+  skew = Math.abs(apart) > 2 ? apart : 0;
+}
+
+/** The worst state of the two sockets. */
+export const link = computed(() => {
+  const states = [controlSocket.state.value, metricsSocket.state.value];
+  if (states.every((state) => state === "live")) return "live";
+  return states.includes("waiting") ? "waiting" : "connecting";
+});
+/** Whether there was a picture once: what is shown may be old. */
+export const isKnown = computed(() => control.value !== null);
+/** When the next attempt to connect is, milliseconds of `Date.now`. */
+export const retryAt = computed(() =>
+  Math.max(controlSocket.retryAt.value, metricsSocket.retryAt.value),
+);
+
+/** Begin. */
+export function start() {
+  controlSocket.open();
+  metricsSocket.open();
+  setInterval(tick, 1000);
+  addEventListener("online", retryNow);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return;
+    tick();
+    retryNow();
+  });
+}
+
+/** Connect at once, if anything waits to. */
+export function retryNow() {
+  controlSocket.retryNow();
+  metricsSocket.retryNow();
+}
+
+/** An agent that was removed by hand is not missed. @param {string} id */
+export function forget(id) {
+  forgotten.add(id);
+  lost.value = lost.value.filter((one) => one.agent.id !== id);
+}
+/** @type {Set<string>} */
+const forgotten = new Set();
+
+function tick() {
+  if (document.hidden) return;
+  now.value = Date.now() / 1000 + skew;
+  const kept = lost.value.filter((one) => now.value - one.at < LOST_FOR_S);
+  if (kept.length !== lost.value.length) lost.value = kept;
+}
+
+/** @param {Control | null} before @param {Control} after */
+function noteWhatWent(before, after) {
+  if (!before) return;
+  const at = Date.now() / 1000 + skew;
+  if (before.agents !== after.agents) noteAgents(before, after, at);
+  if (before.requests !== after.requests) noteRequests(before, after, at);
+}
+
+/** @param {Control} before @param {Control} after @param {number} at */
+function noteAgents(before, after, at) {
+  const went = Object.values(before.agents)
+    .filter((agent) => !(agent.id in after.agents) && agent.state !== "draining")
+    .filter((agent) => !forgotten.delete(agent.id))
+    .map((agent) => ({ agent, at }));
+  const missing = lost.value.filter((one) => !(one.agent.id in after.agents));
+  if (went.length || missing.length !== lost.value.length) {
+    lost.value = [...went, ...missing].slice(0, MOST_LOST);
+  }
+}
+
+/** @param {Control} before @param {Control} after @param {number} at */
+function noteRequests(before, after, at) {
+  const ended = Object.entries(before.requests)
+    .filter(([key]) => !(key in after.requests))
+    .map(([, request]) => ({ request, at }));
+  if (ended.length) finished.value = [...ended, ...finished.value].slice(0, MOST_FINISHED);
+}
+
+/**
+ * A socket whose messages are handed on once a frame.
+ * @param {string} path
+ * @param {(messages: any[]) => void} apply
+ */
+function collected(path, apply) {
+  /** @type {any[]} */
+  let waiting = [];
+  const flush = () => {
+    const messages = waiting;
+    waiting = [];
+    if (messages.length) batch(() => apply(messages));
+  };
+  return new LiveSocket(path, (message) => {
+    waiting.push(message);
+    if (waiting.length === 1) soon(flush);
+    else if (waiting.length >= MOST_WAITING) flush();
+  });
+}

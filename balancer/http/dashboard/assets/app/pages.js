@@ -1,0 +1,28 @@
+// The pages, in the order of the navigation: a row each. How one is added stands in the docstring
+// of the package.
+
+/**
+ * @typedef {object} PageRow
+ * @property {string} path its first part of the address; "" is where one arrives
+ * @property {string} title
+ * @property {import("./parts/icon.js").IconName} icon
+ * @property {() => Promise<{Page: import("preact").ComponentType<{rest: string[]}>}>} load
+ */
+
+/** @type {readonly PageRow[]} */
+export const PAGES = [
+  { path: "", title: "Overview", icon: "overview", load: () => import("./pages/overview.js") },
+  { path: "agents", title: "Agents", icon: "agents", load: () => import("./pages/agents.js") },
+  {
+    path: "requests",
+    title: "Requests",
+    icon: "requests",
+    load: () => import("./pages/requests.js"),
+  },
+  {
+    path: "settings",
+    title: "Settings",
+    icon: "settings",
+    load: () => import("./pages/settings.js"),
+  },
+];

@@ -1,0 +1,136 @@
+// Overview: how the cluster does, in one look.
+
+import { html, pure } from "../core/html.js";
+import { agents, compare, control, figures, lost, models, now } from "../core/live.js";
+import { address } from "../core/router.js";
+import { numberAt } from "../core/tree.js";
+import { count, counted, duration, milliseconds, percent, rate } from "../core/format.js";
+import { Badge, Heading } from "../parts/bits.js";
+import { Chart } from "../parts/chart.js";
+import { NoAgent } from "../parts/no_agent.js";
+import { Slots } from "../parts/slots.js";
+import { agentState } from "../parts/states.js";
+
+/** @typedef {import("../core/shapes.js").AgentRow} AgentRow */
+
+/** @type {import("../parts/chart.js").ChartProperties[]} */
+const CHARTS = [
+  { title: "Requests per second", lines: [{ path: "requests.per_second" }], format: rate },
+  { title: "Tokens per second", lines: [{ path: "tokens.per_second" }], format: rate, top: 10 },
+  {
+    title: "Time to first token",
+    lines: [
+      { path: "latency.ttft_p50_ms", name: "p50" },
+      { path: "latency.ttft_p95_ms", name: "p95", tone: "other" },
+    ],
+    format: milliseconds,
+    top: 10,
+  },
+  {
+    title: "Slots used",
+    lines: [
+      { path: "slots.used" },
+      { path: "slots.total", name: "of", tone: "other" },
+    ],
+    format: count,
+    top: 4,
+  },
+  { title: "Waiting requests", lines: [{ path: "requests.waiting" }], format: count, top: 4 },
+  {
+    title: "Time in the queue",
+    lines: [
+      { path: "queue.wait_p50_ms", name: "p50" },
+      { path: "queue.wait_p95_ms", name: "p95", tone: "other" },
+    ],
+    format: milliseconds,
+    top: 10,
+  },
+  {
+    title: "Prompt tokens from the cache",
+    lines: [{ path: "cache.hit_rate" }],
+    format: percent,
+    top: 1,
+  },
+  { title: "Failovers per minute", lines: [{ path: "failovers.per_minute" }], format: rate, top: 4 },
+];
+
+export function Page() {
+  return html`
+    <${Heading} title="Overview" about=${html`<${Sentence} />`} />
+    ${agents.value.length || lost.value.length ? null : html`<${NoAgent} />`}
+    <div class="charts">${CHARTS.map((chart) => html`<${Chart} key=${chart.title} ...${chart} />`)}</div>
+    <div class="glances">
+      <${AgentsGlance} />
+      <${ModelsGlance} />
+    </div>
+  `;
+}
+
+function Sentence() {
+  const balancer = control.value?.balancer;
+  if (!balancer) return null;
+  const well = agents.value.filter((agent) => agent.state === "ready" || agent.state === "busy");
+  const running = numberAt(figures.value, "requests.in_flight");
+  const parts = [
+    balancer.draining ? "The balancer is draining: it takes nothing new." : null,
+    `${counted(well.length, "agent")} ${well.length === 1 ? "serves" : "serve"} ${counted(models.value.length, "model")}`,
+    running === null ? null : `${counted(running, "request")} in flight`,
+    `up for ${duration(now.value - balancer.started)}`,
+  ];
+  return html`${parts.filter((part) => part !== null).join(" · ")}`;
+}
+
+function AgentsGlance() {
+  if (!agents.value.length && !lost.value.length) return null;
+  return html`<section class="section">
+    <h2>Agents</h2>
+    <ul class="panel glance">
+      ${lost.value.map(
+        ({ agent, at }) => html`<li key=${`lost ${agent.id}`}>
+          <a href=${address("agents", agent.id)}>${agent.id}</a>
+          <${Badge} tone="bad">Lost<//>
+          <span class="quiet-text numeral">${duration(now.value - at)} ago</span>
+        </li>`,
+      )}
+      ${agents.value.map((agent) => html`<${AgentLine} key=${agent.id} agent=${agent} />`)}
+    </ul>
+  </section>`;
+}
+
+const AgentLine = pure((/** @type {{agent: AgentRow}} */ { agent }) => {
+  const state = agentState(agent, now.value);
+  return html`<li>
+    <a href=${address("agents", agent.id)}>${agent.id}</a>
+    <${Badge} tone=${state.tone}>${state.word}<//>
+    <${Slots} slots=${agent.slots} />
+  </li>`;
+});
+
+function ModelsGlance() {
+  if (!models.value.length) return null;
+  return html`<section class="section">
+    <h2>Models</h2>
+    <ul class="panel glance">
+      ${models.value.map(([name]) => html`<${ModelLine} key=${name} name=${name} />`)}
+    </ul>
+  </section>`;
+}
+
+/** @param {{name: string}} properties */
+function ModelLine({ name }) {
+  const serving = agents.value
+    .filter((agent) => agent.model?.name === name)
+    .sort((a, b) => compare(a.id, b.id));
+  const used = sum(serving.map((agent) => agent.slots.used));
+  const total = sum(serving.map((agent) => agent.slots.total));
+  return html`<li>
+    <span class="glance-name">${name}</span>
+    <span class="quiet-text numeral">${counted(serving.length, "agent")}</span>
+    <span class="quiet-text numeral">${count(used)} of ${counted(total, "slot")}</span>
+  </li>`;
+}
+
+/** @param {number[]} numbers */
+function sum(numbers) {
+  return numbers.reduce((total, number) => total + number, 0);
+}

@@ -1,0 +1,89 @@
+// The frame around every page: navigation, connection, colour scheme, and the page itself.
+
+import { useEffect, useErrorBoundary, useRef, useState } from "preact/hooks";
+import { html } from "../core/html.js";
+import { control, isKnown } from "../core/live.js";
+import { place } from "../core/router.js";
+import { PAGES } from "../pages.js";
+import { LinkBanner, LinkState } from "./link_state.js";
+import { Icon } from "./icon.js";
+import { Notes } from "./notes.js";
+import { ThemeSwitch } from "./theme_switch.js";
+
+/** @typedef {import("../pages.js").PageRow} PageRow */
+
+export function Layout() {
+  const row = PAGES.find((one) => one.path === place.value.page);
+  useEffect(() => {
+    document.title = row ? `${row.title} · Paddler` : "Paddler";
+  }, [row]);
+  return html`
+    <a class="skip" href="#main" onClick=${skip}>Skip to the page</a>
+    <header class="bar">
+      <a class="brand" href="#/"><img src="/assets/icon.svg" alt="" width="22" height="22" />Paddler</a>
+      <nav class="navigation" aria-label="Pages">
+        ${PAGES.map((one) => html`<${PageLink} key=${one.path} row=${one} isHere=${one === row} />`)}
+      </nav>
+      <div class="bar-end">
+        <${LinkState} />
+        <${ThemeSwitch} />
+        <p class="version">${control.value?.balancer.version ?? ""}</p>
+      </div>
+    </header>
+    <main id="main" tabindex="-1">
+      <${LinkBanner} />
+      ${row ? html`<${LoadedPage} key=${row.path} row=${row} />` : html`<${NoSuchPage} />`}
+    </main>
+    <${Notes} />
+  `;
+}
+
+/** @param {MouseEvent} event */
+function skip(event) {
+  event.preventDefault();
+  document.getElementById("main")?.focus();
+}
+
+/** @param {{row: PageRow, isHere: boolean}} properties */
+function PageLink({ row, isHere }) {
+  return html`<a href=${`#/${row.path}`} aria-current=${isHere ? "page" : undefined}>
+    <${Icon} name=${row.icon} /><span>${row.title}</span>
+  </a>`;
+}
+
+/** Loads a page when it is first shown. @param {{row: PageRow}} properties */
+function LoadedPage({ row }) {
+  const [loaded, setLoaded] = useState(
+    /** @type {{Page: import("preact").ComponentType<{rest: string[]}>} | null} */ (null),
+  );
+  const [failure, setFailure] = useState("");
+  const [error, reset] = useErrorBoundary();
+  const isFirst = useRef(true);
+  useEffect(() => {
+    row.load().then(setLoaded, () => setFailure("This page could not be loaded."));
+  }, [row]);
+  useEffect(() => {
+    if (!isFirst.current || !loaded) return;
+    isFirst.current = false;
+    scrollTo(0, 0);
+  }, [loaded]);
+  if (error || failure) {
+    const text = failure || "This page met an error of its own.";
+    return html`<div class="page">
+      <h1>${row.title}</h1>
+      <p class="failure">${text} ${error ? String(error.message ?? error) : ""}</p>
+      <p><button type="button" onClick=${() => (error ? reset() : location.reload())}>Try again</button></p>
+    </div>`;
+  }
+  if (!loaded || !isKnown.value) {
+    return html`<div class="page" aria-busy="true"><h1>${row.title}</h1></div>`;
+  }
+  return html`<div class="page"><${loaded.Page} rest=${place.value.rest} /></div>`;
+}
+
+function NoSuchPage() {
+  return html`<div class="page">
+    <h1>There is no such page</h1>
+    <p>The address names none of this dashboard's pages. <a href="#/">Go to the overview</a>.</p>
+  </div>`;
+}

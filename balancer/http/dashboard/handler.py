@@ -1,0 +1,53 @@
+"""GET / and GET /assets/…: the dashboard's page and its files."""
+
+from __future__ import annotations
+
+from aiohttp.web import Response, StreamResponse
+
+from balancer.errors import ResourceNotFound
+from balancer.http.answers import SECURITY_HEADERS
+from balancer.http.dashboard.assets import INDEX, Asset, assets, policy
+from balancer.http.exchange import Exchange, Wiring
+
+
+async def show_dashboard(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """The page; which of its views is shown stands behind the `#`, and never comes here."""
+    del wiring
+    return _answer(exchange, assets()[INDEX])
+
+
+async def show_asset(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """One of its files."""
+    del wiring
+    name = exchange.places["path"]
+    found = assets().get(name)
+    if found is None:
+        raise ResourceNotFound(f"the dashboard has no file {name[:200]!r}")
+    return _answer(exchange, found)
+
+
+def _answer(exchange: Exchange, asset: Asset) -> Response:
+    """The file, or 304 where the browser has it already (RFC 9110, section 13.1.2)."""
+    headers = {
+        **SECURITY_HEADERS,
+        **exchange.headers(),
+        "Content-Security-Policy": policy(),
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Cache-Control": asset.cache_control,
+        "ETag": asset.etag,
+        "Vary": "Accept-Encoding",
+    }
+    if _has(exchange.request.headers.get("If-None-Match", ""), asset.etag):
+        return Response(status=304, headers=headers)
+    headers["Content-Type"] = asset.content_type
+    if "gzip" not in exchange.request.headers.get("Accept-Encoding", ""):
+        return Response(body=asset.body, headers=headers)
+    headers["Content-Encoding"] = "gzip"
+    return Response(body=asset.compressed, headers=headers)
+
+
+def _has(given: str, etag: str) -> bool:
+    known = {one.strip().removeprefix("W/") for one in given.split(",")}
+    return etag in known or "*" in known
