@@ -1,3 +1,163 @@
-import { html } from "../core/html.js";
-import { Heading } from "../parts/bits.js";
-export function Page() { return html`<${Heading} title="Agents" />`; }
+// Agents: who serves, how full each is, what is wrong and what to do about it.
+
+import { useState } from "preact/hooks";
+import { html, pure } from "../core/html.js";
+import { ask, placed } from "../core/calls.js";
+import { bytes, count, counted, duration, rate } from "../core/format.js";
+import { agents, figures, forget, lost, now } from "../core/live.js";
+import { found } from "../core/tree.js";
+import { Badge, Facts, Heading, Meter, Search } from "../parts/bits.js";
+import { Confirm } from "../parts/confirm.js";
+import { NoAgent } from "../parts/no_agent.js";
+import { complain, say } from "../parts/notes.js";
+import { Slots } from "../parts/slots.js";
+import { agentState } from "../parts/states.js";
+
+/** @typedef {import("../core/shapes.js").AgentRow} AgentRow */
+/** @typedef {"drain" | "remove"} Deed */
+
+const SEARCHED_FROM = 8;
+
+/** @param {{rest: string[]}} properties */
+export function Page({ rest }) {
+  const [sought, setSought] = useState("");
+  const [asked, setAsked] = useState(
+    /** @type {{agent: AgentRow, deed: Deed} | null} */ (null),
+  );
+  const only = rest[0];
+  const shown = agents.value.filter((agent) =>
+    only ? agent.id === only : textOf(agent).includes(sought.toLowerCase()),
+  );
+  const gone = lost.value.filter(({ agent }) => !only || agent.id === only);
+  const about = only ? html`<a href="#/agents">All agents</a>` : counted(agents.value.length, "agent");
+  return html`
+    <${Heading} title=${only ?? "Agents"} about=${about}>
+      ${!only && agents.value.length >= SEARCHED_FROM
+        ? html`<${Search} label="Find an agent or a model" value=${sought} onInput=${setSought} />`
+        : null}
+    <//>
+    ${agents.value.length || gone.length ? null : html`<${NoAgent} />`}
+    ${only && !shown.length && !gone.length
+      ? html`<p class="quiet-text">No agent of this name is connected.</p>`
+      : null}
+    <div class="agents">
+      ${gone.map(({ agent, at }) => html`<${LostCard} key=${`lost ${agent.id}`} agent=${agent} at=${at} />`)}
+      ${shown.map(
+        (agent) => html`<${AgentCard} key=${agent.id} agent=${agent} onAsk=${setAsked} />`,
+      )}
+    </div>
+    ${asked ? html`<${Question} ...${asked} onClose=${() => setAsked(null)} />` : null}
+  `;
+}
+
+/** @param {AgentRow} agent */
+function textOf(agent) {
+  return `${agent.id} ${agent.model?.name ?? ""} ${agent.hardware.hostname}`.toLowerCase();
+}
+
+/** @param {{agent: AgentRow, at: number}} properties */
+function LostCard({ agent, at }) {
+  return html`<article class="panel agent" data-lost="true">
+    <header><h2>${agent.id}</h2><${Badge} tone="bad">Lost<//></header>
+    <p class="quiet-text">
+      Its connection ended ${duration(now.value - at)} ago. What ran there goes on elsewhere, if
+      another agent serves ${agent.model?.name ?? "its model"}. Look at the agent's log on
+      ${agent.hardware.hostname || "its host"}; it connects again by itself once it runs.
+    </p>
+    <footer><button type="button" onClick=${() => forget(agent.id)}>Dismiss</button></footer>
+  </article>`;
+}
+
+const AgentCard = pure(
+  (/** @type {{agent: AgentRow, onAsk: (asked: {agent: AgentRow, deed: Deed}) => void}} */ {
+    agent,
+    onAsk,
+  }) => {
+    const state = agentState(agent, now.value);
+    const kv = agent.kv_cells_total ? agent.kv_cells_used / agent.kv_cells_total : null;
+    const speed = found(figures.value, ["providers", agent.id, "tokens_per_second"]);
+    const { hardware, slots } = agent;
+    return html`<article class="panel agent">
+      <header><h2>${agent.id}</h2><${Badge} tone=${state.tone}>${state.word}<//></header>
+      <p class="quiet-text agent-model">${agent.model?.name ?? "No model loaded yet"}</p>
+      <div>
+        <div class="meter-words">
+          <span>Slots</span><span class="numeral">${slots.used} of ${slots.total}</span>
+        </div>
+        <${Slots} slots=${slots} />
+      </div>
+      <${Meter} part=${kv} label="KV cache">
+        ${agent.kv_cells_total
+          ? `${count(agent.kv_cells_used)} of ${count(agent.kv_cells_total)} cells`
+          : "–"}
+      <//>
+      ${agent.issues.map(
+        (issue) => html`<p key=${issue.code} class="issue" data-severity=${issue.severity}>
+          <strong>${issue.code}</strong> ${issue.message}
+        </p>`,
+      )}
+      <${Facts}
+        rows=${[
+          ["Tokens per second", rate(typeof speed === "number" ? speed : null)],
+          ["Heard", `${duration(now.value - agent.last_heard)} ago`],
+          ["Host", `${hardware.hostname || "–"} · ${counted(hardware.cores, "core")} · ${bytes(hardware.memory_bytes)}`],
+          ["Version", `${agent.version} · llama.cpp ${agent.llama_cpp_version}`],
+        ]}
+      />
+      <footer>
+        ${agent.state === "draining"
+          ? html`<button type="button" onClick=${() => resume(agent.id)}>Resume</button>`
+          : html`<button type="button" onClick=${() => onAsk({ agent, deed: "drain" })}>Drain</button>`}
+        <button type="button" class="danger" onClick=${() => onAsk({ agent, deed: "remove" })}>
+          Remove
+        </button>
+      </footer>
+    </article>`;
+  },
+);
+
+/** @param {string} id */
+async function resume(id) {
+  try {
+    await ask("POST", `/agents/${placed(id)}/undrain`);
+    say(`${id} takes requests again.`);
+  } catch (error) {
+    complain(error);
+  }
+}
+
+/** @param {{agent: AgentRow, deed: Deed, onClose: () => void}} properties */
+function Question({ agent, deed, onClose }) {
+  if (deed === "remove") {
+    const remove = async () => {
+      forget(agent.id);
+      await ask("DELETE", `/agents/${placed(agent.id)}`);
+      say(`${agent.id} was removed.`);
+    };
+    return html`<${Confirm}
+      title=${`Remove ${agent.id}?`} action="Remove" isDanger=${true}
+      onConfirm=${remove} onClose=${onClose}
+    >
+      <p>
+        Its connection ends now, and it is kept out until it is resumed. What runs there goes on
+        with another agent that serves the model; where there is none, it fails.
+      </p>
+    <//>`;
+  }
+  const drain = async (/** @type {FormData} */ form) => {
+    const query = form.get("end") === "move" ? `?deadline_s=${Number(form.get("seconds"))}` : "";
+    await ask("POST", `/agents/${placed(agent.id)}/drain${query}`);
+    say(`${agent.id} takes nothing new.`);
+  };
+  return html`<${Confirm} title=${`Drain ${agent.id}?`} action="Drain" onConfirm=${drain} onClose=${onClose}>
+    <p>It gets nothing new. ${counted(agent.slots.running, "request")} ${agent.slots.running === 1 ? "runs" : "run"} there now.</p>
+    <fieldset>
+      <legend class="unseen">What becomes of those</legend>
+      <label><input type="radio" name="end" value="wait" checked /> They run to their end</label>
+      <label>
+        <input type="radio" name="end" value="move" /> What still runs goes on elsewhere after
+        <input type="number" name="seconds" aria-label="Seconds" min="0" max="86400" value="60" /> s
+      </label>
+    </fieldset>
+  <//>`;
+}

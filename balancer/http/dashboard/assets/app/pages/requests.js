@@ -1,3 +1,183 @@
-import { html } from "../core/html.js";
-import { Heading } from "../parts/bits.js";
-export function Page() { return html`<${Heading} title="Requests" />`; }
+// Requests: what runs and waits now, and what became of one.
+
+import { useEffect, useState } from "preact/hooks";
+import { html, pure } from "../core/html.js";
+import { ask, placed } from "../core/calls.js";
+import { count, duration, milliseconds } from "../core/format.js";
+import { finished, now, requests } from "../core/live.js";
+import { address, go } from "../core/router.js";
+import { Badge, Copy, Empty, Heading, Search } from "../parts/bits.js";
+import { Confirm } from "../parts/confirm.js";
+import { say } from "../parts/notes.js";
+import { REQUEST_STATES } from "../parts/states.js";
+
+/** @typedef {import("../core/shapes.js").RequestRow} RequestRow */
+/** @typedef {{phase: string, agent: string | null, start_ms: number, end_ms: number | null}} Phase */
+
+const SHOWN_AT_FIRST = 100;
+const POLL_MS = 1000;
+const PHASE_WORDS = /** @type {{[phase: string]: string}} */ ({
+  waited: "Waited",
+  prefilled: "Prompt computed",
+  decoded: "Tokens generated",
+  moved: "Moved to another agent",
+});
+
+/** @param {{rest: string[]}} properties */
+export function Page({ rest }) {
+  return rest[0] ? html`<${One} key=${rest[0]} id=${rest[0]} />` : html`<${All} />`;
+}
+
+function All() {
+  const [sought, setSought] = useState("");
+  const [most, setMost] = useState(SHOWN_AT_FIRST);
+  const [asked, setAsked] = useState(/** @type {RequestRow | null} */ (null));
+  const rows = requests.value;
+  const fitting = rows.filter(([, row]) => textOf(row).includes(sought.toLowerCase()));
+  const waiting = rows.filter(([, row]) => row.state === "waiting").length;
+  return html`
+    <${Heading} title="Requests" about=${`${count(rows.length - waiting)} running · ${count(waiting)} waiting`}>
+      <${Search} label="Find by id, model, agent" value=${sought} onInput=${setSought} />
+    <//>
+    ${rows.length
+      ? html`<${Table} rows=${fitting.slice(0, most)} onCancel=${setAsked} />`
+      : html`<${Empty} title="Nothing runs or waits">
+          <p>Requests appear here as soon as they arrive. Send one to the inference port.</p>
+        <//>`}
+    ${fitting.length > most
+      ? html`<p class="more"><button type="button" onClick=${() => setMost(most + SHOWN_AT_FIRST)}>
+          Show more of ${count(fitting.length)}
+        </button></p>`
+      : null}
+    ${finished.value.length ? html`<${Ended} />` : null}
+    ${asked
+      ? html`<${Confirm}
+          title="Cancel this request?" action="Cancel it" isDanger=${true}
+          onConfirm=${async () => {
+            await ask("DELETE", `/requests/${placed(asked.id)}`);
+            say("The request was cancelled.");
+          }}
+          onClose=${() => setAsked(null)}
+        ><p>Its client is told so and gets no more tokens.</p><//>`
+      : null}
+  `;
+}
+
+/** @param {RequestRow} row */
+function textOf(row) {
+  return `${row.id} ${row.model} ${row.agent ?? ""} ${row.state}`.toLowerCase();
+}
+
+/** @param {{rows: [string, RequestRow][], onCancel: (row: RequestRow) => void}} properties */
+function Table({ rows, onCancel }) {
+  return html`<div class="panel scrolled" tabindex="0" role="region" aria-label="Requests">
+    <table class="requests">
+      <thead>
+        <tr>
+          <th>State</th><th>Request</th><th>Model</th><th>Agent</th><th class="end">Tokens</th>
+          <th class="end">Attempts</th><th class="end">Age</th>
+          <th><span class="unseen">Actions</span></th>
+        </tr>
+      </thead>
+      <tbody>
+        ${rows.map(([key, row]) => html`<${Row} key=${key} row=${row} onCancel=${onCancel} />`)}
+      </tbody>
+    </table>
+  </div>`;
+}
+
+const Row = pure(
+  (/** @type {{row: RequestRow, onCancel: (row: RequestRow) => void}} */ { row, onCancel }) => {
+    const state = REQUEST_STATES[row.state];
+    return html`<tr>
+      <td><${Badge} tone=${state.tone}>${state.word}${placeOf(row)}<//></td>
+      <td><a class="mono" href=${address("requests", row.id)}>${shortId(row.id)}</a></td>
+      <td>${row.model}</td>
+      <td>${row.agent ?? "–"}</td>
+      <td class="end">${count(row.completion_tokens)}</td>
+      <td class="end">${count(row.attempts)}</td>
+      <td class="end nowrap"><${Age} since=${row.arrived} /></td>
+      <td class="end">
+        <button type="button" aria-label=${`Cancel ${row.id}`} onClick=${() => onCancel(row)}>Cancel</button>
+      </td>
+    </tr>`;
+  },
+);
+
+/** @param {RequestRow} row */
+function placeOf(row) {
+  if (row.position === null) return "";
+  const estimate = row.estimated_start_s;
+  return ` · no. ${row.position}${estimate === null ? "" : `, in about ${duration(estimate)}`}`;
+}
+
+/** @param {{since: number}} properties */
+function Age({ since }) {
+  return html`${duration(now.value - since)}`;
+}
+
+/** @param {string} id */
+function shortId(id) {
+  return id.length > 16 ? `${id.slice(0, 12)}…` : id;
+}
+
+function Ended() {
+  return html`<section class="section">
+    <h2>Ended while you looked</h2>
+    <ul class="panel glance">
+      ${finished.value.map(
+        ({ request, at }) => html`<li key=${`${request.id}#${request.choice}`}>
+          <a class="mono" href=${address("requests", request.id)}>${shortId(request.id)}</a>
+          <span class="quiet-text">${request.model}</span>
+          <span class="quiet-text numeral">${duration(now.value - at)} ago</span>
+        </li>`,
+      )}
+    </ul>
+  </section>`;
+}
+
+/** @param {{id: string}} properties */
+function One({ id }) {
+  const [timeline, setTimeline] = useState(/** @type {any} */ (null));
+  const [failure, setFailure] = useState("");
+  const live = requests.value.some(([, row]) => row.id === id);
+  useEffect(() => {
+    const read = () =>
+      ask("GET", `/requests/${placed(id)}/timeline`).then(setTimeline, (error) => setFailure(error.message));
+    read();
+    const timer = live ? setInterval(read, POLL_MS) : 0;
+    return () => clearInterval(timer);
+  }, [id, live]);
+  const phases = /** @type {Phase[]} */ (timeline?.phases ?? []);
+  const end = Math.max(1, ...phases.map((phase) => phase.end_ms ?? phase.start_ms));
+  return html`
+    <${Heading} title="Request" about=${html`<a href="#/requests">All requests</a>`} />
+    <p class="request-id"><code>${id}</code><${Copy} text=${id} what="the id" /></p>
+    ${!timeline && failure ? html`<p class="failure">${failure}</p>` : null}
+    ${timeline
+      ? html`<section class="section">
+          <h2>${live ? "So far" : "What became of it"}</h2>
+          <ol class="panel timeline">
+            ${phases.map(
+              (phase, index) => html`<li key=${index} data-phase=${phase.phase}>
+                <span>${PHASE_WORDS[phase.phase] ?? phase.phase}</span>
+                <span class="quiet-text">${phase.agent ?? "–"}</span>
+                <span class="timeline-track"><i style=${barOf(phase, end)}></i></span>
+                <span class="numeral end">
+                  ${phase.end_ms === null ? "now" : milliseconds(phase.end_ms - phase.start_ms)}
+                </span>
+              </li>`,
+            )}
+          </ol>
+          ${phases.length ? null : html`<p class="quiet-text">Nothing has happened yet.</p>`}
+        </section>`
+      : null}
+    ${live ? null : html`<p class="section"><button type="button" onClick=${() => go("requests")}>Back to the list</button></p>`}
+  `;
+}
+
+/** @param {Phase} phase @param {number} end */
+function barOf(phase, end) {
+  const width = ((phase.end_ms ?? end) - phase.start_ms) / end;
+  return { left: `${(100 * phase.start_ms) / end}%`, width: `${Math.max(0.5, 100 * width)}%` };
+}
