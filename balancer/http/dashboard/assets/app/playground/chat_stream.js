@@ -1,0 +1,86 @@
+// Sends a chat completion and hands on what comes back, piece by piece.
+
+import { EventReader } from "./event_stream.js";
+
+export const CHAT_PATH = "/v1/chat/completions";
+
+/** What went wrong with one answer, as the balancer says it. */
+export class ChatFailed extends Error {
+  /** @param {string} message @param {{code?: string, param?: string | null, request_id?: string}} [facts] */
+  constructor(message, facts = {}) {
+    super(message);
+    this.code = facts.code ?? "";
+    this.param = facts.param ?? "";
+    this.requestId = facts.request_id ?? "";
+  }
+}
+
+/**
+ * Resolves when the answer has ended. Aborting the signal ends it with the signal's `AbortError`.
+ * @param {object} body
+ * @param {{signal: AbortSignal, onChunk: (chunk: any) => void, fetch?: typeof fetch}} how
+ * @throws {ChatFailed} with what the balancer said
+ */
+export async function streamChat(body, { signal, onChunk, fetch: send = fetch }) {
+  const answer = await sent(body, signal, send);
+  if (!answer.ok || !answer.body) throw await failure(answer);
+  const events = new EventReader();
+  const reader = answer.body.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await piece(reader, signal);
+      if (done) break;
+      for (const data of events.read(value)) {
+        if (data === "[DONE]") return;
+        onChunk(chunkOf(data));
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => undefined);
+  }
+  throw new ChatFailed("The answer broke off before its end.");
+}
+
+/** @param {object} body @param {AbortSignal} signal @param {typeof fetch} send */
+async function sent(body, signal, send) {
+  try {
+    return await send(CHAT_PATH, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+      signal,
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    throw new ChatFailed("The balancer does not answer. Is it running?");
+  }
+}
+
+/** @param {ReadableStreamDefaultReader<Uint8Array>} reader @param {AbortSignal} signal */
+async function piece(reader, signal) {
+  try {
+    return await reader.read();
+  } catch {
+    signal.throwIfAborted();
+    throw new ChatFailed("The connection to the balancer broke off.");
+  }
+}
+
+/** @param {string} data */
+function chunkOf(data) {
+  let chunk;
+  try {
+    chunk = JSON.parse(data);
+  } catch {
+    throw new ChatFailed("The balancer sent something that is not JSON.");
+  }
+  if (chunk?.error) throw new ChatFailed(String(chunk.error.message), chunk.error);
+  return chunk;
+}
+
+/** @param {Response} answer */
+async function failure(answer) {
+  const value = await answer.json().catch(() => null);
+  const error = value?.error ?? {};
+  return new ChatFailed(error.message ?? `The balancer answered ${answer.status}.`, error);
+}
