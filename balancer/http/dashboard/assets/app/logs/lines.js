@@ -1,0 +1,74 @@
+// Pure: the latest lines of the log, and which of them are wanted.
+
+/**
+ * @typedef {object} LogLine
+ * @property {number} at unix seconds
+ * @property {string} level
+ * @property {string} component
+ * @property {string} event
+ * @property {string} [request_id]
+ * @property {{[name: string]: unknown}} facts
+ */
+/** @typedef {LogLine & {number: number}} NumberedLine */
+
+export const MOST_LINES = 2000;
+const MOST_COMPONENTS = 200;
+
+export class LogLines {
+  /** @type {NumberedLine[]} */
+  lines = [];
+  /** @type {Set<string>} */
+  components = new Set();
+  #count = 0;
+
+  /** @param {LogLine[]} fresh */
+  add(fresh) {
+    for (const line of fresh.slice(-MOST_LINES)) {
+      this.#count += 1;
+      this.lines.push({ ...line, number: this.#count });
+      if (this.components.size < MOST_COMPONENTS) this.components.add(line.component);
+    }
+    if (this.lines.length > MOST_LINES) this.lines.splice(0, this.lines.length - MOST_LINES);
+  }
+
+  /** A line of our own between the others. @param {number} count @param {number} at */
+  miss(count, at) {
+    const event = `${count} lines were missed: this page did not read them in time`;
+    this.add([{ at, level: "warning", component: "", event, facts: {} }]);
+  }
+
+  clear() {
+    this.lines = [];
+  }
+}
+
+/** Those that hold a word. @param {NumberedLine[]} lines @param {string} word */
+export function holding(lines, word) {
+  const sought = word.trim().toLowerCase();
+  return sought ? lines.filter((line) => textOf(line).toLowerCase().includes(sought)) : lines;
+}
+
+/** A line as it would stand in a file. @param {LogLine} line */
+export function textOf(line) {
+  const about = line.request_id ? ` request_id=${line.request_id}` : "";
+  return `${line.level} ${line.component} ${line.event}${about}${factsOf(line)}`;
+}
+
+/** @param {LogLine} line */
+export function factsOf(line) {
+  return Object.entries(line.facts)
+    .map(([name, value]) => ` ${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)
+    .join("");
+}
+
+/**
+ * The rows of a list that are near what is seen.
+ * @param {number} count of all rows
+ * @param {number} top how far it is scrolled, in rows
+ * @param {number} seen rows that fit
+ */
+export function windowOf(count, top, seen) {
+  const margin = 12;
+  const first = Math.max(0, Math.min(count, Math.floor(top)) - margin);
+  return { first, end: Math.min(count, Math.ceil(top + seen) + margin) };
+}

@@ -1,0 +1,214 @@
+// The models that are served: by whom, what their files say, and what their chat template makes.
+
+import { useEffect, useState } from "preact/hooks";
+import { ask, placed } from "../core/calls.js";
+import { bytes, compact, count } from "../core/format.js";
+import { html } from "../core/html.js";
+import { models } from "../core/live.js";
+import { address } from "../core/router.js";
+import { Badge, Empty, Facts, Heading } from "../parts/bits.js";
+import { NoAgent } from "../parts/no_agent.js";
+import { Code } from "../playground/markdown_view.js";
+
+/** @typedef {import("../parts/bits.js").Tone} Tone */
+/** @typedef {import("../core/html.js").Children} Children */
+/**
+ * @typedef {object} Model
+ * @property {string} id
+ * @property {string} status
+ * @property {string} [parent]
+ * @property {number} context_window
+ * @property {{[name: string]: boolean}} capabilities
+ * @property {string} description
+ * @property {string} version
+ * @property {string[]} aliases
+ * @property {string} architecture
+ * @property {string | null} quantization
+ * @property {number | null} parameters
+ * @property {number | null} size_bytes
+ * @property {number | null} trained_context
+ * @property {number | null} embedding_dimensions
+ * @property {string[]} adapters
+ * @property {string[]} agents
+ * @property {number} slots_total
+ * @property {number} slots_used
+ */
+
+/** @type {{[status: string]: {tone: Tone, word: string}}} */
+const STATES = {
+  healthy: { tone: "good", word: "Served" },
+  degraded: { tone: "warn", word: "Served with issues" },
+  unhealthy: { tone: "bad", word: "Not served" },
+};
+
+/** @param {{rest: string[]}} properties */
+export function Page({ rest }) {
+  const rows = models.value.map(
+    ([name, row]) => /** @type {Model} */ ({ .../** @type {object} */ (row), id: name }),
+  );
+  const name = rest[0];
+  if (name === undefined) return html`<${List} rows=${rows} />`;
+  const model = rows.find((one) => one.id === name);
+  return model ? html`<${Details} key=${name} model=${model} />` : html`<${Gone} name=${name} />`;
+}
+
+/** @param {{rows: Model[]}} properties */
+function List({ rows }) {
+  if (!rows.length) return html`<${Heading} title="Models" /><${NoAgent} />`;
+  return html`
+    <${Heading} title="Models" about="What a request may name, and who answers it." />
+    <ul class="models">
+      ${rows.map((model) => html`<${Card} key=${model.id} model=${model} />`)}
+    </ul>
+  `;
+}
+
+/** @param {{model: Model}} properties */
+function Card({ model }) {
+  return html`<li class="model panel">
+    <div class="model-head">
+      <h2><a href=${address("models", model.id)}>${model.id}</a></h2>
+      <${State} status=${model.status} />
+    </div>
+    <p class="model-about">${model.description || factsLine(model)}</p>
+    <div class="model-use">
+      <div class="meter-track" role="meter" aria-label=${`Slots of ${model.id}`} aria-valuemin="0"
+        aria-valuemax=${model.slots_total} aria-valuenow=${model.slots_used}>
+        <div class="meter-fill" style=${{ transform: `scaleX(${model.slots_used / (model.slots_total || 1)})` }}></div>
+      </div>
+      <p><span class="numeral">${count(model.slots_used)} of ${count(model.slots_total)}</span> slots in use</p>
+    </div>
+    <p class="model-agents"><span class="quiet-text">On</span> <${Agents} names=${model.agents} /></p>
+  </li>`;
+}
+
+/** @param {Model} model */
+function factsLine(model) {
+  const parts = [model.architecture, model.quantization];
+  if (model.parameters) parts.push(`${compact(model.parameters)} parameters`);
+  parts.push(`${count(model.context_window)} tokens of context`);
+  return parts.filter((part) => part).join(" · ");
+}
+
+/** @param {{status: string}} properties */
+function State({ status }) {
+  const { tone, word } = STATES[status] ?? { tone: "idle", word: status };
+  return html`<${Badge} tone=${tone}>${word}<//>`;
+}
+
+/** @param {{names: string[]}} properties */
+function Agents({ names }) {
+  const most = 12;
+  const links = names
+    .slice(0, most)
+    .map((name) => html`<a key=${name} href=${address("agents", name)}>${name}</a> `);
+  return html`${links}${names.length > most ? `and ${names.length - most} more` : null}`;
+}
+
+/** @param {{name: string}} properties */
+function Gone({ name }) {
+  return html`<${Heading} title=${name} />
+    <${Empty} title="Nobody serves this model">
+      <p>It is shown again when an agent brings it. <a href="#/models">All models</a></p>
+    <//>`;
+}
+
+/** @param {{model: Model}} properties */
+function Details({ model }) {
+  const [more, setMore] = useState(/** @type {{[name: string]: any} | null} */ (null));
+  const [failure, setFailure] = useState("");
+  useEffect(() => {
+    ask("GET", `/models/${placed(model.id)}/metadata`).then(setMore, (error) => setFailure(error.message));
+  }, [model.id]);
+  const abilities = Object.entries(model.capabilities).filter(([, has]) => has).map(([name]) => name);
+  /** @type {[string, Children][]} */
+  const rows = [
+    ["Agents", html`<${Agents} names=${model.agents} />`],
+    ["Slots", `${count(model.slots_used)} of ${count(model.slots_total)} in use`],
+    ["Abilities", abilities.join(", ") || "none"],
+    ["Architecture", model.architecture || null],
+    ["Parameters", model.parameters && compact(model.parameters)],
+    ["Quantisation", model.quantization],
+    ["Size", model.size_bytes && bytes(model.size_bytes)],
+    ["Context", `${count(model.context_window)} tokens`],
+    ["Trained context", model.trained_context && `${count(model.trained_context)} tokens`],
+    ["Dimensions", model.embedding_dimensions && count(model.embedding_dimensions)],
+    ["Other names", model.aliases.join(", ") || null],
+    ["Adapters", model.adapters.join(", ") || null],
+    ["Version", model.version || null],
+    ["Reasoning", more?.reasoning_format],
+    ["Tool calls", more?.tool_format],
+    ["First token", more?.bos_token && html`<code>${more.bos_token}</code>`],
+    ["End token", more?.eos_token && html`<code>${more.eos_token}</code>`],
+  ];
+  return html`
+    <p class="crumb"><a href="#/models">Models</a></p>
+    <${Heading} title=${model.id} about=${model.description}><${State} status=${model.status} /><//>
+    <${Facts} rows=${rows.filter(([, value]) => value)} />
+    ${failure || more?.unknown ? html`<p class="failure">Its template is not known: ${failure || more?.unknown}</p>` : null}
+    ${more?.chat_template ? html`<${Template} model=${model} text=${more.chat_template} />` : null}
+  `;
+}
+
+/** @param {{model: Model, text: string}} properties */
+function Template({ model, text }) {
+  return html`
+    <section class="section">
+      <h2>What a conversation becomes</h2>
+      <${Preview} name=${model.id} />
+    </section>
+    <section class="section">
+      <h2>Chat template</h2>
+      <div class="template"><${Code} text=${text} language="jinja" /></div>
+    </section>
+  `;
+}
+
+const EXAMPLE = [
+  { role: "system", content: "You are helpful." },
+  { role: "user", content: "Hello!" },
+  { role: "assistant", content: "Hello! What can I do for you?" },
+  { role: "user", content: "Tell me a story." },
+];
+
+/** The prompt that the template makes of messages. @param {{name: string}} properties */
+function Preview({ name }) {
+  const [typed, setTyped] = useState(JSON.stringify(EXAMPLE, null, 2));
+  const [prompt, setPrompt] = useState("");
+  const [failure, setFailure] = useState("");
+  useEffect(() => {
+    let isOld = false;
+    const timer = setTimeout(async () => {
+      const made = await rendered(name, typed).catch((error) => ({ failure: String(error.message) }));
+      if (isOld) return;
+      setFailure("failure" in made ? made.failure : "");
+      if ("prompt" in made) setPrompt(made.prompt);
+    }, 300);
+    return () => {
+      isOld = true;
+      clearTimeout(timer);
+    };
+  }, [name, typed]);
+  return html`<div class="preview">
+    <label class="preview-messages">
+      <span class="quiet-text">Messages</span>
+      <textarea class="mono" spellcheck=${false} rows="14" value=${typed}
+        onInput=${(/** @type {InputEvent} */ event) => setTyped(/** @type {HTMLTextAreaElement} */ (event.target).value)}></textarea>
+    </label>
+    <div class="preview-prompt">
+      ${failure ? html`<p class="failure" role="status">${failure}</p>` : null}
+      <${Code} text=${prompt} language="Prompt" />
+    </div>
+  </div>`;
+}
+
+/** @param {string} model @param {string} typed @returns {Promise<{prompt: string}>} */
+async function rendered(model, typed) {
+  let messages;
+  try {
+    messages = JSON.parse(typed);
+  } catch (error) {
+    throw new Error(`These messages are not JSON: ${error instanceof Error ? error.message : error}`);
+  }
+  return ask("POST", "/apply-template", { model, messages });
+}

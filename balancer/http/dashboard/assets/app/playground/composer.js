@@ -1,0 +1,113 @@
+// Where a question is written.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import { html } from "../core/html.js";
+import { Icon } from "../parts/icon.js";
+import { complain } from "../parts/notes.js";
+import { ask, chosen, conversation, running, seePictures, stop } from "./chat.js";
+import { PICTURE_TYPES, pictureOf } from "./pictures.js";
+import { MOST_PICTURES } from "./request.js";
+
+/** @typedef {import("./conversation.js").Picture} Picture */
+
+/** @param {{edited: number | null, onDone: () => void}} properties `edited`: the turn that is asked anew */
+export function Composer({ edited, onDone }) {
+  const [text, setText] = useState("");
+  const [pictures, setPictures] = useState(/** @type {Picture[]} */ ([]));
+  const area = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
+  useEffect(() => {
+    const turn = edited === null ? undefined : conversation.peek().turns[edited];
+    if (!turn) return;
+    setText(turn.text);
+    setPictures(turn.pictures);
+    area.current?.focus();
+  }, [edited]);
+  useEffect(() => fit(area.current), [text]);
+
+  const clear = () => {
+    setText("");
+    setPictures([]);
+    onDone();
+  };
+  const send = () => {
+    if (!text.trim() && !pictures.length) return;
+    if (ask(text, pictures, edited ?? undefined)) clear();
+  };
+  const add = async (/** @type {Iterable<File>} */ files) => {
+    const taken = [...files].slice(0, MOST_PICTURES - pictures.length);
+    const read = await Promise.allSettled(taken.map(pictureOf));
+    for (const one of read) if (one.status === "rejected") complain(one.reason);
+    const fresh = read.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+    setPictures([...pictures, ...fresh]);
+  };
+  const onPaste = (/** @type {ClipboardEvent} */ event) => {
+    const files = event.clipboardData?.files ?? [];
+    if (!files.length || !seePictures.value) return;
+    event.preventDefault();
+    add(files);
+  };
+  const onKey = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "Escape" && edited !== null) clear();
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    send();
+  };
+  return html`<form class="composer" aria-label="Your question" onSubmit=${(/** @type {SubmitEvent} */ event) => {
+    event.preventDefault();
+    send();
+  }}>
+    ${edited === null
+      ? null
+      : html`<p class="composer-edited">
+          Asked anew, this question's answer and all after it go.
+          <button type="button" class="quiet word" onClick=${clear}>Leave it</button>
+        </p>`}
+    ${pictures.length
+      ? html`<div class="composer-pictures">
+          ${pictures.map(
+            (picture, at) => html`<figure key=${picture.url}>
+              <img src=${picture.url} alt=${picture.name} />
+              <button type="button" class="quiet" aria-label=${`Remove ${picture.name}`}
+                onClick=${() => setPictures(pictures.filter((_, place) => place !== at))}>
+                <${Icon} name="close" />
+              </button>
+            </figure>`,
+          )}
+        </div>`
+      : null}
+    <textarea ref=${area} rows="1" value=${text} aria-label="Message" onPaste=${onPaste} onKeyDown=${onKey}
+      placeholder=${chosen.value[0] ? `Ask ${chosen.value.join(" and ")}` : "Ask something"}
+      onInput=${(/** @type {InputEvent} */ event) =>
+        setText(/** @type {HTMLTextAreaElement} */ (event.target).value)}></textarea>
+    <div class="composer-end">
+      <${AddPicture} isFull=${pictures.length >= MOST_PICTURES} onFiles=${add} />
+      <span class="composer-hint">Enter sends, Shift + Enter begins a line</span>
+      ${running.value
+        ? html`<button type="button" class="send" onClick=${stop}><${Icon} name="stop" />Stop</button>`
+        : html`<button type="submit" class="primary send" disabled=${!text.trim() && !pictures.length}>Send</button>`}
+    </div>
+  </form>`;
+}
+
+/** @param {{isFull: boolean, onFiles: (files: Iterable<File>) => void}} properties */
+function AddPicture({ isFull, onFiles }) {
+  const input = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const isOff = isFull || !seePictures.value;
+  const onChange = () => {
+    if (!input.current) return;
+    onFiles([...(input.current.files ?? [])]);
+    input.current.value = "";
+  };
+  return html`<button type="button" class="quiet word" disabled=${isOff} onClick=${() => input.current?.click()}
+      title=${seePictures.value ? `${MOST_PICTURES} at most` : `${chosen.value.join(" and ") || "This model"} sees no pictures`}>
+      Add a picture
+    </button>
+    <input ref=${input} type="file" hidden multiple accept=${PICTURE_TYPES.join(",")} onChange=${onChange} />`;
+}
+
+/** As high as its text. @param {HTMLTextAreaElement | null} area */
+function fit(area) {
+  if (!area) return;
+  area.style.height = "auto";
+  area.style.height = `${area.scrollHeight + 2}px`;
+}
