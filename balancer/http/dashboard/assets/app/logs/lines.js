@@ -57,6 +57,7 @@ export function textOf(line) {
 /** @param {LogLine} line */
 export function factsOf(line) {
   return Object.entries(line.facts)
+    .filter(([, value]) => value !== null)
     .map(([name, value]) => ` ${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)
     .join("");
 }

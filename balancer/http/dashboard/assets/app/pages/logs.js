@@ -157,10 +157,9 @@ const Line = pure(
 function Picked({ line, onClose, onRequest }) {
   const id = line.request_id;
   /** @type {[string, unknown][]} */
-  const facts = Object.entries(line.facts).map(([name, value]) => [
-    name,
-    typeof value === "string" ? value : JSON.stringify(value),
-  ]);
+  const facts = Object.entries(line.facts)
+    .filter(([, value]) => value !== null)
+    .map(([name, value]) => [name, typeof value === "string" ? value : JSON.stringify(value)]);
   return html`<section class="log-picked panel" aria-label="The line that was picked">
     <header>
       <h2>${line.event}</h2>

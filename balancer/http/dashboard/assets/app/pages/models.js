@@ -70,7 +70,7 @@ function Card({ model }) {
       <h2><a href=${address("models", model.id)}>${model.id}</a></h2>
       <${State} status=${model.status} />
     </div>
-    <p class="model-about">${model.description || factsLine(model)}</p>
+    <p class="model-about">${factsLine(model)}</p>
     <div class="model-use">
       <div class="meter-track" role="meter" aria-label=${`Slots of ${model.id}`} aria-valuemin="0"
         aria-valuemax=${model.slots_total} aria-valuenow=${model.slots_used}>
@@ -192,7 +192,7 @@ function Preview({ name }) {
   return html`<div class="preview">
     <label class="preview-messages">
       <span class="quiet-text">Messages</span>
-      <textarea class="mono" spellcheck=${false} rows="14" value=${typed}
+      <textarea class="mono" spellcheck=${false} rows="20" value=${typed}
         onInput=${(/** @type {InputEvent} */ event) => setTyped(/** @type {HTMLTextAreaElement} */ (event.target).value)}></textarea>
     </label>
     <div class="preview-prompt">

@@ -1,12 +1,12 @@
 // A chat with the models that are served, to try them out.
 
-import { useEffect, useLayoutEffect, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { html } from "../core/html.js";
 import { Empty, Heading } from "../parts/bits.js";
 import { complain } from "../parts/notes.js";
 import { begin, chatModels, chooseModels, chosen, conversation, load, running } from "../playground/chat.js";
 import { CodeDialog } from "../playground/code_dialog.js";
-import { Composer } from "../playground/composer.js";
+import { Composer, namesOf } from "../playground/composer.js";
 import { bodyOf } from "../playground/request.js";
 import { Side } from "../playground/side.js";
 import { TurnView } from "../playground/turns.js";
@@ -65,13 +65,15 @@ function upTo(index) {
   return last ? { ...value, turns: [...turns, { ...last, answers: [] }] } : value;
 }
 
-/** Follow an answer while it grows, for those who are at its end. */
+/** Follow an answer while it grows and when it ends, for those who are at its end. */
 function useReadingAlong() {
   const page = document.documentElement;
   const isAtEnd = page.scrollHeight - page.scrollTop - page.clientHeight < READS_ALONG_PX;
   const isGrowing = running.value > 0;
+  const wasGrowing = useRef(false);
   useLayoutEffect(() => {
-    if (isAtEnd && isGrowing) page.scrollTop = page.scrollHeight;
+    if (isAtEnd && (isGrowing || wasGrowing.current)) page.scrollTop = page.scrollHeight;
+    wasGrowing.current = isGrowing;
   });
 }
 
@@ -82,7 +84,7 @@ function Beginning() {
     <//>`;
   }
   return html`<div class="beginning">
-    <h2>What shall ${chosen.value.join(" and ")} answer?</h2>
+    <h2>What shall ${namesOf(chosen.value)} answer?</h2>
     <p class="quiet-text">Conversations stay in this browser. Timings stand under each answer.</p>
   </div>`;
 }

@@ -30,8 +30,9 @@ export function Composer({ edited, onDone }) {
     onDone();
   };
   const send = () => {
-    if (!text.trim() && !pictures.length) return;
-    if (ask(text, pictures, edited ?? undefined)) clear();
+    const typed = area.current?.value ?? ""; // what was drawn last may be a frame old
+    if (!typed.trim() && !pictures.length) return;
+    if (ask(typed, pictures, edited ?? undefined)) clear();
   };
   const add = async (/** @type {Iterable<File>} */ files) => {
     const taken = [...files].slice(0, MOST_PICTURES - pictures.length);
@@ -76,7 +77,7 @@ export function Composer({ edited, onDone }) {
         </div>`
       : null}
     <textarea ref=${area} rows="1" value=${text} aria-label="Message" onPaste=${onPaste} onKeyDown=${onKey}
-      placeholder=${chosen.value[0] ? `Ask ${chosen.value.join(" and ")}` : "Ask something"}
+      placeholder=${chosen.value[0] ? `Ask ${namesOf(chosen.value)}` : "Ask something"}
       onInput=${(/** @type {InputEvent} */ event) =>
         setText(/** @type {HTMLTextAreaElement} */ (event.target).value)}></textarea>
     <div class="composer-end">
@@ -99,10 +100,15 @@ function AddPicture({ isFull, onFiles }) {
     input.current.value = "";
   };
   return html`<button type="button" class="quiet word" disabled=${isOff} onClick=${() => input.current?.click()}
-      title=${seePictures.value ? `${MOST_PICTURES} at most` : `${chosen.value.join(" and ") || "This model"} sees no pictures`}>
+      title=${seePictures.value ? `${MOST_PICTURES} at most` : `${namesOf(chosen.value) || "This model"} cannot be shown pictures`}>
       Add a picture
     </button>
     <input ref=${input} type="file" hidden multiple accept=${PICTURE_TYPES.join(",")} onChange=${onChange} />`;
+}
+
+/** @param {string[]} models */
+export function namesOf(models) {
+  return [...new Set(models)].join(" and ");
 }
 
 /** As high as its text. @param {HTMLTextAreaElement | null} area */
