@@ -50,3 +50,9 @@ test("what cannot be taken apart is shown as it is", () => {
 test("names of objects are no kinds of nodes", () => {
   assert.equal(textOf(nodesOf("constructor __proto__ toString")), "constructor proto toString");
 });
+
+test("what is made to be slow stays text past a budget", () => {
+  const blocks = nodesOf(`${"**b** ".repeat(140)}\n\n`.repeat(50));
+  const parsed = blocks.filter((block) => kindsIn([block]).includes("strong"));
+  assert.ok(parsed.length > 0 && parsed.length < 15, String(parsed.length));
+});

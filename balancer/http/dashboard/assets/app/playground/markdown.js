@@ -16,9 +16,10 @@ import { Lexer } from "../../vendor/marked@18.2.1/marked.esm.js";
  */
 
 /** Longer texts are shown as they are. */
-const MOST_CHARS = 200_000;
-/** In one block: looking for pairs of them takes the square of their number. */
-const MOST_DELIMITERS = 600;
+const MOST_CHARS = 100_000;
+/** Looking for pairs of delimiters takes the square of their number: in one block, and in all. */
+const MOST_WORK_OF_BLOCK = 600 ** 2;
+const MOST_WORK = 10 * MOST_WORK_OF_BLOCK;
 const MOST_DEPTH = 32;
 const SAFE_SCHEMES = new Set(["http:", "https:", "mailto:"]);
 const OPTIONS = { gfm: true, breaks: true, silent: true };
@@ -44,8 +45,11 @@ function tokensOf(text) {
   /** @type {any[]} */
   const tokens = [];
   lexer.blockTokens(text.replace(/\r\n|\r/g, "\n"), tokens);
+  let work = 0;
   for (const { src, tokens: found } of lexer.inlineQueue) {
-    if (delimitersIn(src) > MOST_DELIMITERS) found.push({ type: "escape", text: src });
+    const workOfBlock = delimitersIn(src) ** 2;
+    work += workOfBlock;
+    if (workOfBlock > MOST_WORK_OF_BLOCK || work > MOST_WORK) found.push({ type: "escape", text: src });
     else lexer.inlineTokens(src, found);
   }
   return tokens;

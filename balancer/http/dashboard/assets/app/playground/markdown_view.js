@@ -1,6 +1,6 @@
 // Draws what `markdown.js` found. Every text becomes a text node.
 
-import { useMemo } from "preact/hooks";
+import { useRef } from "preact/hooks";
 import { html, pure } from "../core/html.js";
 import { Copy } from "../parts/bits.js";
 import { nodesOf } from "./markdown.js";
@@ -8,14 +8,29 @@ import { nodesOf } from "./markdown.js";
 /** @typedef {import("./markdown.js").Node} Node */
 /** @typedef {import("../core/html.js").Children} Children */
 
+/** Of the time, at most so large a part goes into taking apart a text that still grows. */
+const SHARE_OF_TIME = 1 / 8;
+
 export const Markdown = pure(
-  /** @param {{text: string}} properties */ ({ text }) => html`<${Parsed} text=${text} />`,
+  /** @param {{text: string, isGrowing?: boolean}} properties */
+  ({ text, isGrowing = false }) => html`<${Parsed} text=${text} isGrowing=${isGrowing} />`,
 );
 
-/** @param {{text: string}} properties */
-function Parsed({ text }) {
-  const nodes = useMemo(() => nodesOf(text), [text]);
-  return html`<div class="markdown">${drawn(nodes)}</div>`;
+/** @param {{text: string, isGrowing: boolean}} properties */
+function Parsed({ text, isGrowing }) {
+  const last = useRef({ text: "", nodes: /** @type {Node[]} */ ([]), tookMs: 0, at: 0 });
+  const { current: before } = last;
+  const begun = performance.now();
+  const isTooSoon = isGrowing && (begun - before.at) * SHARE_OF_TIME < before.tookMs;
+  if (isTooSoon && text.startsWith(before.text)) {
+    return html`<div class="markdown">${drawn(before.nodes)}<p>${text.slice(before.text.length)}</p></div>`;
+  }
+  if (text !== before.text) {
+    const nodes = nodesOf(text);
+    const at = performance.now();
+    last.current = { text, nodes, tookMs: at - begun, at };
+  }
+  return html`<div class="markdown">${drawn(last.current.nodes)}</div>`;
 }
 
 /** @param {Node[]} [nodes] @returns {Children[]} */

@@ -104,7 +104,7 @@ function StepView({ step, isWritten }) {
           <div class="reasoning-text">${step.reasoning}</div>
         </details>`
       : null}
-    ${step.text ? html`<${Markdown} text=${step.text} />` : null}
+    ${step.text ? html`<${Markdown} text=${step.text} isGrowing=${isWritten} />` : null}
     ${isThinking && !step.reasoning ? html`<div class="awaited" aria-hidden="true"><i></i><i></i><i></i></div>` : null}
     ${step.toolCalls.map((call, at) => html`<${Call} key=${at} call=${call} />`)}
   `;
