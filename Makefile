@@ -44,6 +44,7 @@ demo: setup ## start everything with the shipped model and ask it a question (ON
 
 test: setup ## all tests: unit, integration, end to end
 	@deploy/setup/test_packages.sh
+	@node --test --test-reporter=dot tests/web/
 	@$(BIN)/python -m pytest tests/unit --numprocesses=2 --cov --cov-report=
 	@$(BIN)/python -m pytest tests/integration tests/end_to_end tests/soak tests/chaos tests/fuzz --numprocesses=2 --dist=loadfile --cov --cov-append --cov-report=term:skip-covered --cov-report=json:out/coverage.json
 	@$(BIN)/python deploy/setup/coverage_floors.py out/coverage.json
@@ -77,7 +78,7 @@ format: setup-check ## let ruff mend what it can
 	@$(BIN)/ruff format .
 
 clean: ## remove the virtual environment and everything generated; the llama.cpp wheel stays
-	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .hypothesis .coverage tests/end_to_end/node/node_modules
+	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .hypothesis .coverage tests/end_to_end/node/node_modules tests/browser/node/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-llama: ## forget the llama.cpp builds and made-up models kept in the user's cache folder

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # What the tests use beside Python packages: programs, installed only where they are missing and
-# apt-get works, and OpenAI's client for Node.
+# apt-get works, OpenAI's client for Node, and what looks for barriers in pages.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 install_programs() {
   local missing=() sudo="" program
-  declare -A package_of=([curl]=curl [node]=nodejs [npm]=npm [setpriv]=util-linux
+  declare -A package_of=([chromium]=chromium [curl]=curl [node]=nodejs [npm]=npm [setpriv]=util-linux
     [systemd-analyze]=systemd [systemd-sysusers]=systemd [userdel]=passwd)
   for program in "${!package_of[@]}"; do
     command -v "$program" >/dev/null || missing+=("${package_of[$program]}")
@@ -23,13 +23,14 @@ install_programs() {
   DEBIAN_FRONTEND=noninteractive $sudo apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-install_node_client() {
-  local folder=tests/end_to_end/node
+install_node_packages() {
+  local folder=$1 what=$2
   local stamp=$folder/node_modules/.package-lock.json
-  [ "$stamp" -nt $folder/package-lock.json ] && return
-  echo "[setup] installing OpenAI's client for Node" >&2
-  (cd $folder && npm ci --silent --no-audit --no-fund --ignore-scripts)
+  [ "$stamp" -nt "$folder/package-lock.json" ] && return
+  echo "[setup] installing $what" >&2
+  (cd "$folder" && npm ci --silent --no-audit --no-fund --ignore-scripts)
 }
 
 install_programs
-install_node_client
+install_node_packages tests/end_to_end/node "OpenAI's client for Node"
+install_node_packages tests/browser/node "axe for pages"

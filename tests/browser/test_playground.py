@@ -5,37 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.support.cluster import Cluster, wait_until
 
-CHROMIUM = "/usr/bin/chromium"
 CHAT = "**/v1/chat/completions"
 PATIENCE_MS = 30_000
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A balancer with one agent."""
-    made = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        made.start_balancer()
-        made.start_agent()
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield made
-        made.close()
 
 
 @pytest.fixture
@@ -135,7 +112,7 @@ def test_a_stopped_answer_stays_as_far_as_it_came_and_frees_its_slot(
         "<img src=x onerror=alert(1)> and <svg onload=alert(1)>",
         "[go](javascript:alert(1)) or [here](data:text/html,<script>alert(1)</script>)",
         "![seen](http://tracker.example/pixel.png) [![x](http://tracker.example/y.png)](#/agents)",
-        '<a href="javascript:alert(1)" style="position:fixed;inset:0">x</a><iframe src="/"></iframe>',
+        '<a href="javascript:alert(1)" style="position:fixed">x</a><iframe src="/"></iframe>',
         "```html\n</code></pre><script>alert(1)</script>\n```",
     ],
 )
@@ -150,7 +127,9 @@ def test_what_a_hostile_model_writes_is_only_read(
     settled(page)
     written = page.locator(".answer .markdown")
     expect(written).not_to_be_empty()
-    expect(written.locator("script, img, iframe, svg:not(.icon), [style], [onerror]")).to_have_count(0)
+    expect(
+        written.locator("script, img, iframe, svg:not(.icon), [style], [onerror]")
+    ).to_have_count(0)
     expect(written.locator("a")).to_have_count(0)
 
 
@@ -187,8 +166,10 @@ def test_two_models_answer_side_by_side(page: Page, cluster: Cluster) -> None:
     settled(page, 2)
     first, second = page.locator(".answer").all()
     left, right = first.bounding_box(), second.bounding_box()
-    assert left is not None and right is not None
-    assert left["y"] == right["y"] and left["x"] < right["x"]
+    assert left is not None
+    assert right is not None
+    assert left["y"] == right["y"]
+    assert left["x"] < right["x"]
 
 
 def test_an_edited_question_takes_the_place_of_what_came_after(

@@ -144,7 +144,7 @@ function Details({ model }) {
   return html`
     <p class="crumb"><a href="#/models">Models</a></p>
     <${Heading} title=${model.id} about=${model.description}><${State} status=${model.status} /><//>
-    <${Facts} rows=${rows.filter(([, value]) => value)} />
+    <div class="model-facts"><${Facts} rows=${rows.filter(([, value]) => value)} /></div>
     ${failure || more?.unknown ? html`<p class="failure">Its template is not known: ${failure || more?.unknown}</p>` : null}
     ${more?.chat_template ? html`<${Template} model=${model} text=${more.chat_template} />` : null}
   `;

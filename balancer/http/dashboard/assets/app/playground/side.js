@@ -32,7 +32,8 @@ const SCHEMA_EXAMPLE = `{
 export function Side() {
   const { system, settings } = conversation.value;
   const form = settings.form ?? "";
-  return html`<aside class="side" aria-label="What is sent along">
+  return html`<aside class="side" aria-label="Conversations, and what is sent along">
+    <${Kept} />
     <${Lines} label="System prompt" value=${system} rows=${4} placeholder="How the model shall behave"
       onInput=${(/** @type {string} */ text) => change({ system: text })} />
     <fieldset class="side-fields">
@@ -56,7 +57,6 @@ export function Side() {
           options=${[["", "As the model sees fit"], ["required", "Must call one"], ["none", "Must not"]]} />`
       : null}
     <${Export} />
-    <${Kept} />
   </aside>`;
 }
 
