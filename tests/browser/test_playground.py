@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, WebSocketRoute, expect
 
 from tests.support.cluster import Cluster, wait_until
 
 CHAT = "**/v1/chat/completions"
 PATIENCE_MS = 30_000
+DOT = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 @pytest.fixture
@@ -228,6 +233,51 @@ def test_tools_are_shown_and_their_results_go_back(page: Page, cluster: Cluster)
     messages = bodies[1]["messages"]
     assert isinstance(messages, list)
     assert messages[-1] == {"role": "tool", "tool_call_id": "c1", "content": "snow"}
+
+
+def see(page: Page) -> None:
+    """Have the model able to see."""
+
+    def between(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+        server.on_message(lambda text: socket.send(_with_sight(text)))
+
+    page.route_web_socket(re.compile("/ws/control"), between)
+
+
+def _with_sight(text: str | bytes) -> str:
+    told = text if isinstance(text, str) else text.decode()
+    return told.replace('"vision":false', '"vision":true')
+
+
+def test_a_picture_goes_along_and_what_is_too_big_does_not(page: Page, cluster: Cluster) -> None:
+    bodies: list[Any] = []
+
+    def answer(route: Route) -> None:
+        bodies.append(route.request.post_data_json)
+        route.fulfill(body="data: [DONE]\n\n")
+
+    see(page)
+    page.route(CHAT, answer)
+    open_page(page, cluster, "playground")
+    expect(page.get_by_role("button", name="Add a picture")).to_be_enabled()
+    files = page.locator('input[type="file"]')
+
+    files.set_input_files({"name": "huge.png", "mimeType": "image/png", "buffer": bytes(6 << 20)})
+    expect(page.locator(".note")).to_contain_text("huge.png is larger than 5 MiB.")
+    files.set_input_files({"name": "page.svg", "mimeType": "image/svg+xml", "buffer": b"<svg/>"})
+    expect(page.locator(".note").last).to_contain_text("page.svg is no PNG, JPEG, WebP or GIF.")
+    files.set_input_files({"name": "dot.png", "mimeType": "image/png", "buffer": DOT})
+    expect(page.locator(".composer img")).to_have_attribute("alt", "dot.png")
+    ask(page, "What is it?")
+
+    expect(page.locator(".question img")).to_have_attribute("alt", "dot.png")
+    settled(page)
+    url = "data:image/png;base64," + base64.b64encode(DOT).decode()
+    assert bodies[0]["messages"][0]["content"] == [
+        {"type": "text", "text": "What is it?"},
+        {"type": "image_url", "image_url": {"url": url}},
+    ]
 
 
 def test_a_request_is_shown_as_code(page: Page, cluster: Cluster) -> None:

@@ -1,6 +1,6 @@
 // A chat with the models that are served, to try them out.
 
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { html } from "../core/html.js";
 import { Empty, Heading } from "../parts/bits.js";
 import { complain } from "../parts/notes.js";
@@ -24,13 +24,14 @@ export function Page() {
   }, []);
   useEffect(() => setEdited(null), [id]);
   useReadingAlong();
-  const showCode = (/** @type {number} */ index, /** @type {number} */ column) => {
+  // the same one each time, so that turns that did not change are not drawn again
+  const showCode = useCallback((/** @type {number} */ index, /** @type {number} */ column) => {
     try {
       setCode(bodyOf(upTo(index), column));
     } catch (error) {
       complain(error);
     }
-  };
+  }, []);
   return html`<div class="playground" data-side=${hasSide}>
     <${Heading} title="Playground">
       <${Models} />
