@@ -325,3 +325,29 @@ def test_the_log_is_followed_filtered_and_paused(page: Page, cluster: Cluster) -
     lines.last.click()
     page.get_by_role("button", name="Lines of this request").click()
     expect(lines).to_have_count(1)
+
+
+def test_a_flood_of_lines_costs_only_the_rows_that_are_seen(page: Page, cluster: Cluster) -> None:
+    def flood(socket: WebSocketRoute) -> None:
+        line = {
+            "at": 1.0,
+            "level": "info",
+            "component": "fleet",
+            "event": "<b>said</b>",
+            "facts": {},
+        }
+        socket.send(json.dumps({"type": "snapshot", "seq": 1, "data": {"lines": [line] * 200}}))
+        for seq in range(2, 52):
+            socket.send(json.dumps({"type": "lines", "seq": seq, "lines": [line] * 100}))
+        socket.send(json.dumps({"type": "missed", "count": 7}))
+
+    page.route_web_socket(re.compile("/ws/logs"), flood)
+    open_page(page, cluster, "logs")
+
+    expect(page.locator(".logs-count")).to_contain_text("2000 of the latest lines")
+    lines = page.locator(".log-line")
+    expect(lines.last).to_contain_text("7 lines were missed")
+    assert lines.count() < 100
+    page.locator(".log-lines").evaluate("box => { box.scrollTop = 0; }")
+    expect(lines.first).to_contain_text("<b>said</b>")
+    assert lines.count() < 100

@@ -12,23 +12,19 @@
 /** @typedef {LogLine & {number: number}} NumberedLine */
 
 export const MOST_LINES = 2000;
-const MOST_COMPONENTS = 200;
 
 export class LogLines {
   /** @type {NumberedLine[]} */
   lines = [];
-  /** @type {Set<string>} */
-  components = new Set();
   #count = 0;
 
-  /** @param {LogLine[]} fresh */
+  /** `lines` is another list afterwards. @param {LogLine[]} fresh */
   add(fresh) {
-    for (const line of fresh.slice(-MOST_LINES)) {
+    const numbered = fresh.slice(-MOST_LINES).map((line) => {
       this.#count += 1;
-      this.lines.push({ ...line, number: this.#count });
-      if (this.components.size < MOST_COMPONENTS) this.components.add(line.component);
-    }
-    if (this.lines.length > MOST_LINES) this.lines.splice(0, this.lines.length - MOST_LINES);
+      return { ...line, number: this.#count };
+    });
+    this.lines = [...this.lines, ...numbered].slice(-MOST_LINES);
   }
 
   /** A line of our own between the others. @param {number} count @param {number} at */

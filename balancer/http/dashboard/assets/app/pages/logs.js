@@ -42,7 +42,7 @@ export function Page() {
   const isPaused = frozen !== null;
   return html`<div class="logs">
     <${Heading} title="Logs" about=${isPaused ? "Paused: what is new waits." : isLive ? "As they are written." : "Connecting…"}>
-      <button type="button" aria-pressed=${isPaused} onClick=${() => setFrozen(isPaused ? null : [...log.lines])}>
+      <button type="button" aria-pressed=${isPaused} onClick=${() => setFrozen(isPaused ? null : log.lines)}>
         ${isPaused ? "Go on" : "Pause"}
       </button>
       <button type="button" onClick=${() => {
