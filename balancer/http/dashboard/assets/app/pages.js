@@ -19,6 +19,14 @@ export const PAGES = [
     icon: "requests",
     load: () => import("./pages/requests.js"),
   },
+  { path: "models", title: "Models", icon: "models", load: () => import("./pages/models.js") },
+  {
+    path: "playground",
+    title: "Playground",
+    icon: "playground",
+    load: () => import("./pages/playground.js"),
+  },
+  { path: "logs", title: "Logs", icon: "logs", load: () => import("./pages/logs.js") },
   {
     path: "settings",
     title: "Settings",
