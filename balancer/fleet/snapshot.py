@@ -47,6 +47,8 @@ class AgentSnapshot(Struct, frozen=True, kw_only=True):
     llama_cpp_version: str
     connected_for_s: float
     last_heard_s_ago: float
+    heartbeat_interval_s: float
+    """How often it was told to report."""
 
 
 def snapshot_of(agent: Agent, *, now: float) -> AgentSnapshot:
@@ -78,6 +80,7 @@ def snapshot_of(agent: Agent, *, now: float) -> AgentSnapshot:
         llama_cpp_version=register.llama_cpp_version,
         connected_for_s=round(now - agent.connected_s, 3),
         last_heard_s_ago=round(now - agent.link.last_received_s, 3),
+        heartbeat_interval_s=agent.link.heartbeat_interval_s,
     )
 
 

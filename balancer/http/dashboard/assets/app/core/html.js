@@ -20,11 +20,12 @@ export const html =
  */
 export function pure(draw) {
   return class extends Component {
-    /** @param {Properties} next @param {object} state */
+    /** @override @param {Properties} next @param {object} state */
     shouldComponentUpdate(next, state) {
       return state !== this.state || differs(this.props, next);
     }
 
+    /** @override */
     render() {
       return draw(/** @type {Properties} */ (/** @type {unknown} */ (this.props)));
     }

@@ -12,13 +12,11 @@ import { changed } from "./tree.js";
 
 /** @typedef {import("./shapes.js").Control} Control */
 /** @typedef {import("./shapes.js").AgentRow} AgentRow */
-/** @typedef {import("./shapes.js").RequestRow} RequestRow */
 /** @typedef {import("./tree.js").Tree} Tree */
 
 /** Messages of a socket that wait for the next frame; more are applied at once. */
 const MOST_WAITING = 200;
 const MOST_LOST = 64;
-const MOST_FINISHED = 50;
 const LOST_FOR_S = 900;
 
 /** What `/ws/control` says; null: nothing yet. */
@@ -35,10 +33,16 @@ export function pastFigures() {
   return past;
 }
 
-/** Agents that went without being asked to, and when (unix seconds). */
-export const lost = signal(/** @type {{agent: AgentRow, at: number}[]} */ ([]));
-/** Requests that ended while this page was open, the latest first. */
-export const finished = signal(/** @type {{request: RequestRow, at: number}[]} */ ([]));
+/**
+ * @typedef {object} Lost
+ * @property {AgentRow} agent as it was last
+ * @property {number} at unix seconds
+ * @property {boolean} isRemoved whether it was removed here, by hand
+ */
+/** Agents that went without a drain before. */
+export const lost = signal(/** @type {Lost[]} */ ([]));
+/** When a request ended last, unix seconds; 0: none did since this page was opened. */
+export const endedAt = signal(0);
 
 /** Unix seconds by the balancer's clock, a new value each second while the page is seen. */
 export const now = signal(Date.now() / 1000);
@@ -131,13 +135,27 @@ export function retryNow() {
   metricsSocket.retryNow();
 }
 
-/** An agent that was removed by hand is not missed. @param {string} id */
-export function forget(id) {
-  forgotten.add(id);
+/** Do not show any longer that an agent went. @param {string} id */
+export function dismiss(id) {
   lost.value = lost.value.filter((one) => one.agent.id !== id);
 }
+
+/**
+ * While an agent is being removed by hand, its end is no loss.
+ * @param {string} id
+ * @param {() => Promise<unknown>} remove
+ */
+export async function removing(id, remove) {
+  beingRemoved.add(id);
+  try {
+    await remove();
+  } catch (error) {
+    beingRemoved.delete(id);
+    throw error;
+  }
+}
 /** @type {Set<string>} */
-const forgotten = new Set();
+const beingRemoved = new Set();
 
 function tick() {
   if (document.hidden) return;
@@ -151,27 +169,20 @@ function noteWhatWent(before, after) {
   if (!before) return;
   const at = Date.now() / 1000 + skew;
   if (before.agents !== after.agents) noteAgents(before, after, at);
-  if (before.requests !== after.requests) noteRequests(before, after, at);
+  if (before.requests === after.requests) return;
+  if (Object.keys(before.requests).some((key) => !(key in after.requests))) endedAt.value = at;
 }
 
 /** @param {Control} before @param {Control} after @param {number} at */
 function noteAgents(before, after, at) {
   const went = Object.values(before.agents)
-    .filter((agent) => !(agent.id in after.agents) && agent.state !== "draining")
-    .filter((agent) => !forgotten.delete(agent.id))
-    .map((agent) => ({ agent, at }));
+    .filter((agent) => !(agent.id in after.agents))
+    .filter((agent) => agent.state !== "draining" || beingRemoved.has(agent.id))
+    .map((agent) => ({ agent, at, isRemoved: beingRemoved.delete(agent.id) }));
   const missing = lost.value.filter((one) => !(one.agent.id in after.agents));
   if (went.length || missing.length !== lost.value.length) {
     lost.value = [...went, ...missing].slice(0, MOST_LOST);
   }
-}
-
-/** @param {Control} before @param {Control} after @param {number} at */
-function noteRequests(before, after, at) {
-  const ended = Object.entries(before.requests)
-    .filter(([key]) => !(key in after.requests))
-    .map(([, request]) => ({ request, at }));
-  if (ended.length) finished.value = [...ended, ...finished.value].slice(0, MOST_FINISHED);
 }
 
 /**

@@ -17,6 +17,21 @@
  * @property {string} architecture
  */
 /**
+ * @typedef {object} GpuUse
+ * @property {string} name
+ * @property {number | null} busy_percent
+ * @property {number | null} memory_used_bytes
+ * @property {number | null} memory_total_bytes
+ * @property {number | null} temperature_c
+ * @property {number | null} power_w
+ */
+/**
+ * @typedef {object} HostUse
+ * @property {number | null} cpu_percent
+ * @property {number | null} memory_used_bytes
+ * @property {GpuUse[]} gpus
+ */
+/**
  * @typedef {object} AgentRow
  * @property {string} id
  * @property {string} name
@@ -31,10 +46,12 @@
  * @property {Issue[]} issues
  * @property {{[name: string]: string}} labels
  * @property {{hostname: string, cpu: string, cores: number, memory_bytes: number}} hardware
+ * @property {HostUse | null} host
  * @property {string} version
  * @property {string} llama_cpp_version
  * @property {number} connected unix seconds
  * @property {number} last_heard unix seconds
+ * @property {number} heartbeat_interval_s how often it was told to report
  */
 /**
  * @typedef {object} RequestRow
@@ -49,6 +66,19 @@
  * @property {number} completion_tokens
  * @property {number | null} position
  * @property {number | null} estimated_start_s
+ */
+/**
+ * @typedef {object} FinishedRow
+ * @property {string} id
+ * @property {number} choice
+ * @property {string | null} model
+ * @property {string | null} agent
+ * @property {string} outcome a finish reason, an error's code, or `cancelled`
+ * @property {number} attempts
+ * @property {number} arrived unix seconds
+ * @property {number} total_ms
+ * @property {number} prompt_tokens
+ * @property {number} completion_tokens
  */
 /** @typedef {{[name: string]: unknown}} ModelRow */
 /**

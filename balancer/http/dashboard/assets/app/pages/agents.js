@@ -3,8 +3,8 @@
 import { useState } from "preact/hooks";
 import { html, pure } from "../core/html.js";
 import { ask, placed } from "../core/calls.js";
-import { bytes, count, counted, duration, rate } from "../core/format.js";
-import { agents, figures, forget, lost, now } from "../core/live.js";
+import { bytes, count, counted, duration, percent, rate } from "../core/format.js";
+import { agents, dismiss, figures, lost, now, removing } from "../core/live.js";
 import { found } from "../core/tree.js";
 import { Badge, Facts, Heading, Meter, Search } from "../parts/bits.js";
 import { Confirm } from "../parts/confirm.js";
@@ -14,9 +14,11 @@ import { Slots } from "../parts/slots.js";
 import { agentState } from "../parts/states.js";
 
 /** @typedef {import("../core/shapes.js").AgentRow} AgentRow */
+/** @typedef {import("../core/shapes.js").HostUse} HostUse */
 /** @typedef {"drain" | "remove"} Deed */
 
 const SEARCHED_FROM = 8;
+const SHOWN_GPUS = 8;
 
 /** @param {{rest: string[]}} properties */
 export function Page({ rest }) {
@@ -41,7 +43,7 @@ export function Page({ rest }) {
       ? html`<p class="quiet-text">No agent of this name is connected.</p>`
       : null}
     <div class="agents">
-      ${gone.map(({ agent, at }) => html`<${LostCard} key=${`lost ${agent.id}`} agent=${agent} at=${at} />`)}
+      ${gone.map((one) => html`<${LostCard} key=${`lost ${one.agent.id}`} ...${one} />`)}
       ${shown.map(
         (agent) => html`<${AgentCard} key=${agent.id} agent=${agent} onAsk=${setAsked} />`,
       )}
@@ -55,16 +57,27 @@ function textOf(agent) {
   return `${agent.id} ${agent.model?.name ?? ""} ${agent.hardware.hostname}`.toLowerCase();
 }
 
-/** @param {{agent: AgentRow, at: number}} properties */
-function LostCard({ agent, at }) {
+/** @param {import("../core/live.js").Lost} properties */
+function LostCard({ agent, at, isRemoved }) {
+  const ago = duration(now.value - at);
+  if (isRemoved) {
+    return html`<article class="panel agent">
+      <header><h2>${agent.id}</h2><${Badge} tone="idle">Removed<//></header>
+      <p class="quiet-text">It was removed ${ago} ago and is kept out until it is let in again.</p>
+      <footer>
+        <button type="button" onClick=${() => letIn(agent.id)}>Let it in</button>
+        <button type="button" onClick=${() => dismiss(agent.id)}>Dismiss</button>
+      </footer>
+    </article>`;
+  }
   return html`<article class="panel agent" data-lost="true">
     <header><h2>${agent.id}</h2><${Badge} tone="bad">Lost<//></header>
     <p class="quiet-text">
-      Its connection ended ${duration(now.value - at)} ago. What ran there goes on elsewhere, if
+      Its connection ended ${ago} ago. What ran there goes on elsewhere, if
       another agent serves ${agent.model?.name ?? "its model"}. Look at the agent's log on
       ${agent.hardware.hostname || "its host"}; it connects again by itself once it runs.
     </p>
-    <footer><button type="button" onClick=${() => forget(agent.id)}>Dismiss</button></footer>
+    <footer><button type="button" onClick=${() => dismiss(agent.id)}>Dismiss</button></footer>
   </article>`;
 }
 
@@ -91,6 +104,7 @@ const AgentCard = pure(
           ? `${count(agent.kv_cells_used)} of ${count(agent.kv_cells_total)} cells`
           : "–"}
       <//>
+      ${agent.host ? html`<${Host} host=${agent.host} hardware=${hardware} />` : null}
       ${agent.issues.map(
         (issue) => html`<p key=${issue.code} class="issue" data-severity=${issue.severity}>
           <strong>${issue.code}</strong> ${issue.message}
@@ -116,11 +130,63 @@ const AgentCard = pure(
   },
 );
 
+/** How busy its host is. @param {{host: HostUse, hardware: AgentRow["hardware"]}} properties */
+function Host({ host, hardware }) {
+  const total = hardware.memory_bytes;
+  return html`<div class="host">
+    <${Meter} part=${ofHundred(host.cpu_percent)} label="Processor">
+      ${percent(ofHundred(host.cpu_percent))}
+    <//>
+    <${Meter} part=${share(host.memory_used_bytes, total)} label="Memory">
+      ${bytes(host.memory_used_bytes)}
+    <//>
+    ${host.gpus.slice(0, SHOWN_GPUS).map((gpu, index) => html`<${Gpu} key=${index} gpu=${gpu} />`)}
+    ${host.gpus.length > SHOWN_GPUS
+      ? html`<p class="quiet-text">and ${counted(host.gpus.length - SHOWN_GPUS, "GPU")} more</p>`
+      : null}
+  </div>`;
+}
+
+/** @param {{gpu: import("../core/shapes.js").GpuUse}} properties */
+function Gpu({ gpu }) {
+  const name = gpu.name || "GPU";
+  const heat = gpu.temperature_c === null ? "" : ` · ${count(gpu.temperature_c)} °C`;
+  return html`<div class="gpu">
+    <${Meter} part=${ofHundred(gpu.busy_percent)} label=${name}>
+      ${percent(ofHundred(gpu.busy_percent))}${heat}
+    <//>
+    <${Meter} part=${share(gpu.memory_used_bytes, gpu.memory_total_bytes)} label="GPU memory">
+      ${used(gpu.memory_used_bytes, gpu.memory_total_bytes)}
+    <//>
+  </div>`;
+}
+
+/** @param {number | null} value */
+function ofHundred(value) {
+  return value === null ? null : value / 100;
+}
+
+/** @param {number | null} part @param {number | null} whole */
+function share(part, whole) {
+  return part === null || !whole ? null : part / whole;
+}
+
+/** @param {number | null} part @param {number | null} whole */
+function used(part, whole) {
+  return whole ? `${bytes(part)} of ${bytes(whole)}` : bytes(part);
+}
+
 /** @param {string} id */
-async function resume(id) {
+const resume = (id) => undrain(id, `${id} takes requests again.`);
+
+/** @param {string} id */
+const letIn = (id) => undrain(id, `${id} may connect again.`);
+
+/** @param {string} id @param {string} done what to say then */
+async function undrain(id, done) {
   try {
     await ask("POST", `/agents/${placed(id)}/undrain`);
-    say(`${id} takes requests again.`);
+    say(done);
   } catch (error) {
     complain(error);
   }
@@ -130,8 +196,7 @@ async function resume(id) {
 function Question({ agent, deed, onClose }) {
   if (deed === "remove") {
     const remove = async () => {
-      forget(agent.id);
-      await ask("DELETE", `/agents/${placed(agent.id)}`);
+      await removing(agent.id, () => ask("DELETE", `/agents/${placed(agent.id)}`));
       say(`${agent.id} was removed.`);
     };
     return html`<${Confirm}
@@ -139,7 +204,7 @@ function Question({ agent, deed, onClose }) {
       onConfirm=${remove} onClose=${onClose}
     >
       <p>
-        Its connection ends now, and it is kept out until it is resumed. What runs there goes on
+        Its connection ends now, and it is kept out until it is let in again. What runs there goes on
         with another agent that serves the model; where there is none, it fails.
       </p>
     <//>`;

@@ -86,9 +86,9 @@ function AgentsGlance() {
     <h2>Agents</h2>
     <ul class="panel glance">
       ${lost.value.map(
-        ({ agent, at }) => html`<li key=${`lost ${agent.id}`}>
+        ({ agent, at, isRemoved }) => html`<li key=${`lost ${agent.id}`}>
           <a href=${address("agents", agent.id)}>${agent.id}</a>
-          <${Badge} tone="bad">Lost<//>
+          <${Badge} tone=${isRemoved ? "idle" : "bad"}>${isRemoved ? "Removed" : "Lost"}<//>
           <span class="quiet-text numeral">${duration(now.value - at)} ago</span>
         </li>`,
       )}

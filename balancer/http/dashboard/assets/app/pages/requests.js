@@ -1,21 +1,26 @@
 // Requests: what runs and waits now, and what became of one.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { html, pure } from "../core/html.js";
 import { ask, placed } from "../core/calls.js";
-import { count, duration, milliseconds } from "../core/format.js";
-import { finished, now, requests } from "../core/live.js";
+import { count, counted, duration, milliseconds } from "../core/format.js";
+import { endedAt, figures, now, requests } from "../core/live.js";
 import { address, go } from "../core/router.js";
-import { Badge, Copy, Empty, Heading, Search } from "../parts/bits.js";
+import { numberAt } from "../core/tree.js";
+import { Badge, Copy, Empty, Facts, Heading, Search } from "../parts/bits.js";
 import { Confirm } from "../parts/confirm.js";
-import { say } from "../parts/notes.js";
-import { REQUEST_STATES } from "../parts/states.js";
+import { complain, say } from "../parts/notes.js";
+import { REQUEST_STATES, outcomeOf } from "../parts/states.js";
 
 /** @typedef {import("../core/shapes.js").RequestRow} RequestRow */
-/** @typedef {{phase: string, agent: string | null, start_ms: number, end_ms: number | null}} Phase */
+/** @typedef {import("../core/shapes.js").FinishedRow} FinishedRow */
+/** @typedef {{phase: string, agent: string | null, reason: string | null, start_ms: number, end_ms: number | null}} Phase */
 
 const SHOWN_AT_FIRST = 100;
+const SHOWN_FINISHED = 50;
 const POLL_MS = 1000;
+/** News come in twos, of a row that went and of a count: they are one reading. */
+const CALM_MS = 300;
 const PHASE_WORDS = /** @type {{[phase: string]: string}} */ ({
   waited: "Waited",
   prefilled: "Prompt computed",
@@ -49,7 +54,7 @@ function All() {
           Show more of ${count(fitting.length)}
         </button></p>`
       : null}
-    ${finished.value.length ? html`<${Ended} />` : null}
+    <${Finished} sought=${sought} />
     ${asked
       ? html`<${Confirm}
           title="Cancel this request?" action="Cancel it" isDanger=${true}
@@ -66,6 +71,58 @@ function All() {
 /** @param {RequestRow} row */
 function textOf(row) {
   return `${row.id} ${row.model} ${row.agent ?? ""} ${row.state}`.toLowerCase();
+}
+
+/** The latest that are over, read anew when there is another. @param {{sought: string}} properties */
+function Finished({ sought }) {
+  const [rows, setRows] = useState(/** @type {FinishedRow[]} */ ([]));
+  const total = numberAt(figures.value, "requests.total");
+  const ended = Math.floor(endedAt.value);
+  const hasRead = useRef(false);
+  useEffect(() => {
+    const read = () =>
+      ask("GET", `/requests/finished?last=${SHOWN_FINISHED}`).then((list) => setRows(list.data), complain);
+    const timer = setTimeout(read, hasRead.current ? CALM_MS : 0);
+    hasRead.current = true;
+    return () => clearTimeout(timer);
+  }, [total, ended]);
+  const fitting = rows.filter((row) =>
+    `${row.id} ${row.model ?? ""} ${row.agent ?? ""} ${row.outcome}`.toLowerCase().includes(sought.toLowerCase()),
+  );
+  if (!rows.length) return null;
+  return html`<section class="section">
+    <h2>Finished lately</h2>
+    <div class="panel scrolled" tabindex="0" role="region" aria-label="Finished requests">
+      <table class="requests">
+        <thead>
+          <tr>
+            <th>Outcome</th><th>Request</th><th>Model</th><th>Agent</th>
+            <th class="end">Prompt</th><th class="end">Tokens</th><th class="end">Attempts</th>
+            <th class="end">Took</th><th class="end">Ended</th>
+          </tr>
+        </thead>
+        <tbody>
+          ${fitting.map((row) => html`<${FinishedLine} key=${`${row.id}#${row.choice}`} row=${row} />`)}
+        </tbody>
+      </table>
+    </div>
+  </section>`;
+}
+
+/** @param {{row: FinishedRow}} properties */
+function FinishedLine({ row }) {
+  const outcome = outcomeOf(row.outcome);
+  return html`<tr>
+    <td><${Badge} tone=${outcome.tone}>${outcome.word}<//></td>
+    <td><a class="mono" href=${address("requests", row.id)}>${shortId(row.id)}</a></td>
+    <td>${row.model ?? "–"}</td>
+    <td>${row.agent ?? "–"}</td>
+    <td class="end">${count(row.prompt_tokens)}</td>
+    <td class="end">${count(row.completion_tokens)}</td>
+    <td class="end">${count(row.attempts)}</td>
+    <td class="end">${milliseconds(row.total_ms)}</td>
+    <td class="end"><${Age} since=${row.arrived + row.total_ms / 1000} /> ago</td>
+  </tr>`;
 }
 
 /** @param {{rows: [string, RequestRow][], onCancel: (row: RequestRow) => void}} properties */
@@ -96,7 +153,7 @@ const Row = pure(
       <td>${row.agent ?? "–"}</td>
       <td class="end">${count(row.completion_tokens)}</td>
       <td class="end">${count(row.attempts)}</td>
-      <td class="end nowrap"><${Age} since=${row.arrived} /></td>
+      <td class="end"><${Age} since=${row.arrived} /></td>
       <td class="end">
         <button type="button" aria-label=${`Cancel ${row.id}`} onClick=${() => onCancel(row)}>Cancel</button>
       </td>
@@ -121,21 +178,6 @@ function shortId(id) {
   return id.length > 16 ? `${id.slice(0, 12)}…` : id;
 }
 
-function Ended() {
-  return html`<section class="section">
-    <h2>Ended while you looked</h2>
-    <ul class="panel glance">
-      ${finished.value.map(
-        ({ request, at }) => html`<li key=${`${request.id}#${request.choice}`}>
-          <a class="mono" href=${address("requests", request.id)}>${shortId(request.id)}</a>
-          <span class="quiet-text">${request.model}</span>
-          <span class="quiet-text numeral">${duration(now.value - at)} ago</span>
-        </li>`,
-      )}
-    </ul>
-  </section>`;
-}
-
 /** @param {{id: string}} properties */
 function One({ id }) {
   const [timeline, setTimeline] = useState(/** @type {any} */ (null));
@@ -154,13 +196,17 @@ function One({ id }) {
     <${Heading} title="Request" about=${html`<a href="#/requests">All requests</a>`} />
     <p class="request-id"><code>${id}</code><${Copy} text=${id} what="the id" /></p>
     ${!timeline && failure ? html`<p class="failure">${failure}</p>` : null}
+    ${timeline ? html`<${Story} timeline=${timeline} />` : null}
     ${timeline
       ? html`<section class="section">
           <h2>${live ? "So far" : "What became of it"}</h2>
           <ol class="panel timeline">
             ${phases.map(
               (phase, index) => html`<li key=${index} data-phase=${phase.phase}>
-                <span>${PHASE_WORDS[phase.phase] ?? phase.phase}</span>
+                <span>
+                  ${PHASE_WORDS[phase.phase] ?? phase.phase}
+                  ${phase.reason ? html`<span class="quiet-text timeline-reason">${reasonOf(phase.reason)}</span>` : null}
+                </span>
                 <span class="quiet-text">${phase.agent ?? "–"}</span>
                 <span class="timeline-track"><i style=${barOf(phase, end)}></i></span>
                 <span class="numeral end">
@@ -174,6 +220,27 @@ function One({ id }) {
       : null}
     ${live ? null : html`<p class="section"><button type="button" onClick=${() => go("requests")}>Back to the list</button></p>`}
   `;
+}
+
+/** What it came to, in a few numbers. @param {{timeline: any}} properties */
+function Story({ timeline }) {
+  const outcome = timeline.outcome === null ? REQUEST_STATES.running : outcomeOf(timeline.outcome);
+  return html`<div class="panel story">
+    <${Facts}
+      rows=${[
+        ["Outcome", html`<${Badge} tone=${outcome.tone}>${outcome.word}<//>`],
+        ["Agent", timeline.agent ?? "–"],
+        ["Prompt", counted(timeline.prompt_tokens, "token")],
+        ["Answer", counted(timeline.completion_tokens, "token")],
+        ["Took", milliseconds(timeline.total_ms)],
+      ]}
+    />
+  </div>`;
+}
+
+/** Why a move began, in words. @param {string} reason */
+function reasonOf(reason) {
+  return `because: ${reason.replaceAll("_", " ")}`;
 }
 
 /** @param {Phase} phase @param {number} end */

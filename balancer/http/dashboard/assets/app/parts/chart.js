@@ -42,7 +42,7 @@ export function Chart({ title, lines, format, top = 1 }) {
     .join(", ");
   return html`<section class="chart" aria-label=${title}>
     <header>
-      <h3>${title}</h3>
+      <h2>${title}</h2>
       <p class="chart-at numeral" aria-hidden="true">
         ${index === null ? "" : clock(/** @type {number} */ (past.times[index]))}
       </p>
