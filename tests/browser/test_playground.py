@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, WebSocketRoute, expect
+from playwright.sync_api import BrowserContext, Page, Route, WebSocketRoute, expect
 
 from tests.support.cluster import Cluster, wait_until
+from tests.support.dashboard import faultless_page, open_page
 
 CHAT = "**/v1/chat/completions"
 PATIENCE_MS = 30_000
@@ -21,38 +22,10 @@ DOT = base64.b64decode(
 
 
 @pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser that keeps nothing of the last test."""
-    made = browser.new_context(viewport={"width": 1360, "height": 860})
-    made.set_default_timeout(PATIENCE_MS)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def page(context: BrowserContext, cluster: Cluster) -> Iterator[Page]:
-    """A page that must end without an error, a refusal of its policy or a call to elsewhere."""
-    faults: list[str] = []
-    made = context.new_page()
-    made.on("pageerror", lambda error: faults.append(f"error: {error.message}"))
-    made.on(
-        "console",
-        lambda said: faults.append(said.text) if said.type in {"error", "warning"} else None,
-    )
-    made.on("dialog", lambda dialog: faults.append(f"dialog: {dialog.message}"))
-    own = (cluster.management_url, "data:", "blob:")
-    made.on(
-        "request",
-        lambda asked: None if asked.url.startswith(own) else faults.append(f"to {asked.url}"),
-    )
-    yield made
-    assert faults == []
-
-
-def open_page(page: Page, cluster: Cluster, place: str) -> None:
-    """One page of the dashboard, once it shows what the cluster is."""
-    page.goto(f"{cluster.management_url}/#/{place}")
-    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    """A page that must end without a fault."""
+    with faultless_page(context, cluster) as made:
+        yield made
 
 
 def ask(page: Page, text: str) -> None:

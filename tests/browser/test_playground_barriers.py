@@ -5,20 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
-from tests.support.cluster import PROJECT, Cluster
-
-AXE = PROJECT / "tests/browser/node/node_modules/axe-core/axe.min.js"
-RUN = """async () => (await axe.run()).violations.map(
-    found => found.id + ": " + found.nodes.map(node => node.html.slice(0, 200)).join(" | "))"""
-
-
-def barriers_of(page: Page) -> list[str]:
-    """What axe objects to. It is run past the page's policy, which would not let it in."""
-    page.evaluate(AXE.read_text("utf-8"))
-    found: list[str] = page.evaluate(RUN)
-    return found
+from tests.support.cluster import Cluster
+from tests.support.dashboard import barriers_of
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
