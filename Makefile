@@ -10,7 +10,7 @@ LLAMA := llama-cpp-python==0.3.36
 # pip needs no cache of ours, and must not ask questions
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help demo test check bench equal soak chaos fuzz schemas format clean clean-llama setup-check setup
+.PHONY: help demo test check check-web browser bench equal soak chaos fuzz schemas format clean clean-llama setup-check setup
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,18 @@ check: setup-check ## ruff, mypy strict, import contracts (llama.cpp not needed)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
+check-web: tests/web/node_modules/.package-lock.json ## the dashboard's files: types, and tests that need no browser
+	@tests/web/node_modules/.bin/tsc -p tests/web
+	@node --test --test-reporter=dot tests/web/
+
+tests/web/node_modules/.package-lock.json: tests/web/package-lock.json
+	@echo "[setup] installing TypeScript" >&2
+	@cd tests/web && npm ci --silent --no-audit --no-fund --ignore-scripts
+
+browser: setup ## the dashboard's pages in Chromium, against real clusters
+	@deploy/setup/test_packages.sh
+	@$(BIN)/python -m pytest tests/browser
+
 bench: setup ## the long measurements, bounded to minutes
 	@$(BIN)/python -m tests.benchmarks
 
@@ -78,7 +90,7 @@ format: setup-check ## let ruff mend what it can
 	@$(BIN)/ruff format .
 
 clean: ## remove the virtual environment and everything generated; the llama.cpp wheel stays
-	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .hypothesis .coverage tests/end_to_end/node/node_modules tests/browser/node/node_modules
+	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .hypothesis .coverage tests/end_to_end/node/node_modules tests/browser/node/node_modules tests/web/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-llama: ## forget the llama.cpp builds and made-up models kept in the user's cache folder
