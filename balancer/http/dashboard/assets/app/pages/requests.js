@@ -44,7 +44,7 @@ function All() {
     <${Heading} title="Requests" about=${`${count(rows.length - waiting)} running · ${count(waiting)} waiting`}>
       <${Search} label="Find by id, model, agent" value=${sought} onInput=${setSought} />
     <//>
-    ${rows.length
+    ${rows.length || numberAt(figures.value, "requests.total")
       ? html`<${Table} rows=${fitting.slice(0, most)} onCancel=${setAsked} />`
       : html`<${Empty} title="Nothing runs or waits">
           <p>Requests appear here as soon as they arrive. Send one to the inference port.</p>
@@ -138,6 +138,7 @@ function Table({ rows, onCancel }) {
       </thead>
       <tbody>
         ${rows.map(([key, row]) => html`<${Row} key=${key} row=${row} onCancel=${onCancel} />`)}
+        ${rows.length ? null : html`<tr><td class="quiet-text" colspan="8">Nothing runs or waits now.</td></tr>`}
       </tbody>
     </table>
   </div>`;
