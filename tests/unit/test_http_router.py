@@ -10,6 +10,7 @@ import pytest
 from balancer.errors import MethodNotAllowed, RouteNotFound
 from balancer.http.answers import error_answer, text_error_answer
 from balancer.http.anthropic.errors import error_answer as anthropic_error
+from balancer.http.dashboard.handler import show_asset, show_dashboard
 from balancer.http.exchange import ErrorForm, Port
 from balancer.http.health import ready
 from balancer.http.router import MAX_SEGMENTS, Method, Route, Router
@@ -74,14 +75,16 @@ def test_the_second_version_is_the_first() -> None:
         router.match("GET", "/v3/models")
 
 
-def test_all_routes_but_ollama_s_are_there_under_v1_and_without_it() -> None:
+def test_all_routes_but_ollama_s_and_pages_are_there_under_v1_and_without_it() -> None:
     for route in ROUTES:
         paths = {route.path, *route.aliases}
         if route.ports == ("management",) and paths & {"/models", "/v1/models"}:
             continue  # two lists: of details, and OpenAI's
         if route.ports == ("management",) and "/v1/models/{id...}" in paths:
             continue
-        if route.path.startswith("/api/") or route.path == "/":
+        if route.handler in (show_dashboard, show_asset):
+            assert not any(path.startswith("/v1/") for path in paths)  # pages are no API
+        elif route.path.startswith("/api/") or route.path == "/":
             assert paths == {route.path}
         else:
             assert any(path.startswith("/v1/") for path in paths), route.path
