@@ -42,11 +42,11 @@ setup: $(VENV)/.tools ## virtual environment with everything, llama.cpp built fr
 demo: setup ## start everything with the shipped model and ask it a question (ONCE=1: then exit)
 	@$(BIN)/paddler-py demo $(if $(ONCE),--once)
 
-test: setup ## all tests: unit, integration, end to end
+test: setup ## all tests: unit, integration, end to end, pages in a browser
 	@deploy/setup/test_packages.sh
 	@node --test --test-reporter=dot tests/web/
 	@$(BIN)/python -m pytest tests/unit --numprocesses=2 --cov --cov-report=
-	@$(BIN)/python -m pytest tests/integration tests/end_to_end tests/soak tests/chaos tests/fuzz --numprocesses=2 --dist=loadfile --cov --cov-append --cov-report=term:skip-covered --cov-report=json:out/coverage.json
+	@$(BIN)/python -m pytest tests/browser tests/integration tests/end_to_end tests/soak tests/chaos tests/fuzz --numprocesses=2 --dist=loadfile --cov --cov-append --cov-report=term:skip-covered --cov-report=json:out/coverage.json
 	@$(BIN)/python deploy/setup/coverage_floors.py out/coverage.json
 
 check: setup-check ## ruff, mypy strict, import contracts (llama.cpp not needed)
@@ -55,13 +55,11 @@ check: setup-check ## ruff, mypy strict, import contracts (llama.cpp not needed)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-check-web: tests/web/node_modules/.package-lock.json ## the dashboard's files: types, and tests that need no browser
+check-web: ## the dashboard's files: types, lint, and tests that need no browser
+	@deploy/setup/test_packages.sh web
 	@tests/web/node_modules/.bin/tsc -p tests/web
+	@tests/web/node_modules/.bin/eslint --config tests/web/lint.config.js balancer/http/dashboard/assets/app tests/web
 	@node --test --test-reporter=dot tests/web/
-
-tests/web/node_modules/.package-lock.json: tests/web/package-lock.json
-	@echo "[setup] installing TypeScript" >&2
-	@cd tests/web && npm ci --silent --no-audit --no-fund --ignore-scripts
 
 browser: setup ## the dashboard's pages in Chromium, against real clusters
 	@deploy/setup/test_packages.sh

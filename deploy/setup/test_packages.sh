@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What the tests use beside Python packages: programs, installed only where they are missing and
-# apt-get works, OpenAI's client for Node, and what looks for barriers in pages.
+# apt-get works, OpenAI's client for Node, and what looks for barriers in pages. With `web`: only
+# what `make check-web` needs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -8,7 +9,7 @@ install_programs() {
   local missing=() sudo="" program
   declare -A package_of=([chromium]=chromium [curl]=curl [node]=nodejs [npm]=npm [setpriv]=util-linux
     [systemd-analyze]=systemd [systemd-sysusers]=systemd [userdel]=passwd)
-  for program in "${!package_of[@]}"; do
+  for program in "$@"; do
     command -v "$program" >/dev/null || missing+=("${package_of[$program]}")
   done
   [ ${#missing[@]} -eq 0 ] && return
@@ -31,6 +32,12 @@ install_node_packages() {
   (cd "$folder" && npm ci --silent --no-audit --no-fund --ignore-scripts)
 }
 
-install_programs
+if [ "${1:-}" = web ]; then
+  install_programs node npm
+  install_node_packages tests/web "what checks the dashboard's files"
+  exit
+fi
+
+install_programs chromium curl node npm setpriv systemd-analyze systemd-sysusers userdel
 install_node_packages tests/end_to_end/node "OpenAI's client for Node"
 install_node_packages tests/browser/node "axe for pages"

@@ -143,7 +143,7 @@ test("a page that was closed leaves stopped answers behind", () => {
 test("an exported conversation holds what was said", () => {
   const conversation = talked(["question", "answer"]);
   assert.deepEqual(JSON.parse(asJson(conversation)), conversation);
-  assert.match(asMarkdown(conversation), /\*\*You\*\*\n\nquestion[^]*answer/);
+  assert.match(asMarkdown(conversation), /\*\*You\*\*\n\nquestion[\s\S]*answer/);
 });
 
 test("a title is the first question on one line", () => {

@@ -10,7 +10,7 @@ const BODY = {
   temperature: 0.5,
   top_k: 40,
   stop: [],
-  tools: [{ type: "function", function: { name: "f", parameters: { __proto__: null, ["__proto__"]: { a: true } } } }],
+  tools: [{ type: "function", function: { name: "f", parameters: JSON.parse('{"__proto__": {"a": true}}') } }],
   stream: true,
 };
 

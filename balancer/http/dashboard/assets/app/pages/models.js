@@ -208,7 +208,7 @@ async function rendered(model, typed) {
   try {
     messages = JSON.parse(typed);
   } catch (error) {
-    throw new Error(`These messages are not JSON: ${error instanceof Error ? error.message : error}`);
+    throw new Error(`These messages are not JSON: ${error instanceof Error ? error.message : error}`, { cause: error });
   }
   return ask("POST", "/apply-template", { model, messages });
 }

@@ -36,7 +36,7 @@ export function Chart({ title, lines, format, top = 1 }) {
   const past = pastFigures();
   const at = pointed.value;
   const index = at !== null && at < past.times.length ? at : null;
-  const shown = lines.map((line) => valueOf(past.read(line.path), index));
+  const shown = lines.map((line) => readingOf(past.read(line.path), index));
   const summary = lines
     .map((line, number) => `${line.name ?? "now"} ${format(shown[number] ?? null)}`)
     .join(", ");
@@ -60,7 +60,7 @@ export function Chart({ title, lines, format, top = 1 }) {
 }
 
 /** @param {(number | null)[]} numbers @param {number | null} index */
-function valueOf(numbers, index) {
+function readingOf(numbers, index) {
   if (index !== null) return numbers[index] ?? null;
   return numbers[numbers.length - 1] ?? null;
 }

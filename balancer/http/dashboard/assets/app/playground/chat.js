@@ -125,13 +125,13 @@ export function askAgain(index) {
 function send(next) {
   stop();
   try {
-    next.models.forEach((_, column) => bodyOf(next, column));
+    for (const column of next.models.keys()) bodyOf(next, column);
   } catch (error) {
     complain(error);
     return false;
   }
   set({ ...next, changed: Date.now() });
-  next.models.forEach((_, column) => write(column));
+  for (const column of next.models.keys()) write(column);
   return true;
 }
 
@@ -176,11 +176,11 @@ async function write(column) {
 
 /**
  * @param {number} column
- * @param {AbortSignal} signal
+ * @param {AbortSignal} stopped
  * @param {(next: (answer: Answer) => Answer) => void} update
  * @returns {Promise<Partial<Answer>>} how it ended
  */
-async function written(column, signal, update) {
+async function written(column, stopped, update) {
   /** @type {any[]} */
   let waiting = [];
   const flush = () => {
@@ -193,12 +193,12 @@ async function written(column, signal, update) {
     if (waiting.length === 1) soon(flush);
   };
   try {
-    await streamChat(bodyOf(conversation.value, column), { signal, onChunk });
+    await streamChat(bodyOf(conversation.value, column), { signal: stopped, onChunk });
     flush();
     return { state: "done" };
   } catch (error) {
     flush();
-    if (signal.aborted) return { state: "stopped" };
+    if (stopped.aborted) return { state: "stopped" };
     return { state: "failed", error: error instanceof Error ? error.message : String(error) };
   }
 }

@@ -50,7 +50,7 @@ async function sent(body, signal, send) {
       body: JSON.stringify(body),
       signal,
     });
-  } catch (error) {
+  } catch {
     signal.throwIfAborted();
     throw new ChatFailed("The balancer does not answer. Is it running?");
   }

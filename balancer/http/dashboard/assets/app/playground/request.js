@@ -106,7 +106,7 @@ function parametersOf(settings) {
   const parameters = {};
   for (const field of FIELDS) {
     const typed = settings[field.name] ?? "";
-    if (typed.trim()) parameters[field.name] = valueOf(field, typed);
+    if (typed.trim()) parameters[field.name] = readingOf(field, typed);
   }
   if (settings.reasoning_effort) parameters.reasoning_effort = settings.reasoning_effort;
   if (settings.form === "json_object") parameters.response_format = { type: "json_object" };
@@ -119,7 +119,7 @@ function parametersOf(settings) {
 }
 
 /** @param {Field} field @param {string} typed */
-function valueOf(field, typed) {
+function readingOf(field, typed) {
   if (field.kind === "lines") return typed.split("\n").filter((line) => line);
   const value = Number(typed);
   const { least = -Infinity, most = Infinity } = field;
