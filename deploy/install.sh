@@ -23,6 +23,8 @@ END
 
 balancer=""
 agents=()
+started=() # by this run
+moved=()   # to the new release, by this run
 upgrade=""
 address=""
 model=""
@@ -71,7 +73,11 @@ check_arguments() {
     /*) [ -r "$root$model" ] || fail "$model: there is no such file" ;;
     *) fail "$model: give the whole path, from / on" ;;
   esac
-  [ -z "$wheels" ] || wheels=$(cd "$wheels" 2>/dev/null && pwd) || fail "--wheels: no such folder"
+  if [ -n "$wheels" ]; then
+    wheels=$(cd "$wheels" 2>/dev/null && pwd) || fail "--wheels: no such folder"
+    compgen -G "$wheels/paddler_py-*.whl" >/dev/null ||
+      fail "--wheels $wheels: there is no paddler_py-….whl; docs/guides/services.md makes such a folder"
+  fi
   if [ -n "$upgrade" ]; then
     [ -n "$(installed_services)" ] || fail "nothing is installed that could be upgraded"
   fi
@@ -86,9 +92,21 @@ check_machine() {
     fail "Python 3.11 or newer is needed, $python is $("$python" -V); see --python"
   "$python" -c 'import venv, ensurepip' 2>/dev/null ||
     fail "Python's venv module is missing: apt-get install python3-venv"
+  check_python_can_be_seen
   if needs_llama && command -v nvidia-smi >/dev/null && [[ ${CMAKE_ARGS:-} != *CUDA=* ]]; then
     say "note: this machine has an NVIDIA GPU; CMAKE_ARGS=-DGGML_CUDA=ON builds llama.cpp for it"
   fi
+}
+
+# a virtual environment needs the Python that it was made with
+check_python_can_be_seen() {
+  local home
+  if [ -n "$root" ]; then return; fi
+  home=$("$python" -c 'import sys; print(sys.base_prefix)')
+  case $home in
+    /home/* | /root/* | /run/user/*)
+      fail "$python is in $home, and services see no homes; try --python /usr/bin/python3" ;;
+  esac
 }
 
 # --- a release: one virtual environment, made whole and never changed ---
@@ -101,6 +119,7 @@ extras() {
   local names=()
   if [ -n "$balancer" ] || has_balancer; then names+=(balancer); fi
   if has_agents; then names+=(agent); fi
+  names+=(top)
   (IFS=,; echo "${names[*]}")
 }
 
@@ -145,8 +164,10 @@ make_release() {
 }
 
 pip_install() {
-  "$release/bin/python" -m pip --disable-pip-version-check --no-input install --quiet "$@" ||
+  "$release/bin/python" -m pip --disable-pip-version-check --no-input install --quiet "$@" || {
+    [ -z "$wheels" ] || fail "$wheels lacks a package (see above); it needs all of '.[$(extras)]'"
     fail "the packages could not be installed; what pip says is above"
+  }
 }
 
 # kept under /opt, where it goes with everything else
@@ -171,6 +192,17 @@ use_release() {
   mv -T "$opt/next" "$opt/current"
 }
 
+# the command for people, where no other one has its name
+link_command() {
+  if [ ! -d "$(dirname "$link")" ] || is_our_link; then
+    return
+  elif [ -e "$link" ] || [ -L "$link" ]; then
+    say "${link#"$root"} is not ours and stays; ours is /opt/paddler-py/current/bin/paddler-py"
+  else
+    ln -s /opt/paddler-py/current/bin/paddler-py "$link"
+  fi
+}
+
 # --- the machine around it ---
 
 make_user() {
@@ -185,6 +217,13 @@ make_user() {
       if grep -qs "^$group:" "$root/etc/group"; then echo "m paddler-py $group"; fi
     done
   } | systemd-sysusers ${root:+--root="$root"} - || fail "the user paddler-py could not be made"
+}
+
+# what root may read the services may not
+check_model_can_be_read() {
+  if [ -n "$root" ] || [ "${model:0:1}" != / ]; then return; fi
+  setpriv --reuid=paddler-py --regid=paddler-py --init-groups test -r "$model" ||
+    fail "the user paddler-py may not read $model: chmod a+r it, and a+x the folders above it"
 }
 
 write_units() {
@@ -212,6 +251,9 @@ END
 END
   fi
   for name in "${agents[@]}"; do
+    if [ -e "$etc/agent-$name.env" ] && [ -n "$address$model" ]; then
+      say "--balancer and --model are for new agents: agent-$name.env says what $name does"
+    fi
     new_file 600 "$etc/agent-$name.env" <<END
 # Variables of this agent (PADDLER_AGENT_…: docs/reference/settings.md), read when it starts.
 PADDLER_AGENT_BALANCER=$address
@@ -239,6 +281,7 @@ is_complete() {
 start() {
   switch enable "$1"
   systemd start --no-block "$1"
+  started+=("$1")
   say "$1 is enabled; systemctl status $1 says how it is"
 }
 
@@ -261,10 +304,13 @@ restart_each() {
   local service before=$1
   systemd daemon-reload
   for service in $(installed_services); do
+    if was_started "$service"; then continue; fi
     case $(systemd show --property=ActiveState --value "$service") in
       active | reloading)
+        if runs_from_release "$service"; then continue; fi
         say "restarting $service and waiting until it is ready"
-        systemd restart "$service" || go_back "$service" "$before" ;;
+        systemd restart "$service" || go_back "$service" "$before"
+        moved+=("$service") ;;
       activating)
         say "restarting $service, which was not ready yet"
         systemd restart --no-block "$service" ;;
@@ -273,9 +319,28 @@ restart_each() {
   done
 }
 
+was_started() { [[ " ${started[*]} " == *" $1 "* ]]; }
+
+# the first word of its command line, since an upgrade may have been cut off after any service
+runs_from_release() {
+  local process program=""
+  process=$(systemd show --property=MainPID --value "$1")
+  if [ -r "/proc/$process/cmdline" ]; then
+    IFS= read -r -d '' program <"/proc/$process/cmdline" || true
+  fi
+  [[ $program == "$release"/* ]]
+}
+
+# all of them, so that one machine never runs two releases
 go_back() {
+  local service
   use_release "$2"
+  rm "$opt/former"
   systemd restart --no-block "$1" || true
+  for service in "${moved[@]}"; do
+    say "restarting $service on the former release"
+    systemd restart "$service" || true
+  done
   fail "$1 did not become ready on the new release, so the former one is back; see journalctl -u $1"
 }
 
@@ -293,14 +358,19 @@ main() {
   check_arguments
   remember_build
   check_machine
-  before=$(readlink "$opt/current" || true)
+  # an upgrade that was cut off has left word of what it came from
+  before=$(readlink "$opt/former" || readlink "$opt/current" || true)
   make_release
   make_user
+  check_model_can_be_read
   write_units
   write_settings
+  if [ -n "$before" ]; then ln -sfn "$before" "$opt/former"; fi
   use_release "$release"
+  link_command
   start_all
-  if [ -n "$before" ] && [ "$before" != "$release" ]; then restart_each "$before"; fi
+  if [ -n "$before" ]; then restart_each "$before"; fi
+  rm -f "$opt/former"
   remove_others
   say "done"
 }

@@ -11,6 +11,7 @@ locate() {
   units=$root/etc/systemd/system
   state=$root/var/lib/paddler-py
   cache=$root/var/cache/paddler-py
+  link=$root/usr/local/bin/paddler-py
 }
 
 say() { echo "paddler-py: $*"; }
@@ -31,6 +32,8 @@ check_rights() {
   [ -n "$root" ] || [ -d /run/systemd/system ] ||
     fail "systemd does not run here; docs/guides/running.md starts the programs by hand"
 }
+
+is_our_link() { [ "$(readlink "$link")" = /opt/paddler-py/current/bin/paddler-py ]; }
 
 # the running systemd where there is one, else nobody
 systemd() {

@@ -57,6 +57,7 @@ remove_programs() {
   rm -f "$units/paddler-balancer.service" "$units/paddler-agent@.service"
   rm -rf "$units/paddler-balancer.service.d" "$units/paddler-agent@.service.d"
   rm -rf "$opt" "$cache"
+  if is_our_link; then rm "$link"; fi
   systemd daemon-reload
 }
 

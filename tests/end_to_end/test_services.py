@@ -140,7 +140,9 @@ def test_a_balancer_is_ready_once_both_ports_are_open_and_well_while_its_loop_tu
         assert balancer.next_message(1.0) is None
     balancer.hears_line("WATCHDOG=1")
 
-    assert balancer.unit.one_of("ExecReload") == "/bin/kill -HUP $MAINPID"
+    check, hang_up = balancer.unit.all_of("ExecReload")
+    assert "config check" in check
+    assert hang_up == "/bin/kill -HUP $MAINPID"
     balancer.process.send_signal(signal.SIGHUP)
     wait_until(lambda: "trigger=signal" in balancer.journal, what="the settings are read again")
     balancer.hears_line("WATCHDOG=1")

@@ -23,6 +23,7 @@ case "$*" in
   --version) echo "systemd {version} (a test's)" ;;
   show*) echo active ;;
   "restart paddler-agent@broken.service") exit 1 ;;
+  "restart paddler-agent@cut.service") kill "$PPID" ;;
 esac
 """
 
@@ -101,6 +102,7 @@ def scripts(tmp_path: Path) -> Scripts:
         (["upgrade", "balancer"], "upgrade goes alone"),
         (["balancer", "--python", "python0"], "python0 is missing: apt-get install python3"),
         (["balancer", "--wheels", "/nowhere"], "--wheels: no such folder"),
+        (["balancer", "--wheels", "/usr"], "there is no paddler_py-"),
         (["balancer", "--model"], "--model needs a value"),
     ],
 )
@@ -124,6 +126,51 @@ def test_an_agent_that_lacks_its_settings_is_not_started(scripts: Scripts) -> No
     assert (scripts.root / "etc/paddler-py/agent-gpu0.env").stat().st_mode & 0o777 == 0o600
 
 
+def test_only_what_ran_before_is_restarted_for_another_release(scripts: Scripts) -> None:
+    named = ["--balancer", "127.0.0.1:8081", "--model", "demo"]
+    assert scripts.install("balancer").returncode == 0
+    assert scripts.install("agent", "a", *named).returncode == 0
+    assert [call for call in scripts.calls if "restart" in call] == [
+        "restart paddler-balancer.service"
+    ]
+
+
+def test_an_upgrade_that_was_cut_off_is_finished_by_the_next_one(scripts: Scripts) -> None:
+    named = ["agent", "a", "cut", "--balancer", "127.0.0.1:8081", "--model", "demo"]
+    assert scripts.install(*named).returncode == 0
+    former = scripts.release
+    scripts.wheel("0.2.0")
+    assert scripts.install("upgrade").returncode < 0
+    assert (scripts.root / "opt/paddler-py/former").resolve().name == former
+    assert scripts.install("upgrade").returncode < 0
+    assert "restart paddler-agent@a.service" in scripts.calls
+    assert (scripts.root / "opt/paddler-py/releases" / former).exists()
+
+
+def test_the_command_is_linked_where_nothing_has_its_name(scripts: Scripts) -> None:
+    folder = scripts.root / "usr/local/bin"
+    folder.mkdir(parents=True)
+    assert scripts.install("balancer").returncode == 0
+    link = folder / "paddler-py"
+    assert str(link.readlink()) == "/opt/paddler-py/current/bin/paddler-py"
+    assert scripts.install("balancer").returncode == 0
+    assert scripts.run("uninstall.sh").returncode == 0
+    assert not link.is_symlink()
+
+    link.write_text("somebody's")
+    assert "is not ours and stays" in scripts.install("balancer").stdout
+    assert scripts.run("uninstall.sh").returncode == 0
+    assert link.read_text() == "somebody's"
+
+
+def test_what_an_existing_agent_s_file_says_is_not_overwritten_in_silence(
+    scripts: Scripts,
+) -> None:
+    named = ["agent", "a", "--balancer", "127.0.0.1:8081", "--model", "demo"]
+    assert "new agents" not in scripts.install(*named).stdout
+    assert "--balancer and --model are for new agents" in scripts.install(*named).stdout
+
+
 def test_an_upgrade_stops_at_the_first_service_that_does_not_come_up_and_goes_back(
     scripts: Scripts,
 ) -> None:
@@ -138,6 +185,7 @@ def test_an_upgrade_stops_at_the_first_service_that_does_not_come_up_and_goes_ba
         "restart paddler-agent@a.service",
         "restart paddler-agent@broken.service",
         "restart --no-block paddler-agent@broken.service",
+        "restart paddler-agent@a.service",
     ]
     assert scripts.release == former
 

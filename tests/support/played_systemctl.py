@@ -102,6 +102,8 @@ class PlayedSystemctl:
                 self.start(unit).hears_line("READY=1")
             case "stop":
                 self.stop(unit)
+            case "show" if "--property=MainPID" in words:
+                return f"0 {self.services[unit].process.pid}"
             case "show":
                 return "0 active" if unit in self.services else "0 inactive"
             case _:
