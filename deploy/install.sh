@@ -280,8 +280,8 @@ is_complete() {
 # not waited for: an agent is ready once it has loaded its model and found its balancer
 start() {
   switch enable "$1"
+  if ! runs "$1"; then started+=("$1"); fi
   systemd start --no-block "$1"
-  started+=("$1")
   say "$1 is enabled; systemctl status $1 says how it is"
 }
 
@@ -305,7 +305,7 @@ restart_each() {
   systemd daemon-reload
   for service in $(installed_services); do
     if was_started "$service"; then continue; fi
-    case $(systemd show --property=ActiveState --value "$service") in
+    case $(state_of "$service") in
       active | reloading)
         if runs_from_release "$service"; then continue; fi
         say "restarting $service and waiting until it is ready"
@@ -318,6 +318,10 @@ restart_each() {
     esac
   done
 }
+
+runs() { [[ $(state_of "$1") =~ ^(active|reloading|activating)$ ]]; }
+
+state_of() { systemd show --property=ActiveState --value "$1"; }
 
 was_started() { [[ " ${started[*]} " == *" $1 "* ]]; }
 

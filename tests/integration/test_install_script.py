@@ -21,7 +21,8 @@ SYSTEMCTL = """#!/bin/sh
 echo "$*" >>"{calls}"
 case "$*" in
   --version) echo "systemd {version} (a test's)" ;;
-  show*) echo active ;;
+  show*ActiveState*) if [ -e "{state}/$4" ]; then echo active; else echo inactive; fi ;;
+  start*) touch "{state}/$3" ;;
   "restart paddler-agent@broken.service") exit 1 ;;
   "restart paddler-agent@cut.service") kill "$PPID" ;;
 esac
@@ -38,8 +39,12 @@ class Scripts:
         self._bin = folder / "bin"
         self._bin.mkdir()
         self._calls = folder / "calls"
+        state = folder / "state"
+        state.mkdir()
         self._program("python3", PYTHON)
-        self._program("systemctl", SYSTEMCTL.format(calls=self._calls, version=systemd_version))
+        self._program(
+            "systemctl", SYSTEMCTL.format(calls=self._calls, state=state, version=systemd_version)
+        )
         self._wheels = folder / "wheels"
         self._wheels.mkdir()
 
@@ -132,6 +137,12 @@ def test_only_what_ran_before_is_restarted_for_another_release(scripts: Scripts)
     assert scripts.install("agent", "a", *named).returncode == 0
     assert [call for call in scripts.calls if "restart" in call] == [
         "restart paddler-balancer.service"
+    ]
+    scripts.wheel("0.2.0")
+    assert scripts.install("balancer", "agent", "a").returncode == 0
+    assert [call for call in scripts.calls if "restart" in call] == [
+        "restart paddler-agent@a.service",
+        "restart paddler-balancer.service",
     ]
 
 
