@@ -82,6 +82,7 @@ class App:
             manager or ServiceManager(),
             engine,
             is_registered=lambda: self._link.is_up,
+            trouble=lambda: self._link.trouble,
             work=self._heartbeats.in_words,
         )
         self._tasks = asyncio.TaskGroup()

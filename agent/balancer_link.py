@@ -109,6 +109,7 @@ class BalancerLink:
         self._connection: ClientConnection | None = None
         self._is_up = False
         self._was_ever_up = False
+        self._trouble = ""
         self._outbox = Outbox()
         self._sending_bytes = 0
         self._wake = asyncio.Event()
@@ -120,6 +121,11 @@ class BalancerLink:
     def is_up(self) -> bool:
         """Whether the agent is registered."""
         return self._is_up
+
+    @property
+    def trouble(self) -> str:
+        """Why the last link ended or did not come about; empty before any did."""
+        return self._trouble
 
     def send(self, message: bytes) -> None:
         """Queue a message; all of a tick leave together. Dropped while there is no link."""
@@ -200,6 +206,7 @@ class BalancerLink:
             failures = 0 if clock() - dialled > STEADY_LINK_S else failures + 1
             if end.refusal is not None and self._is_final(end.refusal):
                 raise RegistrationRefused(end.reason)
+            self._trouble = end.reason
             self._log_end(end, failures)
             await asyncio.sleep(self._jitter(longest_delay_s(failures)))
 

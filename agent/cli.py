@@ -23,8 +23,10 @@ import uvloop
 from agent.app import App, run_agent
 from agent.demo_model import DEMO_MODEL_PATH
 from agent.errors import ConfigError, ModelRejected, RegistrationRefused
-from agent.settings import MAX_SLOTS, LogFormat, LogLevel, Settings, build
+from agent.settings import MAX_SLOTS, VARIABLES, LogFormat, LogLevel, Settings, build
+from agent.variables import strangers
 from protocol.journal import for_journal, is_journal
+from protocol.service_manager import ServiceManager
 
 EXIT_REFUSED = 1
 EXIT_WRONG_SETTING = 2
@@ -114,13 +116,23 @@ def agent(**flags: Any) -> None:
     """
     try:
         settings = build(flags, os.environ, model_aliases=MODEL_ALIASES)
+        unknown = strangers(os.environ, VARIABLES)
         configure_logging(settings.log_level, settings.log_format)
+        if unknown:
+            structlog.get_logger().warning("no setting has these variables", variables=unknown)
         refusal = uvloop.run(_run(settings))
     except ConfigError as error:
+        _tell_manager(str(error))
         raise WrongSetting(str(error)) from error
     if refusal is not None:
+        _tell_manager(refusal.words)
         click.echo(f"Error: {refusal.words}", err=True)
         sys.exit(refusal.exit_code)
+
+
+def _tell_manager(words: str) -> None:
+    """The last that `systemctl status` says."""
+    ServiceManager.of(os.environ).say(status=words)
 
 
 class WrongSetting(click.ClickException):

@@ -30,7 +30,8 @@ EXTENSION_S = 15.0
 
 
 class ServiceState:
-    """One loop for one agent. `work` says in a few words what the agent does."""
+    """One loop for one agent. `work` says in a few words what the agent does, `trouble` why there
+    is no link."""
 
     def __init__(
         self,
@@ -38,11 +39,13 @@ class ServiceState:
         engine: EngineDoor,
         *,
         is_registered: Callable[[], bool],
+        trouble: Callable[[], str],
         work: Callable[[], str],
     ) -> None:
         self._manager = manager
         self._engine = engine
         self._is_registered = is_registered
+        self._trouble = trouble
         self._work = work
         self._was_ready = False
         self._is_stopping = False
@@ -93,7 +96,8 @@ class ServiceState:
             words.append("the engine has not finished a step for some time")
         words.append(self._work())
         if not (self._is_stopping or self._is_registered()):
-            words.append("no link to the balancer, dialling")
+            trouble = self._trouble()
+            words.append("no link to the balancer, dialling" + (f" ({trouble})" if trouble else ""))
         return "; ".join(word for word in words if word)
 
 

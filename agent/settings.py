@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from msgspec import Struct
 
 from agent.errors import ConfigError
+from agent.variables import PREFIX
 from protocol.models import MODEL_NAME_PATTERN
 from protocol.to_balancer import AGENT_NAME_PATTERN, RESERVED_AGENT_NAMES
 
@@ -43,7 +44,6 @@ ReasoningFormatName = Literal[
     "auto", "none", "harmony", "granite", "granite-tags", "mistral", "think"
 ]
 
-ENVIRONMENT_PREFIX = "PADDLER_AGENT_"
 GGUF_MAGIC = b"GGUF"
 MAX_CHAT_TEMPLATE_BYTES = 256 * 1024
 MAX_SLOTS = 256
@@ -162,8 +162,7 @@ def build(
     for field in ("balancer", "model"):
         if _RULES[field].field not in values:
             raise ConfigError(
-                f"--{field} is missing (or {ENVIRONMENT_PREFIX}{field.upper()}); "
-                f"allowed: {_RULES[field].allowed}"
+                f"--{field} is missing (or {_variable_of(field)}); allowed: {_RULES[field].allowed}"
             )
     settings = Settings(**values)
     if settings.keep_warm and settings.prefix_cache == "off":
@@ -186,8 +185,12 @@ def _look_up(
     given = flags.get(flag.replace("-", "_"))
     if given is not None and given != ():
         return f"--{flag}", given
-    variable = ENVIRONMENT_PREFIX + flag.replace("-", "_").upper()
+    variable = _variable_of(flag)
     return f"environment variable {variable}", environment.get(variable) or None
+
+
+def _variable_of(flag: str) -> str:
+    return PREFIX + flag.replace("-", "_").upper()
 
 
 def _shown(raw: Any) -> str:
@@ -384,3 +387,6 @@ _RULES: dict[str, _Rule] = {
     "log-format": _Rule("log_format", *_one_of(LogFormat)),
     "drain-timeout": _Rule("drain_timeout_s", _seconds, "seconds, 0 to 86400"),
 }
+
+VARIABLES = frozenset(_variable_of(flag) for flag in _RULES)
+"""Those of the settings."""

@@ -7,6 +7,7 @@ one stops at once.
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 import time
@@ -23,7 +24,7 @@ from balancer.dispatch.asking import Asker
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.dispatch.embedding import EmbeddingDispatcher
 from balancer.dispatch.query_turns import QueryTurns
-from balancer.errors import SettingError
+from balancer.errors import AddressNotFree, SettingError
 from balancer.fleet.roster import Roster
 from balancer.http.connection import ClientServer
 from balancer.http.document.build import document_bytes
@@ -179,7 +180,12 @@ class App:
         self._routes = routes
         self._live = wiring.configuration.live
         self._reloading = ConfigReload(wiring.configuration)
-        self._watchdog = Watchdog(manager, roster=wiring.roster, dispatcher=wiring.dispatcher)
+        self._watchdog = Watchdog(
+            manager,
+            roster=wiring.roster,
+            dispatcher=wiring.dispatcher,
+            configuration=wiring.configuration,
+        )
         self._sockets: dict[Port, socket.socket] = {}
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -314,13 +320,23 @@ def _bound(address: Address, what: str) -> socket.socket:
             (address.host, address.port), family=family, backlog=_BACKLOG
         )
     except OSError as error:
-        raise SettingError(
-            f"{what}: {address} cannot be used ({error.strerror or error}); is another balancer "
-            f"running? Choose another address with --{what} HOST:PORT"
-        ) from error
+        raise _not_bound(address, what, error) from error
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setblocking(False)
     return listener
+
+
+def _not_bound(address: Address, what: str, error: OSError) -> SettingError:
+    """What to say and whether another try may help, as where a tunnel comes up late."""
+    said = f"{what}: {address} cannot be used ({error.strerror or error}); "
+    other = f"choose another address with --{what} HOST:PORT"
+    if error.errno == errno.EADDRINUSE:
+        return AddressNotFree(f"{said}is another balancer running? Else {other}")
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return AddressNotFree(f"{said}no interface of this machine has it now. Wait, or {other}")
+    if error.errno == errno.EACCES:
+        return SettingError(f"{said}ports below 1024 need CAP_NET_BIND_SERVICE. Else {other}")
+    return SettingError(f"{said}{other}")
 
 
 @contextmanager

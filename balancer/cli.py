@@ -14,7 +14,7 @@ import uvloop
 from balancer.app import build
 from balancer.config_file.configuration import Configuration
 from balancer.config_file.load import CONFIG_VARIABLE, Sources, dotenv_beside
-from balancer.errors import SettingError
+from balancer.errors import AddressNotFree, SettingError
 from balancer.observability.log_ring import LogRing
 from balancer.observability.logging import configure
 from balancer.settings import LogFormat, LogLevel, PolicyName
@@ -22,6 +22,7 @@ from protocol.service_manager import ServiceManager
 
 log = structlog.get_logger(__name__)
 
+_EXIT_ADDRESS_NOT_FREE = 1
 _EXIT_WRONG_SETTING = 2
 
 
@@ -66,7 +67,10 @@ def balancer(config: Path | None, environment: str | None, **flags: object) -> N
 
     A setting comes from its flag, else from its environment variable (PADDLER_…), else from `.env`,
     else from the file, else it has its default. SIGHUP reads them again.
+
+    Exit codes: 0 stopped as asked, 1 an address is not free (try again), 2 a setting is wrong.
     """
+    manager = ServiceManager.of(os.environ)
     renamed = {_setting_of(flag): value for flag, value in flags.items() if value != ()}
     try:
         configuration = Configuration(
@@ -83,11 +87,13 @@ def balancer(config: Path | None, environment: str | None, **flags: object) -> N
         configure(settings.log_level, settings.log_format, ring)
         for warning in configuration.loaded.warnings:
             log.warning("settings", problem=warning)
-        uvloop.run(build(configuration, ServiceManager.of(os.environ), log_ring=ring).run())
+        uvloop.run(build(configuration, manager, log_ring=ring).run())
     except SettingError as error:
+        manager.say(status=str(error))
         for line in str(error).splitlines():
             click.echo(f"paddler-py balancer: {line}", err=True)
-        sys.exit(_EXIT_WRONG_SETTING)
+        is_passing = isinstance(error, AddressNotFree)
+        sys.exit(_EXIT_ADDRESS_NOT_FREE if is_passing else _EXIT_WRONG_SETTING)
 
 
 def _setting_of(flag: str) -> str:

@@ -29,6 +29,7 @@ BalancerError
 └── InternalError            500  internal_error: our mistake; its text never says where
 
 SettingError                 the configuration is wrong; one line for the operator
+└── AddressNotFree           an address cannot be had now, and perhaps later
 StoreFailed                  what is stored cannot be read or written now; the text is for the log
 ImageNotFetched              an image that a request names by its URL cannot be had
 LinkRefused                  an agent may not register; the text holds the remedy
@@ -240,6 +241,10 @@ class InternalError(BalancerError):
 
 class SettingError(Exception):
     """A setting is wrong: one line with what, where it came from and what is allowed."""
+
+
+class AddressNotFree(SettingError):
+    """Somebody listens there, or no interface has the address yet: worth another try."""
 
 
 class StoreUnavailable(NoCapacity):

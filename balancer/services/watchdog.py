@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from balancer.config_file.configuration import Configuration
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.fleet.roster import Roster
 from protocol.service_manager import ServiceManager
@@ -23,10 +24,18 @@ know `drain_timeout_s`; that setting is what bounds the drain."""
 class Watchdog:
     """One loop for one balancer. Start it when the ports are open."""
 
-    def __init__(self, manager: ServiceManager, *, roster: Roster, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self,
+        manager: ServiceManager,
+        *,
+        roster: Roster,
+        dispatcher: Dispatcher,
+        configuration: Configuration,
+    ) -> None:
         self._manager = manager
         self._roster = roster
         self._dispatcher = dispatcher
+        self._configuration = configuration
         self._told = ""
         self._beat_s = min(LONGEST_BEAT_S, (manager.watchdog_s or LONGEST_BEAT_S) / BEATS_A_WATCH)
 
@@ -60,4 +69,6 @@ class Watchdog:
         work = f"{self._dispatcher.in_flight - waiting} requests run, {waiting} wait"
         if self._dispatcher.is_draining:
             return f"draining: {work}"
-        return f"agents: {len(tuple(self._roster.agents()))}; {work}"
+        agents = f"agents: {len(tuple(self._roster.agents()))}; {work}"
+        faults = self._configuration.last.faults
+        return f"{agents}; settings not reloaded: {faults[0]}" if faults else agents

@@ -155,7 +155,7 @@ def test_an_agent_is_ready_once_it_can_be_asked_and_well_while_its_engine_works(
 ) -> None:
     agent = site.agent()
     assert "EXTEND_TIMEOUT_USEC=15000000" in agent.hears_line("STATUS=loading the model…")
-    agent.hears_line("STATUS=paddler-demo: 0 of 4 slots busy; no link to the balancer, dialling")
+    agent.hears_line("STATUS=paddler-demo: 0 of 4 slots busy; no link to the balancer, dialling…")
     assert not any("READY=1" in said for said in agent.said)
     site.balancer().hears_line("READY=1")
     agent.hears_line("READY=1")

@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 from balancer.app import build
+from balancer.config_file.configuration import Configuration
+from balancer.config_file.load import Sources
 from balancer.settings import Settings
 from tests.support.heard_by_manager import HeardByManager
 from tests.support.running_balancer import ANY_PORT, QUICK, eventually
 
 WATCHDOG_S = 0.2
+
+
+async def test_what_is_wrong_with_a_changed_file_is_told(tmp_path: Path) -> None:
+    manager = HeardByManager()
+    file = tmp_path / "paddler.yaml"
+    file.write_text("inference: 127.0.0.1:0\nmanagement: 127.0.0.1:0\n")
+    configuration = Configuration(Sources(config=file))
+    app = build(configuration, manager)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(app.run())
+        await eventually(lambda: bool(manager.heard), "ready")
+        file.write_text(f"{file.read_text()}max_wating: 3\n")
+        await configuration.reload("request")
+        wrong = "agents: 0; 0 requests run, 0 wait; settings not reloaded: max_wating: "
+        await eventually(
+            lambda: any(said.get("status", "").startswith(wrong) for said in manager.heard),
+            "what is wrong",
+        )
+        app.stop()
 
 
 async def test_a_loop_that_is_blocked_says_nothing() -> None:

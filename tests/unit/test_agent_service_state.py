@@ -21,10 +21,12 @@ class Told:
         self.manager = HeardByManager(watchdog_s=watchdog_s)
         self.engine = FakeEngine()
         self.is_registered = False
+        self.trouble = ""
         self.state = ServiceState(
             self.manager,
             self.engine,
             is_registered=lambda: self.is_registered,
+            trouble=lambda: self.trouble,
             work=lambda: "",
         )
 
@@ -93,6 +95,9 @@ async def test_a_lost_link_makes_nobody_restart_the_agent(told: Told) -> None:
     said = await told.next()
     assert said["well"]
     assert said["status"] == "no link to the balancer, dialling"
+    told.trouble = "connection refused"
+    said = await told.next()
+    assert said["status"] == "no link to the balancer, dialling (connection refused)"
 
 
 async def test_more_time_is_asked_for_until_it_is_ready_and_again_when_it_drains(
@@ -134,6 +139,6 @@ async def test_what_did_not_change_is_not_told_again(told: Told) -> None:
 
 
 async def test_without_a_service_manager_nothing_is_told() -> None:
-    state = ServiceState(ServiceManager(), FakeEngine(), is_registered=bool, work=str)
+    state = ServiceState(ServiceManager(), FakeEngine(), is_registered=bool, trouble=str, work=str)
     async with asyncio.timeout(1):
         await state.run()

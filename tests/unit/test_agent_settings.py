@@ -154,6 +154,28 @@ def test_the_command_ends_with_code_2_and_one_line() -> None:
     assert "allowed: HOST:PORT" in line
 
 
+def test_a_variable_that_is_nearly_a_setting_s_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PADDLER_AGENT_SLOT", "8")
+    result = CliRunner().invoke(agent, ["--balancer", "a:1", "--model", "demo"])
+    assert result.exit_code == 2
+    says = "PADDLER_AGENT_SLOT: there is no such variable; did you mean PADDLER_AGENT_SLOTS?"
+    assert says in result.output
+
+
+def test_variables_of_others_are_named_and_not_held_against_anybody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def served(_: Settings, **__: Any) -> None: ...
+
+    monkeypatch.setattr(cli, "run_agent", served)
+    monkeypatch.setenv("PADDLER_AGENT_SERVICE_HOST", "10.0.0.1")
+    result = CliRunner().invoke(agent, ["--balancer", "a:1", "--model", "demo"])
+    assert result.exit_code == 0
+    assert "PADDLER_AGENT_SERVICE_HOST" in result.output
+
+
 def test_every_option_says_what_it_is_when_it_is_left_out() -> None:
     options = [option for option in agent.params if isinstance(option, click.Option)]
     assert len(options) > 20
