@@ -99,6 +99,18 @@ def main() -> None:
     """Serve open models on your own machines."""
 
 
+_MENDED = {
+    # a zsh whose ~/.zshrc has not started its completion has no compdef
+    "zsh": (
+        "    compdef ",
+        "    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }\n    compdef ",
+    ),
+    # the texts beside the words have commas of their own
+    "fish": ('string split ","', 'string split --max 1 ","'),
+}
+"""What click's scripts lack."""
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> None:
@@ -107,11 +119,13 @@ def completion(shell: str) -> None:
     \b
     bash: paddler-py completion bash >> ~/.bashrc
     zsh:  paddler-py completion zsh >> ~/.zshrc
-    fish: paddler-py completion fish > ~/.config/fish/completions/paddler-py.fish
+    fish: mkdir -p ~/.config/fish/completions
+          paddler-py completion fish > ~/.config/fish/completions/paddler-py.fish
     """
     script = get_completion_class(shell)
     assert script is not None
-    click.echo(script(main, {}, "paddler-py", "_PADDLER_PY_COMPLETE").source())
+    source = script(main, {}, "paddler-py", "_PADDLER_PY_COMPLETE").source()
+    click.echo(source.replace(*_MENDED.get(shell, ("", ""))))
 
 
 if __name__ == "__main__":

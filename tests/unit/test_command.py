@@ -82,6 +82,16 @@ def test_a_shell_gets_its_script(shell: str) -> None:
     assert f"_PADDLER_PY_COMPLETE={shell}_complete" in result.output
 
 
+def test_a_shell_s_script_works_in_a_shell_that_has_set_nothing_up() -> None:
+    zsh = CliRunner().invoke(paddler_py.main, ["completion", "zsh"]).output
+    assert "autoload -Uz compinit && compinit }\n    compdef _paddler_py" in zsh
+
+
+def test_fish_is_shown_the_whole_text_beside_a_word() -> None:
+    fish = CliRunner().invoke(paddler_py.main, ["completion", "fish"]).output
+    assert 'string split --max 1 "," $completion' in fish
+
+
 def test_commands_options_and_values_are_completed() -> None:
     assert completed("paddler-py ") == list(paddler_py.COMMANDS)
     assert completed("paddler-py --v") == ["--version"]
