@@ -55,6 +55,18 @@ def test_a_frame_fills_its_terminal_and_no_more(width: int, height: int, table: 
     assert len(shown(picture, view, width=width, height=height)) == height
 
 
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_narrow_terminal_still_tells_of_help_and_the_way_out(width: int) -> None:
+    last = shown(known(), View(), width=width)[-1]
+    assert last.endswith("? help  q quit")
+    assert "d drain" in last
+
+
+def test_a_low_terminal_shows_rows_rather_than_figures() -> None:
+    lines = shown(known(), View(), height=10)
+    assert any(line.startswith("> ") for line in lines)
+
+
 def test_the_overview_names_the_connection_the_figures_and_each_agent() -> None:
     lines = shown(known(), View())
     assert "live" in lines[0]

@@ -168,6 +168,8 @@ def reason_of(error: BaseException) -> str:
             return f"cannot be reached: {os.strerror(error.errno) if error.errno else error}"
         case aiohttp.ClientResponseError():
             return f"answered {error.status} {error.message}"
+        case aiohttp.InvalidURL():
+            return "is no address of http or https"
         case TimeoutError():
             return "does not answer in time"
         case msgspec.DecodeError():

@@ -42,8 +42,16 @@ _LOOKS = {
 }
 _BARS = " \u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 _ASCII_BARS = " .:-=+*#%@"[:9]
-_KEYS = "/ filter  s sort  Tab tables  ? help  q quit"
-_KEYS_OF = {"agents": "d drain  u undrain  x remove", "models": "", "requests": "c cancel"}
+_KEYS_ALWAYS = ("? help", "q quit")
+_KEYS = ("/ filter", "s sort", "Tab tables")
+_KEYS_OF: dict[str, tuple[str, ...]] = {
+    "agents": ("d drain", "u undrain", "x remove"),
+    "models": (),
+    "requests": ("c cancel",),
+}
+_LEAST_BELOW = 8
+"""Lines of a low terminal that figures are not given: the title, a table's head and three rows of
+it, the foot."""
 HELP = (
     "1 2 3, Tab      agents, models, requests",
     "Up Down, j k    choose a row; PgUp PgDn Home End",
@@ -109,7 +117,10 @@ class Canvas:
 def draw(picture: Picture, view: View, canvas: Canvas, *, url: str, now_s: float) -> list[Text]:
     """A frame's lines; as many as the canvas is high, or as the rows need. `now_s`: unix seconds
     here. Tells the view how many rows a page has."""
-    head = [_title(picture, canvas, url, now_s), *_figures(picture, canvas)]
+    figures = _figures(picture, canvas)
+    if canvas.height is not None:
+        figures = figures[: max(0, canvas.height - _LEAST_BELOW)]
+    head = [_title(picture, canvas, url, now_s), *figures]
     foot = _foot(picture, view, canvas)
     if view.mode == "help":
         body = [canvas.line(text) for text in ("", *HELP)]
@@ -290,8 +301,16 @@ def _foot(picture: Picture, view: View, canvas: Canvas) -> list[Text]:
         case _ if view.said:
             last = canvas.line((clean(view.said), "bold"))
         case _:
-            last = canvas.line((f"{_KEYS_OF[view.table]}  {_KEYS}".strip(), "dim"))
+            last = canvas.line((_keys(view.table, canvas.width), "dim"))
     return [_detail(picture, view, canvas), last]
+
+
+def _keys(table: str, width: int) -> str:
+    """As many as fit; of help and of the way out the narrowest terminal has to tell."""
+    others = [*_KEYS_OF[table], *_KEYS]
+    while others and len("  ".join((*others, *_KEYS_ALWAYS))) > width:
+        others.pop()
+    return "  ".join((*others, *_KEYS_ALWAYS))
 
 
 def _detail(picture: Picture, view: View, canvas: Canvas) -> Text:
