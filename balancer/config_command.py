@@ -36,7 +36,7 @@ def schema() -> None:
 
 
 @config.command(context_settings=_HELP)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), envvar=CONFIG_VARIABLE)
 @_environment
 @_as_json
 def check(file: Path, environment: str | None, *, as_json: bool) -> None:
@@ -51,19 +51,20 @@ def check(file: Path, environment: str | None, *, as_json: bool) -> None:
 
 
 @config.command(context_settings=_HELP)
+@click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--config",
-    "file",
     type=click.Path(path_type=Path),
     envvar=CONFIG_VARIABLE,
     metavar="FILE",
-    help="A paddler.yaml.",
+    help="The same, as for `paddler-py balancer`.",
 )
 @_environment
 @_as_json
-def show(file: Path | None, environment: str | None, *, as_json: bool) -> None:
-    """Print the settings that a balancer would have that is started here without other flags, and
-    where each comes from. GET /config tells of one that runs."""
+def show(file: Path | None, config: Path | None, environment: str | None, *, as_json: bool) -> None:
+    """Print the settings that a balancer would have that is started here with FILE and without
+    other flags, and where each comes from. GET /config tells of one that runs."""
+    file = file or config
     sources = Sources(
         variables=dict(os.environ),
         config=file,

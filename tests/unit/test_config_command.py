@@ -56,6 +56,15 @@ def test_only_the_file_and_its_overlay_are_checked(file: Path) -> None:
     assert run("check", file, "--environment", "test").exit_code == 2
 
 
+def test_the_file_may_be_named_in_either_way(file: Path) -> None:
+    file.write_text("heartbeat_misses: 7\n")
+    shown = run("show", file).output
+    assert f"{file}, line 1" in shown
+    assert run("show", "--config", file).output == shown
+    assert run("show", PADDLER_CONFIG=str(file)).output == shown
+    assert run("check", PADDLER_CONFIG=str(file)).output == f"{file}: can be used\n"
+
+
 def test_show_prints_every_setting_with_its_origin(file: Path) -> None:
     file.with_name(".env").write_text("PADDLER_HEARTBEAT_MISSES=4\n")
     result = run("show", "--config", file, PADDLER_POLICY="latency")
