@@ -247,6 +247,7 @@ def _own_command() -> str:
 def _show_where(*, inference: str, management: str) -> None:
     base = inference
     click.echo(f"API         {base}/v1   (any OpenAI client: base_url={base}/v1)")
+    click.echo(f"Dashboard   {management}/")
     click.echo(f"Agents      {management}/agents")
     click.echo(f"Health      {management}/health")
     click.echo(f"Metrics     {base}/metrics")
