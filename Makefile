@@ -23,7 +23,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 # everything but llama.cpp: enough for `make check` and the balancer
-$(VENV)/.tools: $(BIN)/python pyproject.toml
+$(VENV)/.tools: $(BIN)/python pyproject.toml paddler_py.py
 	@echo "[setup] installing Python packages" >&2
 	@$(PIP) install --quiet --editable '.[balancer,top,dev]' jinja2 llguidance numpy pillow websockets
 	@touch $@
