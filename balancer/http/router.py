@@ -97,7 +97,7 @@ class Router:
             methods, places = self._match_template(tuple(path.split("/")))
         if methods is None:
             raise RouteNotFound(
-                f"there is no {path[:200]!r} on this port; the routes are in docs/reference"
+                f"there is no {path[:200]!r} on this port; GET /docs shows what it has"
             )
         route = methods.get(method)
         if route is None:
