@@ -163,14 +163,15 @@ make_release() {
   touch "$release/complete"
 }
 
+# what is kept for the next time is under /opt, where it goes with everything else
 pip_install() {
-  "$release/bin/python" -m pip --disable-pip-version-check --no-input install --quiet "$@" || {
+  XDG_CACHE_HOME=$opt/cache "$release/bin/python" -m pip \
+    --disable-pip-version-check --no-input install --quiet "$@" || {
     [ -z "$wheels" ] || fail "$wheels lacks a package (see above); it needs all of '.[$(extras)]'"
     fail "the packages could not be installed; what pip says is above"
   }
 }
 
-# kept under /opt, where it goes with everything else
 llama_wheel() {
   local requirement
   requirement=$(sed -n 's/^LLAMA := //p' "$project/Makefile")
