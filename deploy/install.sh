@@ -278,11 +278,11 @@ is_complete() {
   grep -q '^PADDLER_AGENT_BALANCER=.' "$1" && grep -q '^PADDLER_AGENT_MODEL=.' "$1"
 }
 
-# not waited for: an agent is ready once it has loaded its model and found its balancer
+# an agent is not waited for: it is ready once it has loaded its model and found its balancer
 start() {
   switch enable "$1"
   if ! runs "$1"; then started+=("$1"); fi
-  systemd start --no-block "$1"
+  systemd start "${@:2}" "$1" || fail "$1 did not become ready; see journalctl -u $1"
   say "$1 is enabled; systemctl status $1 says how it is"
 }
 
@@ -292,7 +292,7 @@ start_all() {
   if [ -n "$balancer" ]; then start paddler-balancer.service; fi
   for name in "${agents[@]}"; do
     if is_complete "$etc/agent-$name.env"; then
-      start "paddler-agent@$name.service"
+      start "paddler-agent@$name.service" --no-block
     else
       say "fill in /etc/paddler-py/agent-$name.env, then: systemctl enable --now paddler-agent@$name"
     fi

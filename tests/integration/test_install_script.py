@@ -22,7 +22,8 @@ echo "$*" >>"{calls}"
 case "$*" in
   --version) echo "systemd {version} (a test's)" ;;
   show*ActiveState*) if [ -e "{state}/$4" ]; then echo active; else echo inactive; fi ;;
-  start*) touch "{state}/$3" ;;
+  "start paddler-balancer.service") [ ! -e "{state}/wrong" ] && touch "{state}/$2" ;;
+  "start --no-block"*) touch "{state}/$3" ;;
   "restart paddler-agent@broken.service") exit 1 ;;
   "restart paddler-agent@cut.service") kill "$PPID" ;;
 esac
@@ -39,11 +40,12 @@ class Scripts:
         self._bin = folder / "bin"
         self._bin.mkdir()
         self._calls = folder / "calls"
-        state = folder / "state"
-        state.mkdir()
+        self.state = folder / "state"
+        self.state.mkdir()
         self._program("python3", PYTHON)
         self._program(
-            "systemctl", SYSTEMCTL.format(calls=self._calls, state=state, version=systemd_version)
+            "systemctl",
+            SYSTEMCTL.format(calls=self._calls, state=self.state, version=systemd_version),
         )
         self._wheels = folder / "wheels"
         self._wheels.mkdir()
@@ -126,9 +128,20 @@ def test_an_agent_that_lacks_its_settings_is_not_started(scripts: Scripts) -> No
     assert "fill in /etc/paddler-py/agent-gpu0.env" in done.stdout
     assert scripts.calls == [
         "--quiet enable paddler-balancer.service",
-        "start --no-block paddler-balancer.service",
+        "start paddler-balancer.service",
     ]
     assert (scripts.root / "etc/paddler-py/agent-gpu0.env").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_balancer_that_does_not_come_up_is_told_and_can_be_installed_again(
+    scripts: Scripts,
+) -> None:
+    (scripts.state / "wrong").touch()
+    done = scripts.install("balancer")
+    assert done.returncode == 1
+    assert "paddler-balancer.service did not become ready; see journalctl -u" in done.stderr
+    (scripts.state / "wrong").unlink()
+    assert scripts.install("balancer").returncode == 0
 
 
 def test_only_what_ran_before_is_restarted_for_another_release(scripts: Scripts) -> None:
