@@ -81,7 +81,9 @@ async def _demo(*, once: bool, slots: int, as_json: bool) -> None:
             click.echo(json.dumps({"question": QUESTION, "answer": answer, **places}))
         else:
             _show_where(**places)
-        if not once:
+        if once:
+            click.echo("It ends now; without --once (ONCE=1) it stays up.", err=True)
+        else:
             click.echo("It stays up until Ctrl-C.", err=True)
             await _until_ended((balancer, agent))
 
