@@ -361,6 +361,7 @@ main() {
   read_arguments "$@"
   locate
   check_arguments
+  check_place
   remember_build
   check_machine
   # an upgrade that was cut off has left word of what it came from

@@ -35,6 +35,11 @@ check_rights() {
 
 is_our_link() { [ "$(readlink "$link")" = /opt/paddler-py/current/bin/paddler-py ]; }
 
+# somebody's own environment would be removed with everything else
+check_place() {
+  [ ! -e "$opt/pyvenv.cfg" ] || fail "$opt is a virtual environment of your own; move it elsewhere"
+}
+
 # the running systemd where there is one, else nobody
 systemd() {
   [ ! -d "$root/run/systemd/system" ] || systemctl "$@"

@@ -76,6 +76,7 @@ main() {
   read_arguments "$@"
   locate
   check_rights
+  check_place
   if [ ${#agents[@]} -gt 0 ]; then
     for name in "${agents[@]}"; do remove_agent "$name"; done
     return

@@ -122,6 +122,18 @@ def test_what_cannot_be_done_is_said_before_anything_is_touched(
     assert not (scripts.root / "opt").exists()
 
 
+@pytest.mark.parametrize("script", ["install.sh", "uninstall.sh"])
+def test_an_environment_that_somebody_made_there_is_left_alone(
+    scripts: Scripts, script: str
+) -> None:
+    own = scripts.root / "opt/paddler-py/pyvenv.cfg"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    words = ["balancer"] if script == "install.sh" else []
+    assert "a virtual environment of your own" in scripts.run(script, *words).stderr
+    assert own.exists()
+
+
 def test_an_agent_that_lacks_its_settings_is_not_started(scripts: Scripts) -> None:
     done = scripts.install("balancer", "agent", "gpu0")
     assert done.returncode == 0, done.stderr
