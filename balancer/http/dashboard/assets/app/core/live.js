@@ -56,6 +56,11 @@ export const models = computed(() =>
   Object.entries(control.value?.models ?? {}).sort(([a], [b]) => compare(a, b)),
 );
 
+/** Those by their first names: an alias is no model of its own. */
+export const ownModels = computed(() =>
+  models.value.filter(([name, row]) => !(/** @type {string[]} */ (row.aliases ?? []).includes(name))),
+);
+
 const collator = new Intl.Collator("en", { numeric: true });
 
 /** @param {string} a @param {string} b */

@@ -80,7 +80,13 @@
  * @property {number} prompt_tokens
  * @property {number} completion_tokens
  */
-/** @typedef {{[name: string]: unknown}} ModelRow */
+/**
+ * @typedef {object} ModelRow
+ * @property {string[]} aliases
+ * @property {string[]} agents
+ * @property {number} slots_total 0: it makes vectors only
+ * @property {number} slots_used
+ */
 /**
  * @typedef {object} Control
  * @property {{[id: string]: AgentRow}} agents

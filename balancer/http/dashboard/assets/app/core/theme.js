@@ -33,16 +33,29 @@ export function isDark() {
   return theme.value === "dark" || (theme.value === "system" && system.matches);
 }
 
+/** Computes what a name stands for in the scheme in force. */
+const probe = document.head.appendChild(document.createElement("i"));
+/** @type {Map<string, string>} */
+const known = new Map();
+
 effect(() => {
   if (theme.value === "system") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme.value;
+  changed();
+});
+system.addEventListener("change", changed);
+
+function changed() {
+  known.clear();
   coloursVersion.value = coloursVersion.peek() + 1;
-});
-system.addEventListener("change", () => {
-  coloursVersion.value += 1;
-});
+}
 
 /** A colour of the style sheet's by its name. @param {string} name */
 export function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const found = known.get(name);
+  if (found) return found;
+  probe.style.color = `var(${name})`;
+  const { color } = getComputedStyle(probe);
+  known.set(name, color);
+  return color;
 }

@@ -6,7 +6,7 @@ import { ask, placed } from "../core/calls.js";
 import { bytes, count, counted, duration, percent, rate } from "../core/format.js";
 import { agents, dismiss, figures, lost, now, removing } from "../core/live.js";
 import { found } from "../core/tree.js";
-import { Badge, Facts, Heading, Meter, Search } from "../parts/bits.js";
+import { Badge, Heading, Meter, Search } from "../parts/bits.js";
 import { Confirm } from "../parts/confirm.js";
 import { NoAgent } from "../parts/no_agent.js";
 import { complain, say } from "../parts/notes.js";
@@ -31,9 +31,9 @@ export function Page({ rest }) {
     only ? agent.id === only : textOf(agent).includes(sought.toLowerCase()),
   );
   const gone = lost.value.filter(({ agent }) => !only || agent.id === only);
-  const about = only ? html`<a href="#/agents">All agents</a>` : counted(agents.value.length, "agent");
+  const list = only ? { address: "#/agents", title: "Agents" } : undefined;
   return html`
-    <${Heading} title=${only ?? "Agents"} about=${about}>
+    <${Heading} title=${only ?? "Agents"} list=${list} about=${only ? null : counted(agents.value.length, "agent")}>
       ${!only && agents.value.length >= SEARCHED_FROM
         ? html`<${Search} label="Find an agent or a model" value=${sought} onInput=${setSought} />`
         : null}
@@ -42,7 +42,7 @@ export function Page({ rest }) {
     ${only && !shown.length && !gone.length
       ? html`<p class="quiet-text">No agent of this name is connected.</p>`
       : null}
-    <div class="agents">
+    <div class="agents" data-one=${Boolean(only)}>
       ${gone.map((one) => html`<${LostCard} key=${`lost ${one.agent.id}`} ...${one} />`)}
       ${shown.map(
         (agent) => html`<${AgentCard} key=${agent.id} agent=${agent} onAsk=${setAsked} />`,
@@ -92,33 +92,35 @@ const AgentCard = pure(
     const { hardware, slots } = agent;
     return html`<article class="panel agent">
       <header><h2>${agent.id}</h2><${Badge} tone=${state.tone}>${state.word}<//></header>
-      <p class="quiet-text agent-model">${agent.model?.name ?? "No model loaded yet"}</p>
-      <div>
-        <div class="meter-words">
-          <span>Slots</span><span class="numeral">${slots.used} of ${slots.total}</span>
-        </div>
-        <${Slots} slots=${slots} />
-      </div>
-      <${Meter} part=${kv} label="KV cache">
-        ${agent.kv_cells_total
-          ? `${count(agent.kv_cells_used)} of ${count(agent.kv_cells_total)} cells`
-          : "–"}
-      <//>
+      <p class="quiet-text agent-model">
+        <span>${agent.model?.name ?? "No model loaded yet"}</span>
+        ${slots.total
+          ? html`<span class="numeral">${rate(typeof speed === "number" ? speed : null)} tokens/s</span>`
+          : null}
+      </p>
+      ${agent.model && !slots.total
+        ? html`<p class="quiet-text agent-vectors">Makes embeddings only: it needs no slots.</p>`
+        : html`<div class="host">
+            <div>
+              <div class="meter-words">
+                <span>Slots</span><span class="numeral">${slots.used} of ${slots.total}</span>
+              </div>
+              <${Slots} slots=${slots} />
+            </div>
+            <${Meter} part=${kv} label="KV cache">${kvWords(agent)}<//>
+          </div>`}
       ${agent.host ? html`<${Host} host=${agent.host} hardware=${hardware} />` : null}
       ${agent.issues.map(
         (issue) => html`<p key=${issue.code} class="issue" data-severity=${issue.severity}>
           <strong>${issue.code}</strong> ${issue.message}
         </p>`,
       )}
-      <${Facts}
-        rows=${[
-          ["Tokens per second", rate(typeof speed === "number" ? speed : null)],
-          ["Heard", `${duration(now.value - agent.last_heard)} ago`],
-          ["Host", `${hardware.hostname || "–"} · ${counted(hardware.cores, "core")} · ${bytes(hardware.memory_bytes)}`],
-          ["Version", `${agent.version} · llama.cpp ${agent.llama_cpp_version}`],
-        ]}
-      />
       <footer>
+        <p class="quiet-text agent-about">
+          <span>${hardware.hostname || "–"} · ${counted(hardware.cores, "core")} · ${bytes(hardware.memory_bytes)}</span>
+          <span>Version ${agent.version || "–"} · llama.cpp ${agent.llama_cpp_version || "–"}</span>
+          <span>Heard ${duration(now.value - agent.last_heard)} ago</span>
+        </p>
         ${agent.state === "draining"
           ? html`<button type="button" onClick=${() => resume(agent.id)}>Resume</button>`
           : html`<button type="button" onClick=${() => onAsk({ agent, deed: "drain" })}>Drain</button>`}
@@ -130,19 +132,24 @@ const AgentCard = pure(
   },
 );
 
+/** @param {AgentRow} agent */
+function kvWords({ kv_cells_used: taken, kv_cells_total: total }) {
+  return total ? `${count(taken)} of ${count(total)}` : "–";
+}
+
 /** How busy its host is. @param {{host: HostUse, hardware: AgentRow["hardware"]}} properties */
 function Host({ host, hardware }) {
   const total = hardware.memory_bytes;
   return html`<div class="host">
-    <${Meter} part=${ofHundred(host.cpu_percent)} label="Processor">
+    <${Meter} part=${ofHundred(host.cpu_percent)} label="Processor" tone="other">
       ${percent(ofHundred(host.cpu_percent))}
     <//>
-    <${Meter} part=${share(host.memory_used_bytes, total)} label="Memory">
+    <${Meter} part=${share(host.memory_used_bytes, total)} label="Memory" tone="other">
       ${bytes(host.memory_used_bytes)}
     <//>
     ${host.gpus.slice(0, SHOWN_GPUS).map((gpu, index) => html`<${Gpu} key=${index} gpu=${gpu} />`)}
     ${host.gpus.length > SHOWN_GPUS
-      ? html`<p class="quiet-text">and ${counted(host.gpus.length - SHOWN_GPUS, "GPU")} more</p>`
+      ? html`<p class="quiet-text gpus-more">and ${counted(host.gpus.length - SHOWN_GPUS, "GPU")} more</p>`
       : null}
   </div>`;
 }
@@ -150,15 +157,16 @@ function Host({ host, hardware }) {
 /** @param {{gpu: import("../core/shapes.js").GpuUse}} properties */
 function Gpu({ gpu }) {
   const name = gpu.name || "GPU";
+  const short = name.replace(/^NVIDIA /, "");
   const heat = gpu.temperature_c === null ? "" : ` · ${count(gpu.temperature_c)} °C`;
-  return html`<div class="gpu">
-    <${Meter} part=${ofHundred(gpu.busy_percent)} label=${name}>
+  return html`
+    <${Meter} part=${ofHundred(gpu.busy_percent)} label=${name} word=${short} tone="other">
       ${percent(ofHundred(gpu.busy_percent))}${heat}
     <//>
-    <${Meter} part=${share(gpu.memory_used_bytes, gpu.memory_total_bytes)} label="GPU memory">
+    <${Meter} part=${share(gpu.memory_used_bytes, gpu.memory_total_bytes)} label="GPU memory" tone="other">
       ${used(gpu.memory_used_bytes, gpu.memory_total_bytes)}
     <//>
-  </div>`;
+  `;
 }
 
 /** @param {number | null} value */
@@ -173,7 +181,10 @@ function share(part, whole) {
 
 /** @param {number | null} part @param {number | null} whole */
 function used(part, whole) {
-  return whole ? `${bytes(part)} of ${bytes(whole)}` : bytes(part);
+  if (!whole) return bytes(part);
+  const all = bytes(whole).replace(".0 ", " ");
+  const unit = all.slice(all.indexOf(" "));
+  return `${bytes(part).replace(unit, "")} of ${all}`;
 }
 
 /** @param {string} id */

@@ -13,7 +13,17 @@ import { Icon } from "../parts/icon.js";
 
 /** @typedef {import("../logs/lines.js").NumberedLine} NumberedLine */
 
-const ROW_PX = 28;
+const narrow = matchMedia("(max-width: 48rem)");
+const rowPx = signal(rowHeight());
+narrow.addEventListener("change", () => {
+  rowPx.value = rowHeight();
+});
+
+/** As the style sheet has it. */
+function rowHeight() {
+  return narrow.matches ? 72 : 28;
+}
+
 const TYPING_MS = 300;
 const LEVELS = ["debug", "info", "warning", "error"];
 
@@ -111,6 +121,7 @@ function hear(message) {
  * @param {{lines: NumberedLine[], isPaused: boolean, picked: NumberedLine | null, onPick: (line: NumberedLine) => void}} properties
  */
 function Lines({ lines, isPaused, picked, onPick }) {
+  const row = rowPx.value;
   const box = useRef(/** @type {HTMLDivElement | null} */ (null));
   const isAtEnd = useRef(true);
   const [top, setTop] = useState(0);
@@ -126,15 +137,15 @@ function Lines({ lines, isPaused, picked, onPick }) {
   }, [lines, height, isPaused]);
   const onScroll = () => {
     const seen = /** @type {HTMLDivElement} */ (box.current);
-    isAtEnd.current = seen.scrollHeight - seen.scrollTop - seen.clientHeight < ROW_PX * 2;
+    isAtEnd.current = seen.scrollHeight - seen.scrollTop - seen.clientHeight < row * 2;
     setTop(seen.scrollTop);
   };
-  const { first, end } = windowOf(lines.length, top / ROW_PX, height / ROW_PX);
+  const { first, end } = windowOf(lines.length, top / row, height / row);
   return html`<div class="log-lines panel" ref=${box} onScroll=${onScroll} tabindex="0" role="region" aria-label="Lines of the log">
     ${lines.length ? null : html`<p class="log-none">No lines yet of this kind.</p>`}
-    <ul style=${{ height: `${lines.length * ROW_PX}px` }}>
+    <ul style=${{ height: `${lines.length * row}px` }}>
       ${lines.slice(first, end).map(
-        (line, at) => html`<${Line} key=${line.number} line=${line} top=${(first + at) * ROW_PX}
+        (line, at) => html`<${Line} key=${line.number} line=${line} top=${(first + at) * row}
           isPicked=${picked?.number === line.number} onPick=${onPick} />`,
       )}
     </ul>
@@ -144,7 +155,7 @@ function Lines({ lines, isPaused, picked, onPick }) {
 const Line = pure(
   /** @param {{line: NumberedLine, top: number, isPicked: boolean, onPick: (line: NumberedLine) => void}} properties */
   ({ line, top, isPicked, onPick }) => html`<li style=${{ transform: `translateY(${top}px)` }}>
-    <button type="button" class="log-line" data-level=${line.level} aria-expanded=${isPicked} onClick=${() => onPick(line)}>
+    <button type="button" class="log-line" data-level=${line.level} aria-expanded=${isPicked} title=${textOf(line)} onClick=${() => onPick(line)}>
       <time>${clock(line.at)}</time>
       <span class="log-level">${line.level}</span>
       <span class="log-component">${line.component}</span>

@@ -2,11 +2,11 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { ask, placed } from "../core/calls.js";
-import { bytes, compact, count } from "../core/format.js";
+import { bytes, compact, count, counted } from "../core/format.js";
 import { html } from "../core/html.js";
-import { models } from "../core/live.js";
+import { models, ownModels } from "../core/live.js";
 import { address } from "../core/router.js";
-import { Badge, Empty, Facts, Heading } from "../parts/bits.js";
+import { Badge, Empty, Facts, Heading, Meter } from "../parts/bits.js";
 import { NoAgent } from "../parts/no_agent.js";
 import { Code } from "../playground/markdown_view.js";
 
@@ -34,6 +34,8 @@ import { Code } from "../playground/markdown_view.js";
  * @property {number} slots_used
  */
 
+const LIST = { address: "#/models", title: "Models" };
+
 /** @type {{[status: string]: {tone: Tone, word: string}}} */
 const STATES = {
   healthy: { tone: "good", word: "Served" },
@@ -43,20 +45,22 @@ const STATES = {
 
 /** @param {{rest: string[]}} properties */
 export function Page({ rest }) {
-  const rows = models.value.map(
-    ([name, row]) => /** @type {Model} */ ({ .../** @type {object} */ (row), id: name }),
-  );
   const name = rest[0];
-  if (name === undefined) return html`<${List} rows=${rows} />`;
-  const model = rows.find((one) => one.id === name);
-  return model ? html`<${Details} key=${name} model=${model} />` : html`<${Gone} name=${name} />`;
+  if (name === undefined) return html`<${List} rows=${ownModels.value.map(modelOf)} />`;
+  const row = models.value.find(([one]) => one === name);
+  return row ? html`<${Details} key=${name} model=${modelOf(row)} />` : html`<${Gone} name=${name} />`;
+}
+
+/** @param {[string, unknown]} row */
+function modelOf([name, row]) {
+  return /** @type {Model} */ ({ .../** @type {object} */ (row), id: name });
 }
 
 /** @param {{rows: Model[]}} properties */
 function List({ rows }) {
   if (!rows.length) return html`<${Heading} title="Models" /><${NoAgent} />`;
   return html`
-    <${Heading} title="Models" about="What a request may name, and who answers it." />
+    <${Heading} title="Models" about=${counted(rows.length, "model")} />
     <ul class="models">
       ${rows.map((model) => html`<${Card} key=${model.id} model=${model} />`)}
     </ul>
@@ -70,23 +74,25 @@ function Card({ model }) {
       <h2><a href=${address("models", model.id)}>${model.id}</a></h2>
       <${State} status=${model.status} />
     </div>
-    <p class="model-about">${factsLine(model)}</p>
-    <div class="model-use">
-      <div class="meter-track" role="meter" aria-label=${`Slots of ${model.id}`} aria-valuemin="0"
-        aria-valuemax=${model.slots_total} aria-valuenow=${model.slots_used}>
-        <div class="meter-fill" style=${{ transform: `scaleX(${model.slots_used / (model.slots_total || 1)})` }}></div>
-      </div>
-      <p><span class="numeral">${count(model.slots_used)} of ${count(model.slots_total)}</span> slots in use</p>
-    </div>
-    <p class="model-agents"><span class="quiet-text">On</span> <${Agents} names=${model.agents} /></p>
+    <p class="model-description">${model.description}</p>
+    ${model.slots_total
+      ? html`<${Meter} part=${model.slots_used / model.slots_total} label=${`Slots of ${model.id}`} word="Slots">
+          ${count(model.slots_used)} of ${count(model.slots_total)}
+        <//>`
+      : html`<p class="quiet-text">Embeddings of ${counted(model.embedding_dimensions ?? 0, "number")}, no slots.</p>`}
+    <dl class="model-lines">
+      <div><dt>Model</dt><dd>${factsLine(model) || "–"}</dd></div>
+      <div><dt>Context</dt><dd>${count(model.context_window)} tokens</dd></div>
+      <div><dt>Agents</dt><dd><${Agents} names=${model.agents} /></dd></div>
+      ${model.aliases.length ? html`<div><dt>Also called</dt><dd>${model.aliases.join(", ")}</dd></div>` : null}
+    </dl>
   </li>`;
 }
 
 /** @param {Model} model */
 function factsLine(model) {
-  const parts = [model.architecture, model.quantization];
-  if (model.parameters) parts.push(`${compact(model.parameters)} parameters`);
-  parts.push(`${count(model.context_window)} tokens of context`);
+  const parameters = model.parameters ? `${compact(model.parameters)} parameters` : null;
+  const parts = [model.architecture, parameters, model.quantization];
   return parts.filter((part) => part).join(" · ");
 }
 
@@ -101,15 +107,15 @@ function Agents({ names }) {
   const most = 12;
   const links = names
     .slice(0, most)
-    .map((name) => html`<a key=${name} href=${address("agents", name)}>${name}</a> `);
-  return html`${links}${names.length > most ? `and ${names.length - most} more` : null}`;
+    .map((name) => html`<a key=${name} href=${address("agents", name)}>${name}</a>`);
+  return html`<span class="names">${links}${names.length > most ? `and ${names.length - most} more` : null}</span>`;
 }
 
 /** @param {{name: string}} properties */
 function Gone({ name }) {
-  return html`<${Heading} title=${name} />
+  return html`<${Heading} title=${name} list=${LIST} />
     <${Empty} title="Nobody serves this model">
-      <p>It is shown again when an agent brings it. <a href="#/models">All models</a></p>
+      <p>It is shown again when an agent brings it.</p>
     <//>`;
 }
 
@@ -123,8 +129,8 @@ function Details({ model }) {
   const abilities = Object.entries(model.capabilities).filter(([, has]) => has).map(([name]) => name);
   /** @type {[string, Children][]} */
   const rows = [
-    ["Agents", html`<${Agents} names=${model.agents} />`],
-    ["Slots", `${count(model.slots_used)} of ${count(model.slots_total)} in use`],
+    [model.agents.length === 1 ? "Agent" : "Agents", html`<${Agents} names=${model.agents} />`],
+    ["Slots", model.slots_total ? `${count(model.slots_used)} of ${count(model.slots_total)} in use` : null],
     ["Abilities", abilities.join(", ") || "none"],
     ["Architecture", model.architecture || null],
     ["Parameters", model.parameters && compact(model.parameters)],
@@ -142,9 +148,8 @@ function Details({ model }) {
     ["End token", more?.eos_token && html`<code>${more.eos_token}</code>`],
   ];
   return html`
-    <p class="crumb"><a href="#/models">Models</a></p>
-    <${Heading} title=${model.id} about=${model.description}><${State} status=${model.status} /><//>
-    <div class="model-facts"><${Facts} rows=${rows.filter(([, value]) => value)} /></div>
+    <${Heading} title=${model.id} list=${LIST} about=${model.description}><${State} status=${model.status} /><//>
+    <div class="model-facts panel"><${Facts} rows=${rows.filter(([, value]) => value)} /></div>
     ${failure || more?.unknown ? html`<p class="failure">Its template is not known: ${failure || more?.unknown}</p>` : null}
     ${more?.chat_template ? html`<${Template} model=${model} text=${more.chat_template} />` : null}
   `;
@@ -190,8 +195,8 @@ function Preview({ name }) {
     };
   }, [name, typed]);
   return html`<div class="preview">
-    <label class="preview-messages">
-      <span class="quiet-text">Messages</span>
+    <label class="preview-messages code-block">
+      <span class="code-head">Messages</span>
       <textarea class="mono" spellcheck=${false} rows="20" value=${typed}
         onInput=${(/** @type {InputEvent} */ event) => setTyped(/** @type {HTMLTextAreaElement} */ (event.target).value)}></textarea>
     </label>

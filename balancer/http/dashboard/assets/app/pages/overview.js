@@ -1,11 +1,11 @@
 // Overview: how the cluster does, in one look.
 
 import { html, pure } from "../core/html.js";
-import { agents, compare, control, figures, lost, models, now } from "../core/live.js";
+import { agents, control, figures, lost, now, ownModels } from "../core/live.js";
 import { address } from "../core/router.js";
 import { numberAt } from "../core/tree.js";
 import { count, counted, duration, milliseconds, percent, rate } from "../core/format.js";
-import { Badge, Heading } from "../parts/bits.js";
+import { Badge, Heading, Meter } from "../parts/bits.js";
 import { Chart } from "../parts/chart.js";
 import { NoAgent } from "../parts/no_agent.js";
 import { Slots } from "../parts/slots.js";
@@ -51,7 +51,7 @@ const CHARTS = [
     format: percent,
     top: 1,
   },
-  { title: "Failovers per minute", lines: [{ path: "failovers.per_minute" }], format: rate, top: 4 },
+  { title: "Failovers per minute", lines: [{ path: "failovers.per_minute" }], format: count, top: 4 },
 ];
 
 export function Page() {
@@ -73,8 +73,8 @@ function Sentence() {
   const running = numberAt(figures.value, "requests.in_flight");
   const parts = [
     balancer.draining ? "The balancer is draining: it takes nothing new." : null,
-    `${counted(well.length, "agent")} ${well.length === 1 ? "serves" : "serve"} ${counted(models.value.length, "model")}`,
-    running === null ? null : `${counted(running, "request")} in flight`,
+    `${counted(well.length, "agent")} ${well.length === 1 ? "serves" : "serve"} ${counted(ownModels.value.length, "model")}`,
+    `${running === null ? "– requests" : counted(running, "request")} in flight`,
     `up for ${duration(now.value - balancer.started)}`,
   ];
   return html`${parts.filter((part) => part !== null).join(" · ")}`;
@@ -87,7 +87,7 @@ function AgentsGlance() {
     <ul class="panel glance">
       ${lost.value.map(
         ({ agent, at, isRemoved }) => html`<li key=${`lost ${agent.id}`}>
-          <a href=${address("agents", agent.id)}>${agent.id}</a>
+          <a href=${address("agents", agent.id)} title=${agent.id}>${agent.id}</a>
           <${Badge} tone=${isRemoved ? "idle" : "bad"}>${isRemoved ? "Removed" : "Lost"}<//>
           <span class="quiet-text numeral">${duration(now.value - at)} ago</span>
         </li>`,
@@ -100,37 +100,34 @@ function AgentsGlance() {
 const AgentLine = pure((/** @type {{agent: AgentRow}} */ { agent }) => {
   const state = agentState(agent, now.value);
   return html`<li>
-    <a href=${address("agents", agent.id)}>${agent.id}</a>
+    <a href=${address("agents", agent.id)} title=${agent.id}>${agent.id}</a>
     <${Badge} tone=${state.tone}>${state.word}<//>
-    <${Slots} slots=${agent.slots} />
+    ${agent.model && !agent.slots.total
+      ? html`<span class="quiet-text">Embeddings, no slots</span>`
+      : html`<${Slots} slots=${agent.slots} />`}
   </li>`;
 });
 
 function ModelsGlance() {
-  if (!models.value.length) return null;
+  if (!ownModels.value.length) return null;
   return html`<section class="section">
     <h2>Models</h2>
     <ul class="panel glance">
-      ${models.value.map(([name]) => html`<${ModelLine} key=${name} name=${name} />`)}
+      ${ownModels.value.map(([name, row]) => html`<${ModelLine} key=${name} name=${name} row=${row} />`)}
     </ul>
   </section>`;
 }
 
-/** @param {{name: string}} properties */
-function ModelLine({ name }) {
-  const serving = agents.value
-    .filter((agent) => agent.model?.name === name)
-    .sort((a, b) => compare(a.id, b.id));
-  const used = sum(serving.map((agent) => agent.slots.used));
-  const total = sum(serving.map((agent) => agent.slots.total));
+/** @param {{name: string, row: import("../core/shapes.js").ModelRow}} properties */
+function ModelLine({ name, row }) {
+  const { agents: serving, slots_used: used, slots_total: total } = row;
   return html`<li>
-    <span class="glance-name">${name}</span>
+    <a href=${address("models", name)} title=${name}>${name}</a>
     <span class="quiet-text numeral">${counted(serving.length, "agent")}</span>
-    <span class="quiet-text numeral">${count(used)} of ${counted(total, "slot")}</span>
+    ${total
+      ? html`<${Meter} part=${used / total} label=${`Slots of ${name}`} word="">
+          ${count(used)} of ${counted(total, "slot")}
+        <//>`
+      : html`<span class="quiet-text">Embeddings, no slots</span>`}
   </li>`;
-}
-
-/** @param {number[]} numbers */
-function sum(numbers) {
-  return numbers.reduce((total, number) => total + number, 0);
 }

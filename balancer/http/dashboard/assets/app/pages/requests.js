@@ -5,7 +5,7 @@ import { html, pure } from "../core/html.js";
 import { ask, placed } from "../core/calls.js";
 import { count, counted, duration, milliseconds } from "../core/format.js";
 import { endedAt, figures, now, requests } from "../core/live.js";
-import { address, go } from "../core/router.js";
+import { address } from "../core/router.js";
 import { numberAt } from "../core/tree.js";
 import { Badge, Copy, Empty, Facts, Heading, Search } from "../parts/bits.js";
 import { Confirm } from "../parts/confirm.js";
@@ -113,15 +113,15 @@ function Finished({ sought }) {
 function FinishedLine({ row }) {
   const outcome = outcomeOf(row.outcome);
   return html`<tr>
-    <td><${Badge} tone=${outcome.tone}>${outcome.word}<//></td>
-    <td><a class="mono" href=${address("requests", row.id)}>${shortId(row.id)}</a></td>
-    <td>${row.model ?? "–"}</td>
-    <td>${row.agent ?? "–"}</td>
-    <td class="end">${count(row.prompt_tokens)}</td>
-    <td class="end">${count(row.completion_tokens)}</td>
-    <td class="end">${count(row.attempts)}</td>
-    <td class="end">${milliseconds(row.total_ms)}</td>
-    <td class="end"><${Age} since=${row.arrived + row.total_ms / 1000} /> ago</td>
+    <td class="of-state"><${Badge} tone=${outcome.tone}>${outcome.word}<//></td>
+    <td class="of-id"><a class="mono" href=${address("requests", row.id)} title=${row.id}>${shortId(row.id)}</a></td>
+    <td class="of-model">${row.model ?? "–"}</td>
+    <td class="of-agent">${row.agent ?? "–"}</td>
+    <td class="of-prompt end">${count(row.prompt_tokens)}</td>
+    <td class="of-tokens end">${count(row.completion_tokens)}</td>
+    <td class="of-attempts end" data-many=${row.attempts > 1}>${count(row.attempts)}</td>
+    <td class="of-took end">${milliseconds(row.total_ms)}</td>
+    <td class="of-age end"><${Age} since=${row.arrived + row.total_ms / 1000} /> ago</td>
   </tr>`;
 }
 
@@ -148,15 +148,15 @@ const Row = pure(
   (/** @type {{row: RequestRow, onCancel: (row: RequestRow) => void}} */ { row, onCancel }) => {
     const state = REQUEST_STATES[row.state];
     return html`<tr>
-      <td><${Badge} tone=${state.tone}>${state.word}${placeOf(row)}<//></td>
-      <td><a class="mono" href=${address("requests", row.id)}>${shortId(row.id)}</a></td>
-      <td>${row.model}</td>
-      <td>${row.agent ?? "–"}</td>
-      <td class="end">${count(row.completion_tokens)}</td>
-      <td class="end">${count(row.attempts)}</td>
-      <td class="end"><${Age} since=${row.arrived} /></td>
-      <td class="end">
-        <button type="button" aria-label=${`Cancel ${row.id}`} onClick=${() => onCancel(row)}>Cancel</button>
+      <td class="of-state"><${Badge} tone=${state.tone}>${state.word}${placeOf(row)}<//></td>
+      <td class="of-id"><a class="mono" href=${address("requests", row.id)} title=${row.id}>${shortId(row.id)}</a></td>
+      <td class="of-model">${row.model}</td>
+      <td class="of-agent">${row.agent ?? "–"}</td>
+      <td class="of-tokens end">${count(row.completion_tokens)}</td>
+      <td class="of-attempts end" data-many=${row.attempts > 1}>${count(row.attempts)}</td>
+      <td class="of-age end"><${Age} since=${row.arrived} /></td>
+      <td class="of-deed end">
+        <button type="button" class="quiet word" aria-label=${`Cancel ${row.id}`} onClick=${() => onCancel(row)}>Cancel</button>
       </td>
     </tr>`;
   },
@@ -194,8 +194,8 @@ function One({ id }) {
   const phases = /** @type {Phase[]} */ (timeline?.phases ?? []);
   const end = Math.max(1, ...phases.map((phase) => phase.end_ms ?? phase.start_ms));
   return html`
-    <${Heading} title="Request" about=${html`<a href="#/requests">All requests</a>`} />
-    <p class="request-id"><code>${id}</code><${Copy} text=${id} what="the id" /></p>
+    <${Heading} title=${shortId(id)} list=${{ address: "#/requests", title: "Requests" }}
+      about=${html`<span class="request-id"><code>${id}</code><${Copy} text=${id} what="the id" /></span>`} />
     ${!timeline && failure ? html`<p class="failure">${failure}</p>` : null}
     ${timeline ? html`<${Story} timeline=${timeline} />` : null}
     ${timeline
@@ -208,18 +208,22 @@ function One({ id }) {
                   ${PHASE_WORDS[phase.phase] ?? phase.phase}
                   ${phase.reason ? html`<span class="quiet-text timeline-reason">${reasonOf(phase.reason)}</span>` : null}
                 </span>
-                <span class="quiet-text">${phase.agent ?? "–"}</span>
+                <span class="quiet-text timeline-agent">${phase.agent ?? ""}</span>
                 <span class="timeline-track"><i style=${barOf(phase, end)}></i></span>
                 <span class="numeral end">
                   ${phase.end_ms === null ? "now" : milliseconds(phase.end_ms - phase.start_ms)}
                 </span>
               </li>`,
             )}
+            ${phases.length
+              ? html`<li class="timeline-scale quiet-text" aria-hidden="true">
+                  <span class="timeline-ends numeral"><span>0</span><span>${milliseconds(end)}</span></span>
+                </li>`
+              : null}
           </ol>
           ${phases.length ? null : html`<p class="quiet-text">Nothing has happened yet.</p>`}
         </section>`
       : null}
-    ${live ? null : html`<p class="section"><button type="button" onClick=${() => go("requests")}>Back to the list</button></p>`}
   `;
 }
 

@@ -49,14 +49,14 @@ export function Page() {
     ${config
       ? html`<div class="panel scrolled section" tabindex="0" role="region" aria-label="Settings in force">
           <table class="settings">
-            <thead><tr><th>Setting</th><th>Value</th><th>From</th><th>A change takes a</th></tr></thead>
+            <thead><tr><th>Setting</th><th>Value</th><th>From</th><th>A change needs</th></tr></thead>
             <tbody>
               ${rows.map(
-                (row) => html`<tr key=${row.name}>
+                (row) => html`<tr key=${row.name} data-given=${row.origin !== "default"}>
                   <td><code>${row.name}</code><p class="quiet-text">${row.description}</p></td>
-                  <td><code>${shown(row.value)}</code></td>
-                  <td>${row.origin}</td>
-                  <td>${row.applies}</td>
+                  <td class="of-value"><code>${shown(row.value)}</code></td>
+                  <td class="of-origin">${row.origin}</td>
+                  <td class="of-applies">a ${row.applies}</td>
                 </tr>`,
               )}
             </tbody>

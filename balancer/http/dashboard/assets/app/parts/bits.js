@@ -17,12 +17,17 @@ export function Badge({ tone, children }) {
 
 /**
  * The top of a page; `children` stand at its end.
- * @param {{title: string, about?: Children, children?: Children}} properties
+ * @param {{title: string, list?: {address: string, title: string}, about?: Children, children?: Children}} properties
+ *   `list`: what the page is one of
  */
-export function Heading({ title, about, children }) {
+export function Heading({ title, list, about, children }) {
   return html`<div class="heading">
     <div>
-      <h1>${title}</h1>
+      <h1>
+        ${list
+          ? html`<a class="crumb" href=${list.address}>${list.title}</a><span class="crumb-mark" aria-hidden="true">/</span>`
+          : null}${title}
+      </h1>
       ${about ? html`<p class="about">${about}</p>` : null}
     </div>
     ${children ? html`<div class="heading-end">${children}</div>` : null}
@@ -68,12 +73,13 @@ export function Copy({ text, what }) {
 
 /**
  * How full something is.
- * @param {{part: number | null, label: string, children?: Children}} properties `part` is 0 to 1
+ * @param {{part: number | null, label: string, word?: string, tone?: "main" | "other", children?: Children}} properties
+ *   `part` is 0 to 1; `word` is what is seen in place of the label
  */
-export function Meter({ part, label, children }) {
+export function Meter({ part, label, word = label, tone = "main", children }) {
   const filled = Math.min(1, Math.max(0, part ?? 0));
-  return html`<div class="meter">
-    <div class="meter-words"><span>${label}</span><span class="numeral">${children}</span></div>
+  return html`<div class="meter" data-tone=${tone}>
+    <div class="meter-words"><span title=${label}>${word}</span><span class="numeral">${children}</span></div>
     <div
       class="meter-track"
       role="meter"

@@ -26,7 +26,6 @@ import { colour, coloursVersion } from "../core/theme.js";
  */
 
 const SPAN_S = 600;
-const HEIGHT = 132;
 const SYNC = "past";
 /** The index that all charts' cursors are at; null: none is anywhere. */
 const pointed = signal(/** @type {number | null} */ (null));
@@ -40,6 +39,7 @@ export function Chart({ title, lines, format, top = 1 }) {
   const summary = lines
     .map((line, number) => `${line.name ?? "now"} ${format(shown[number] ?? null)}`)
     .join(", ");
+  const isKeyed = lines[0]?.name !== undefined;
   return html`<section class="chart" aria-label=${title}>
     <header>
       <h2>${title}</h2>
@@ -50,7 +50,7 @@ export function Chart({ title, lines, format, top = 1 }) {
     <p class="chart-now">
       ${lines.map(
         (line, number) => html`<span key=${line.path} data-tone=${line.tone ?? "main"}>
-          ${line.name ? html`<span class="chart-name">${line.name}</span>` : null}
+          ${line.name ? html`<span class="chart-name" data-keyed=${isKeyed}>${line.name}</span>` : null}
           <span class="numeral">${format(shown[number] ?? null)}</span>
         </span>`,
       )}
@@ -73,7 +73,7 @@ function Canvas({ lines, format, top, label }) {
     const node = /** @type {HTMLDivElement} */ (box.current);
     const plot = made(node, lines, format, top);
     const observer = new ResizeObserver(() => {
-      plot.setSize({ width: node.clientWidth, height: HEIGHT });
+      plot.setSize({ width: node.clientWidth, height: node.clientHeight });
     });
     observer.observe(node);
     const stopData = effect(() => {
@@ -111,7 +111,7 @@ function made(node, lines, format, top) {
   return new uPlot(
     {
       width: node.clientWidth || 300,
-      height: HEIGHT,
+      height: node.clientHeight || 132,
       padding: [6, 14, 0, 0],
       legend: { show: false },
       cursor: {
@@ -151,7 +151,7 @@ function made(node, lines, format, top) {
           space: 40,
           grid: { stroke: faint, width: 1 },
           ticks: { show: false },
-          values: (/** @type {Plot} */ _, /** @type {number[]} */ splits) => splits.map(format),
+          values: (/** @type {Plot} */ _, /** @type {number[]} */ splits) => splits.map((split) => short(format(split))),
         },
       ],
       series: [{}, ...lines.map(drawn)],
@@ -166,6 +166,11 @@ function made(node, lines, format, top) {
     [[], ...lines.map(() => [])],
     node,
   );
+}
+
+/** A round number as axes have it. @param {string} text */
+function short(text) {
+  return text.replace(/\.0\b/, "").replace(/^0 \D+$/, "0");
 }
 
 /** @param {Line} line @param {number} index */

@@ -15,19 +15,19 @@ import { ThemeSwitch } from "./theme_switch.js";
 export function Layout() {
   const row = PAGES.find((one) => one.path === place.value.page);
   useEffect(() => {
-    document.title = row ? `${row.title} · Paddler` : "Paddler";
+    document.title = row ? `${row.title} · paddler-py` : "paddler-py";
   }, [row]);
   return html`
     <a class="skip" href="#main" onClick=${skip}>Skip to the page</a>
     <header class="bar">
-      <a class="brand" href="#/"><img src="/assets/icon.svg" alt="" width="22" height="22" />Paddler</a>
+      <a class="brand" href="#/"><img src="/assets/icon.svg" alt="" width="22" height="22" />paddler-py</a>
       <nav class="navigation" aria-label="Pages">
         ${PAGES.map((one) => html`<${PageLink} key=${one.path} row=${one} isHere=${one === row} />`)}
       </nav>
       <div class="bar-end">
         <${LinkState} />
         <${ThemeSwitch} />
-        <p class="version">${control.value?.balancer.version ?? ""}</p>
+        <p class="version">${versionOf(control.value)}</p>
       </div>
     </header>
     <main id="main" tabindex="-1">
@@ -36,6 +36,11 @@ export function Layout() {
     </main>
     <${Notes} />
   `;
+}
+
+/** @param {import("../core/shapes.js").Control | null} known */
+function versionOf(known) {
+  return known?.balancer.version ? `Version ${known.balancer.version}` : "";
 }
 
 /** @param {MouseEvent} event */

@@ -2,7 +2,7 @@
 
 import { computed, signal } from "@preact/signals";
 import { soon } from "../core/frames.js";
-import { models } from "../core/live.js";
+import { models, ownModels } from "../core/live.js";
 import { complain } from "../parts/notes.js";
 import { streamChat } from "./chat_stream.js";
 import * as talk from "./conversation.js";
@@ -26,7 +26,7 @@ export const running = signal(0);
 
 /** The names of models that can chat. */
 export const chatModels = computed(() =>
-  models.value.filter(([, row]) => abilities(row).chat !== false).map(([name]) => name),
+  ownModels.value.filter(([, row]) => abilities(row).chat !== false).map(([name]) => name),
 );
 /** The models in use, by their names. */
 export const chosen = computed(() =>

@@ -34,7 +34,7 @@ export function Side() {
   const form = settings.form ?? "";
   return html`<aside class="side" aria-label="Conversations, and what is sent along">
     <${Kept} />
-    <${Lines} label="System prompt" value=${system} rows=${4} placeholder="How the model shall behave"
+    <${Lines} label="System prompt" value=${system} rows=${3} placeholder="How the model shall behave"
       onInput=${(/** @type {string} */ text) => change({ system: text })} />
     <fieldset class="side-fields">
       <legend>Sampling</legend>
@@ -94,15 +94,14 @@ function Choice({ label, name, options }) {
 }
 
 function Kept() {
-  if (!kept.value.length) return null;
   return html`<section class="kept">
     <h2>Conversations</h2>
-    <p class="quiet-text">They are kept in this browser alone.</p>
+    ${kept.value.length ? null : html`<p class="quiet-text">None yet. They are kept in this browser alone.</p>`}
     <ul>
       ${kept.value.map(
         (one) => html`<li key=${one.id}>
           <button type="button" class="kept-title" aria-current=${one.id === conversation.value.id ? "true" : undefined}
-            onClick=${() => show(one)}>${titleOf(one)}</button>
+            title=${titleOf(one)} onClick=${() => show(one)}>${titleOf(one)}</button>
           <button type="button" class="quiet" aria-label=${`Delete: ${titleOf(one)}`} onClick=${() => drop(one.id)}>
             <${Icon} name="close" />
           </button>
