@@ -10,7 +10,7 @@ LLAMA := llama-cpp-python==0.3.36
 # pip needs no cache of ours, and must not ask questions
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help demo test check check-web browser bench equal soak chaos fuzz schemas format clean clean-llama setup-check setup
+.PHONY: help demo test check check-web browser pictures bench equal soak chaos fuzz schemas format clean clean-llama setup-check setup
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,10 @@ check-web: ## the dashboard's files: types, lint, and tests that need no browser
 browser: setup ## the dashboard's pages in Chromium, against real clusters
 	@deploy/setup/test_packages.sh
 	@$(BIN)/python -m pytest tests/browser
+
+pictures: setup ## a picture of every page of the dashboard, into docs/images/dashboard
+	@deploy/setup/test_packages.sh
+	@PICTURES=docs/images/dashboard $(BIN)/python -m pytest tests/browser/test_pictures.py
 
 bench: setup ## the long measurements, bounded to minutes
 	@$(BIN)/python -m tests.benchmarks

@@ -18,7 +18,7 @@ from msgspec import UNSET, Struct
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from balancer.fleet.queries import TextQuestion
+from balancer.fleet.queries import TextAnswer, TextQuestion
 from protocol.agent_status import AgentStatus
 from protocol.codec import (
     AGENT_RECEIVES,
@@ -150,16 +150,7 @@ class FakeAgent:
 
     async def register(self) -> None:
         """Introduce itself; `refusal` says whether the balancer took it."""
-        register = Register(
-            name=self.name,
-            epoch=self._epoch,
-            protocol_min=1,
-            protocol_max=1,
-            model=self._model,
-            resume_key="same",
-            status=self.status(),
-        )
-        await self.send_raw(encode_request(1, register).decode())
+        await self.send_raw(encode_request(1, self.introduction()).decode())
         answer, *calls = AGENT_RECEIVES.decode(await self.socket.recv())
         if isinstance(answer, ErrorResponse):
             self.refusal = answer.error
@@ -218,19 +209,39 @@ class FakeAgent:
     async def finish(self, call: Call, reason: FinishReason = "stop") -> None:
         """End a call well; its slot is free."""
         self.calls.pop(call.id, None)
-        usage = Usage(
-            prompt_tokens=PROMPT_TOKENS,
-            completion_tokens=call.sent + 1,
-            cached_tokens=CACHED_TOKENS,
+        prompt, cached = self.prompt_tokens(call.request)
+        usage = Usage(prompt_tokens=prompt, completion_tokens=call.sent + 1, cached_tokens=cached)
+        await self._send(
+            Finished(call=call.id, finish_reason=reason, usage=usage, timings=self.timings(call))
         )
-        timings = Timings(prefill_ms=1.0, decode_ms=2.0)
-        await self._send(Finished(call=call.id, finish_reason=reason, usage=usage, timings=timings))
 
     async def fail(self, call: Call, code: RefusalCode) -> None:
         """End a call badly; its slot is free."""
         self.calls.pop(call.id, None)
         error = ErrorObject(code=int(code), message="by the test")
         await self._send(Failed(call=call.id, error=error))
+
+    def introduction(self) -> Register:
+        """What it says of itself first."""
+        return Register(
+            name=self.name,
+            epoch=self._epoch,
+            protocol_min=1,
+            protocol_max=1,
+            model=self._model,
+            resume_key="same",
+            status=self.status(),
+        )
+
+    def prompt_tokens(self, request: GenerateTokens) -> tuple[int, int]:
+        """How many a prompt has, and how many of them were cached."""
+        del request
+        return PROMPT_TOKENS, CACHED_TOKENS
+
+    def timings(self, call: Call) -> Timings:
+        """How long its parts took."""
+        del call
+        return Timings(prefill_ms=1.0, decode_ms=2.0)
 
     def status(self) -> AgentStatus:
         """What it would say of itself now."""
@@ -287,9 +298,13 @@ class FakeAgent:
         if self.script.refuse_with is None:
             if isinstance(question, Embed):
                 return encode_result(call_id, toy_vectors(question))
-            return encode_result(call_id, toy_answer(question))
+            return encode_result(call_id, self.answer(question))
         refusal = ErrorObject(code=int(self.script.refuse_with), message="by the script")
         return encode_error(call_id, refusal)
+
+    def answer(self, question: TextQuestion) -> TextAnswer:
+        """To any question."""
+        return toy_answer(question)
 
     async def _accept(self, call: Call) -> None:
         self.started.append(call.request)
@@ -306,14 +321,14 @@ class FakeAgent:
         self.most_at_once = max(self.most_at_once, len(self.calls))
         async with self._has_calls:
             self._has_calls.notify_all()
-        committed = Committed(
-            prompt_tokens=PROMPT_TOKENS, max_tokens=2000, cached_tokens=CACHED_TOKENS
-        )
+        prompt, cached = self.prompt_tokens(call.request)
+        committed = Committed(prompt_tokens=prompt, max_tokens=2000, cached_tokens=cached)
         await self.send_raw(encode_result(call.id, committed).decode())
         if not self.script.is_held:
-            self._start(self._play(call))
+            self._start(self.play(call))
 
-    async def _play(self, call: Call) -> None:
+    async def play(self, call: Call) -> None:
+        """Answer by the script."""
         script = self.script
         with contextlib.suppress(ConnectionClosed):
             for index in range(call.sent, len(script.pieces), script.pieces_at_once):

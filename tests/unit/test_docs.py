@@ -84,6 +84,20 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     assert [target for target in local if not (page.parent / target).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_picture_of_a_page_is_there(page: Path) -> None:
+    named = re.findall(r'\b(?:src|srcset)="([^"]+)"', page.read_text())
+    assert [name for name in named if not (page.parent / name).exists()] == []
+
+
+def test_the_dashboard_s_pictures_are_all_shown_and_small() -> None:
+    pictures = [*(DOCS / "images" / "dashboard").iterdir()]
+    guide = _page("guides/dashboard.md")
+    assert len(pictures) == 30
+    assert [one.name for one in pictures if one.name not in guide] == []
+    assert sum(one.stat().st_size for one in pictures) < 1_500_000
+
+
 def test_every_package_of_the_architecture_exists() -> None:
     house = re.search(r"## The house\n\n```\n(.*?)```", _page("architecture.md"), re.DOTALL)
     assert house is not None
