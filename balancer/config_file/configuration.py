@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,13 +62,17 @@ class Reload(Struct, frozen=True, kw_only=True):
 
 
 class Configuration:
-    """`live` has the settings. Reads files on a thread; one reload at a time, others wait."""
+    """`live` has the settings. Reads files on a thread of its own; one reload at a time, and those
+    who ask meanwhile share the next one."""
 
     def __init__(self, sources: Sources, *, now: Callable[[], float] = time.time) -> None:
         """Raises `FaultyConfiguration`. `now` gives unix seconds."""
         self._sources = sources
         self._now = now
         self._turn = asyncio.Lock()
+        self._begun = self._ended = 0
+        """Reloads, counted. One that was given up never ends."""
+        self._thread = ThreadPoolExecutor(1, "configuration")
         started = time.perf_counter()
         loading = Loading(sources)
         self.loaded = loading.result()
@@ -102,29 +107,31 @@ class Configuration:
         return {path: found for path, found in now.items() if found != seen[path]}
 
     async def reload(self, trigger: Trigger) -> Reload:
-        """Read all sources again, and apply what they say if all of it can be. Cancelling is
-        safe."""
+        """Read all sources again, and apply what they say if all of it can be. Who asks while that
+        goes on is answered by the next reload, which all share that ask until it begins: each has
+        the files as they were after it asked. Cancelling is safe."""
+        asked = self._begun
         async with self._turn:
-            started = time.perf_counter()
-            loading = Loading(self._sources)
-            try:
-                loaded = await asyncio.to_thread(loading.result)
-            except FaultyConfiguration as error:
-                done = self._refused(started, error.faults)
-            else:
-                done = self._applied(started, loaded)
-            self._seen = loading.seen
-            self.last = done
-        if done.succeeded:
-            log.info(
-                "settings reloaded",
-                trigger=trigger,
-                config_version=done.version,
-                changed=[change.name for change in done.changes],
-            )
+            if self._ended > asked:
+                return self.last
+            self._begun = number = self._begun + 1
+            done = await self._read_again()
+            self._ended = number
+        _tell(done, trigger)
+        return done
+
+    async def _read_again(self) -> Reload:
+        started = time.perf_counter()
+        loading = Loading(self._sources)
+        loop = asyncio.get_running_loop()
+        try:
+            loaded = await loop.run_in_executor(self._thread, loading.result)
+        except FaultyConfiguration as error:
+            done = self._refused(started, error.faults)
         else:
-            problems = [str(fault) for fault in done.faults]
-            log.error("settings not reloaded", trigger=trigger, problems=problems)
+            done = self._applied(started, loaded)
+        self._seen = loading.seen
+        self.last = done
         return done
 
     def _applied(self, started: float, loaded: Loaded) -> Reload:
@@ -171,6 +178,19 @@ class Configuration:
         self.loaded_at_s = self._now()
         if has_changed:
             self.live.replace(loaded.settings)
+
+
+def _tell(done: Reload, trigger: Trigger) -> None:
+    if done.succeeded:
+        log.info(
+            "settings reloaded",
+            trigger=trigger,
+            config_version=done.version,
+            changed=[change.name for change in done.changes],
+        )
+    else:
+        problems = [str(fault) for fault in done.faults]
+        log.error("settings not reloaded", trigger=trigger, problems=problems)
 
 
 def _changes(before: Settings, after: Settings) -> tuple[Change, ...]:

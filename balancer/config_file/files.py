@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 from balancer.config_file.faults import Fault, FaultyConfiguration, Origin, OriginKind
 
 MAX_FILE_BYTES = 256 * 1024
 
-Fingerprint = tuple[int, int, int] | None
-"""Of a file's content: when it was written, which file it is, its size; None: it is not there."""
+Fingerprint = tuple[int, int, int, int] | None
+"""Of a file: when it was written, when anything of it changed (who may read it, too), which file it
+is, its size; None: it is not there."""
 
 
 def fingerprint(path: Path) -> Fingerprint:
@@ -18,13 +21,17 @@ def fingerprint(path: Path) -> Fingerprint:
         found = path.stat()
     except (OSError, ValueError):
         return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
 
 
 def read_bounded(path: Path, kind: OriginKind) -> bytes:
-    """The content. Raises `FaultyConfiguration`, also where there is no file."""
+    """The content. Raises `FaultyConfiguration`, also where there is no file, and where it is a
+    pipe or a device: these have no end, or nothing to read at a reload."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                remedy = "write the settings into a file"
+                raise faulty_file(path, None, "this is no regular file", remedy, kind=kind)
             data = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -35,6 +42,11 @@ def read_bounded(path: Path, kind: OriginKind) -> bytes:
         problem = f"it has more than {MAX_FILE_BYTES // 1024} KiB"
         raise faulty_file(path, line, problem, "is it the right file?", kind=kind)
     return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe would be waited for until somebody writes."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def faulty_file(

@@ -113,6 +113,7 @@ def _lower(raw: Any) -> str:
 def _parse_path(raw: object) -> str:
     if not isinstance(raw, str) or "\0" in raw or len(raw) > MAX_PATH_CHARS:
         raise ValueError(raw)
+    raw.encode()  # what is no Unicode can be neither shown nor, mostly, opened
     return raw
 
 

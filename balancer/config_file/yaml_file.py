@@ -46,7 +46,8 @@ def read_yaml(path: Path) -> YamlFile:
     data = read_bounded(path, "file")
     text = _decoded(path, data)
     try:
-        node = _Loader(text, path).get_single_node()
+        loader = _Loader(text, path)
+        node = loader.get_single_node()
         entries = {} if node is None or node.tag == _NULL else _mapping(path, node)
     except yaml.MarkedYAMLError as error:
         raise _syntax_fault(path, text, error) from error
@@ -54,6 +55,10 @@ def read_yaml(path: Path) -> YamlFile:
         line = text.count("\n", 0, error.position) + 1
         problem = f"there is a character that YAML does not allow (#{error.character:#x})"
         raise _fault(path, line, "file", problem, "remove it") from error
+    except (ValueError, OverflowError) as error:  # of PyYAML, which reads such numbers with int()
+        line = loader.line + 1
+        problem = "this is no YAML: a number of an escape or of a version is too large"
+        raise _fault(path, line, _field_at(text, line), problem, "look at this line") from error
     return YamlFile(entries, len(data))
 
 

@@ -38,6 +38,14 @@ BROKEN: dict[str, tuple[bytes, int, str, str]] = {
     "a conflict of versions": (
         b"<<<<<<< ours\nmax_waiting: 1\n", 2, "max_waiting", "in quotes",
     ),
+    "an escape of no character": (
+        b'policy: latency\ndata_dir: "\\U00110000"\n', 2, "data_dir", "look at this line",
+    ),
+    "an escape of no number": (b'data_dir: "\\UFFFFFFFF"\n', 1, "data_dir", "look at this line"),
+    "a version beyond all": (
+        b"%YAML 1." + b"9" * 5000 + b"\n---\npolicy: latency\n", 1, "file", "look at this line",
+    ),
+    "half a character": (b'data_dir: "\\ud800"\n', 1, "data_dir", "a directory's path"),
     # --- no text ---
     "latin-1": (b"policy: latency\ndata_dir: /m\xfcller\n", 2, "file", "save the file as UTF-8"),
     "utf-16": ("policy: latency\n".encode("utf-16"), 1, "file", "save the file as UTF-8"),

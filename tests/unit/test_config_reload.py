@@ -7,13 +7,15 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Event
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from balancer.config_file.configuration import Configuration
+from balancer.config_file.files import MAX_FILE_BYTES, fingerprint
 from balancer.config_file.json_schema import json_schema
-from balancer.config_file.load import Sources
+from balancer.config_file.load import Loaded, Loading, Sources
 from balancer.config_file.rules import RULES, written
 from balancer.errors import SettingError
 from balancer.services.config_reload import ConfigReload
@@ -158,6 +160,55 @@ async def test_reloads_that_are_asked_for_at_once_are_done_one_after_the_other(
     assert configuration.version == 2
 
 
+class SlowReading:
+    """Each reading of the sources goes on until it may end."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = 0
+        self.may_end = Event()
+        read = Loading.result
+
+        def slowly(loading: Loading) -> Loaded:
+            self.begun += 1
+            self.may_end.wait(10)
+            return read(loading)
+
+        monkeypatch.setattr(Loading, "result", slowly)
+
+
+async def test_any_number_of_reloads_asked_for_meanwhile_are_one(
+    configuration: Configuration, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = SlowReading(monkeypatch)
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(configuration.reload("request"))
+        await eventually(lambda: reading.begun == 1, "the first")
+        others = [tasks.create_task(configuration.reload("request")) for _ in range(50)]
+        await asyncio.sleep(0)
+        write(file, "max_waiting: 2\n")
+        reading.may_end.set()
+    assert reading.begun == 2
+    (shared,) = {id(one.result()): one.result() for one in others}.values()
+    assert (first.result() is not shared, configuration.last is shared) == (True, True)
+    assert configuration.live.current.max_waiting == 2
+
+
+async def test_reloads_that_are_given_up_take_one_thread_and_the_next_one_reads_anew(
+    configuration: Configuration, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = SlowReading(monkeypatch)
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(3):
+            given_up = tasks.create_task(configuration.reload("request"))
+            await eventually(lambda: reading.begun == 1, "the first")
+            given_up.cancel()
+            await asyncio.wait((given_up,))
+    write(file, "max_waiting: 2\n")
+    reading.may_end.set()
+    assert (await configuration.reload("request")).changes
+    assert reading.begun == 2
+
+
 # --- when it is read by itself ---
 
 
@@ -182,6 +233,69 @@ async def test_a_file_that_changes_is_read_again(configuration: Configuration, f
         await eventually(lambda: configuration.live.current.max_waiting == 4, "a reload")
         file.with_name(".env").unlink()
         await eventually(lambda: configuration.live.current.max_waiting == 3, "a reload")
+
+
+def publish(folder: Path, version: str, content: str) -> None:
+    """As Kubernetes does with a ConfigMap: the file is a link into `..data`, which is a link that
+    is renamed over."""
+    (folder / version).mkdir()
+    write(folder / version / "paddler.yaml", content)
+    (folder / "..data_tmp").symlink_to(version)
+    os.replace(folder / "..data_tmp", folder / "..data")
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Path:
+    publish(tmp_path, "..1", "max_waiting: 1\n")
+    file = tmp_path / "paddler.yaml"
+    file.symlink_to("..data/paddler.yaml")
+    return file
+
+
+async def test_a_folder_that_kubernetes_swaps_is_followed(mounted: Path) -> None:
+    configuration = Configuration(Sources(config=mounted))
+    async with watching(configuration):
+        publish(mounted.parent, "..2", "max_waiting: 2\n")
+        await eventually(lambda: configuration.live.current.max_waiting == 2, "a reload")
+
+
+async def test_a_file_that_is_gone_or_no_file_for_a_while_is_read_when_it_is_back(
+    configuration: Configuration, file: Path
+) -> None:
+    def is_refused_with(words: str) -> bool:
+        return words in configuration.last.message
+
+    async with watching(configuration):
+        os.unlink(file)
+        await eventually(lambda: is_refused_with("No such file"), "a refusal")
+        os.mkdir(file)
+        await eventually(lambda: is_refused_with("Is a directory"), "a refusal")
+        os.rmdir(file)
+        os.mkfifo(file)
+        await eventually(lambda: is_refused_with("no regular file"), "a refusal")
+        os.unlink(file)
+        write(file, b"#" * (MAX_FILE_BYTES + 1))
+        await eventually(lambda: is_refused_with("256 KiB"), "a refusal")
+        assert configuration.live.current.max_waiting == 1
+        write(file, "max_waiting: 2\n")
+        await eventually(lambda: configuration.live.current.max_waiting == 2, "a reload")
+
+
+@pytest.mark.parametrize("source", ["config", "dotenv", "overlay"])
+def test_a_pipe_without_a_writer_holds_up_nobody(tmp_path: Path, source: str) -> None:
+    names = {"config": "paddler.yaml", "dotenv": ".env", "overlay": "paddler.test.yaml"}
+    file = tmp_path / "paddler.yaml"
+    write(file, "app: {environment: test}\n" if source == "overlay" else "")
+    (tmp_path / names[source]).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / names[source])
+    with pytest.raises(SettingError, match="this is no regular file"):
+        Configuration(Sources(config=file, dotenv=tmp_path / ".env"))
+
+
+def test_a_file_that_others_may_read_now_is_another_one(file: Path) -> None:
+    before = fingerprint(file)
+    file.chmod(0o640)
+    assert fingerprint(file) != before
 
 
 async def test_a_broken_file_is_tried_once_and_again_when_it_changes(
