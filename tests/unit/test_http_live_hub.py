@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from balancer.http.management.live.logs import LogFilter, LogRoom
 from balancer.http.management.live.reader import MAX_UNSENT_BYTES, SILENCE_S, Reader
 from balancer.observability.log_ring import LogRing
 from balancer.observability.tree import Tree
+from balancer.settings import MIB
 from tests.support.virtual_time import in_virtual_time
 
 
@@ -277,3 +279,43 @@ def test_a_line_is_bounded_and_the_number_of_lines_is() -> None:
     assert len(lines[0].event) == 2000
     assert len(lines[0].facts) == 32
     assert len(lines[0].facts["fact 0"]) == 2000
+
+
+def _memory_bytes(ring: LogRing) -> int:
+    """What the texts of all lines take."""
+    lines, _ = ring.since(0)
+    texts = [text for line in lines for text in (line.event, *line.facts.values())]
+    return sum(sys.getsizeof(text) for text in texts)
+
+
+@pytest.mark.parametrize("sign", ["y", "é", "…", "𝄞"])
+def test_the_lines_together_take_no_more_than_four_mebibytes(sign: str) -> None:
+    ring = LogRing()
+    facts = {f"fact {number}": sign * 9999 for number in range(99)}
+    for number in range(300):
+        _line(ring, sign * 9999, number=number, **facts)
+    assert _memory_bytes(ring) <= 4 * MIB
+    lines, forgotten = ring.since(0)
+    assert forgotten == 300 - len(lines) > 0
+    assert [line.facts["number"] for line in lines] == list(range(300 - len(lines), 300))
+    assert ring.since(150)[1] == max(0, forgotten - 150)
+
+
+def test_a_line_larger_than_all_that_may_be_kept_is_forgotten_and_counted() -> None:
+    ring = LogRing(max_bytes=1000)
+    _line(ring, "x" * 2000)
+    assert (ring.since(0), ring.last) == (([], 1), 1)
+
+
+@in_virtual_time
+async def test_a_name_that_is_no_text_does_not_end_the_socket_of_the_log() -> None:
+    ring = LogRing()
+    room = LogRoom(ring)
+    connection = FakeConnection()
+    _line(ring, "before \udcff", name="\udcff", request_id="\udcff")
+    room.join(Reader(cast(ClientConnection, connection)), LogFilter())
+    _line(ring, "after", name="\ud800 é")
+    await asyncio.sleep(0.3)
+    snapshot, lines = connection.messages
+    assert snapshot["data"]["lines"][0]["facts"] == {"name": "?"}
+    assert lines["lines"][0]["facts"] == {"name": "? é"}
