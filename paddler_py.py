@@ -51,6 +51,9 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
     ),
 }
 
+_RELOADED = frozenset({"balancer"})
+"""What SIGHUP has read its settings again, and does not end, from the first moment on."""
+
 
 class LazyGroup(click.Group):
     """Lists commands from the table and imports one only when it is called or completed."""
@@ -64,6 +67,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, attribute, extra, _ = COMMANDS[cmd_name]
+        if cmd_name in _RELOADED and not ctx.resilient_parsing:
+            importlib.import_module("protocol.hangup").remember_hangup()
         try:
             command = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:

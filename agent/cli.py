@@ -157,8 +157,9 @@ async def _run(settings: Settings) -> _Refusal | None:
             app.stop()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has a hangup ignored
+            loop.add_signal_handler(number, stop)
     refusal = None
     try:
         await run_agent(settings, on_start=started)

@@ -49,6 +49,7 @@ from balancer.storage.memory_responses import MemoryResponses
 from balancer.storage.responses import Bounds, ResponseStore
 from balancer.storage.sql_responses import SqlResponses
 from balancer.upstreams.image_source import ImageSource
+from protocol.hangup import hangup_came_before
 from protocol.service_manager import ServiceManager
 
 log = structlog.get_logger(__name__)
@@ -345,12 +346,15 @@ def _signals_call(stop: Callable[[], None], *, reload: Callable[[], None]) -> It
     alone."""
     loop = asyncio.get_running_loop()
     calls = {**dict.fromkeys(_SIGNALS, stop), signal.SIGHUP: reload}
+    earlier = signal.getsignal(signal.SIGHUP)
     try:
         for number, call in calls.items():
             loop.add_signal_handler(number, call)
     except (ValueError, RuntimeError, NotImplementedError):
         yield
         return
+    if hangup_came_before(earlier):
+        reload()
     try:
         yield
     finally:

@@ -63,8 +63,9 @@ def main(arguments: list[str]) -> int:
     """The exit code."""
     descriptor, parent_pid = map(int, arguments)
     die_with_parent()
-    # Ctrl-C and a service manager's SIGTERM reach us too, but are the agent's business: it drains
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # Ctrl-C, a terminal's end and a service manager's SIGTERM reach us too, but are the agent's
+    # business: it drains
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     make_non_blocking()
     channel = Channel(socket.socket(fileno=descriptor), parent_pid)

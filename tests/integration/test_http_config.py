@@ -16,6 +16,7 @@ import pytest
 from balancer.config_file.configuration import Configuration
 from balancer.config_file.load import Sources
 from balancer.config_file.rules import RULES
+from protocol.hangup import remember_hangup
 from tests.support.documented import faults
 from tests.support.fake_agent import FakeAgent, Script
 from tests.support.running_balancer import Answer, RunningBalancer, eventually, running_balancer
@@ -229,6 +230,21 @@ async def test_a_hangup_reloads(balancer: RunningBalancer, file: Path) -> None:
     write(file, "max_waiting: 7\n")
     os.kill(os.getpid(), signal.SIGHUP)
     await eventually(lambda: balancer.app.wiring.settings.max_waiting == 7, "the reload")
+
+
+async def test_a_hangup_that_came_before_the_loop_ran_reloads(file: Path) -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        remember_hangup()
+        configuration = Configuration(Sources(config=file))
+        started = configuration.last
+        write(file, "max_waiting: 7\n")
+        signal.raise_signal(signal.SIGHUP)
+        async with running_balancer(configuration=configuration) as balancer:
+            await eventually(lambda: configuration.last is not started, "the reload")
+            assert balancer.app.wiring.settings.max_waiting == 7
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 async def test_a_page_of_another_origin_reloads_nothing(balancer: RunningBalancer) -> None:

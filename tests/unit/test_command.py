@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -37,6 +38,20 @@ def test_the_balancer_is_imported_without_llama_cpp_and_without_the_agent() -> N
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("command", "survives"), [("balancer", True), ("demo", False)])
+def test_a_hangup_ends_no_balancer_that_is_still_being_imported(
+    command: str, survives: bool
+) -> None:
+    program = (
+        "import click, signal, paddler_py\n"
+        f"paddler_py.COMMANDS[{command!r}] = ('paddler_py', 'completion', '', '')\n"
+        f"paddler_py.main.get_command(click.Context(paddler_py.main), {command!r})\n"
+        "signal.raise_signal(signal.SIGHUP)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False)
+    assert done.returncode == (0 if survives else -signal.SIGHUP)
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:
