@@ -23,6 +23,8 @@ class ServiceManager:
         self._address = "\0" + address[1:] if address.startswith(_ABSTRACT) else address
         self.watchdog_s = watchdog_s
         """The manager ends who has not said `well` for so long; None: it does not watch."""
+        self._owed: dict[str, str] = {}
+        """What was not handed over yet."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> ServiceManager:
@@ -46,24 +48,29 @@ class ServiceManager:
         extend_s: float = 0.0,
         status: str | None = None,
     ) -> bool:
-        """Say it in one datagram; whether it was handed over.
+        """Say it in one datagram; whether it was handed over. What is said but once (all that is no
+        `well` and no `extend_s`) goes along the next time if it was not: a manager that is busy,
+        as at the start of a machine, would wait for it in vain.
 
         `ready`: starting is over; `well`: the watchdog may wait anew; `stopping`: the end began;
         `extend_s`: so many seconds more from now, to start or to stop in; `status`: one line for
         people.
         """
-        lines: list[str] = []
         if ready:
-            lines.append("READY=1")
+            self._owed["READY"] = "1"
         if stopping:
-            lines.append("STOPPING=1")
+            self._owed["STOPPING"] = "1"
+        if status is not None:
+            self._owed["STATUS"] = " ".join(status.split())[:_MAX_STATUS_CHARS]
+        lines = [f"{name}={value}" for name, value in self._owed.items()]
         if well:
             lines.append("WATCHDOG=1")
         if extend_s:
             lines.append(f"EXTEND_TIMEOUT_USEC={round(extend_s * _MICROSECONDS)}")
-        if status is not None:
-            lines.append(f"STATUS={' '.join(status.split())[:_MAX_STATUS_CHARS]}")
-        return self._send("\n".join(lines))
+        is_said = self._send("\n".join(lines))
+        if is_said:
+            self._owed.clear()
+        return is_said
 
     def _send(self, text: str) -> bool:
         if not (text and self._address):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,9 @@ def test_everything_that_is_said_at_once_is_one_message(notified: socket.socket)
     assert heard(notified) == [
         "READY=1",
         "STOPPING=1",
+        "STATUS=all is well",
         "WATCHDOG=1",
         "EXTEND_TIMEOUT_USEC=1500000",
-        "STATUS=all is well",
     ]
 
 
@@ -105,3 +106,18 @@ def test_the_watchdog_is_the_manager_s_and_for_this_process(
     notified: socket.socket, variables: dict[str, str], seconds: float | None
 ) -> None:
     assert manager(notified, **variables).watchdog_s == seconds
+
+
+def test_what_is_said_once_reaches_a_manager_that_was_busy_then(notified: socket.socket) -> None:
+    others, said = manager(notified), manager(notified)
+    while others.say(well=True):
+        pass
+    assert not said.say(ready=True, well=True, extend_s=15, status="serves")
+    assert not said.say(status="is busy")
+    with suppress(BlockingIOError):
+        while True:
+            notified.recv(4096)
+    assert said.say(well=True)
+    assert heard(notified) == ["READY=1", "STATUS=is busy", "WATCHDOG=1"]
+    assert said.say(well=True)
+    assert heard(notified) == ["WATCHDOG=1"]
