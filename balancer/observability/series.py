@@ -92,6 +92,11 @@ class Marks(Generic[_Reading]):
                 return reading
         return self._marks[-1][1]
 
+    def about(self, seconds: float, *, at_s: float) -> tuple[float, _Reading]:
+        """The reading whose age is nearest to so many seconds, and its age."""
+        taken_s, reading = min(self._marks, key=lambda mark: abs(at_s - mark[0] - seconds))
+        return at_s - taken_s, reading
+
 
 def quantile(q: float, bounds: Sequence[float], counts: Sequence[float]) -> float | None:
     """The value that a share `q` of what was observed does not pass, by a histogram: the upper

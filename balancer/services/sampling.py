@@ -21,7 +21,7 @@ from balancer.observability.tree import Tree
 
 INTERVAL_S = 1.0
 RATE_WINDOW_S = 5.0
-"""What happens in a second is what happened in one of the last five."""
+"""What happens in a second is what happened in one of about the last five."""
 MINUTE_S = 60.0
 _FEWEST_TICKS_BETWEEN_S = 0.5
 
@@ -63,7 +63,8 @@ class Gatherer:
         """All figures; null where nothing is known."""
         now = self._now()
         reading = self._reading()
-        lately = self._marks.before(RATE_WINDOW_S, at_s=now)
+        age_s, lately = self._marks.about(RATE_WINDOW_S, at_s=now)
+        seconds = max(age_s, INTERVAL_S)
         minute = self._marks.before(MINUTE_S, at_s=now)
         agents = self._roster.snapshot()
         slots = _slots(agents)
@@ -71,7 +72,7 @@ class Gatherer:
         totals = self._metrics.totals
         return {
             "requests": {
-                "per_second": rate(lately.requests, reading.requests, seconds=RATE_WINDOW_S),
+                "per_second": rate(lately.requests, reading.requests, seconds=seconds),
                 "in_flight": in_flight,
                 "running": in_flight - waiting,
                 "waiting": waiting,
@@ -80,10 +81,10 @@ class Gatherer:
             },
             "tokens": {
                 "per_second": rate(
-                    lately.generated.total(), reading.generated.total(), seconds=RATE_WINDOW_S
+                    lately.generated.total(), reading.generated.total(), seconds=seconds
                 ),
                 "prompt_per_second": rate(
-                    lately.prompts_begun, reading.prompts_begun, seconds=RATE_WINDOW_S
+                    lately.prompts_begun, reading.prompts_begun, seconds=seconds
                 ),
             },
             **_latencies(minute, reading),
@@ -100,7 +101,7 @@ class Gatherer:
             },
             "agents": _conditions(agents),
             "system": self._read_host(now),
-            "providers": self._providers(agents, lately.generated, reading.generated),
+            "providers": self._providers(agents, lately.generated, reading.generated, seconds),
             "models": self._models(agents),
         }
 
@@ -127,7 +128,11 @@ class Gatherer:
         return self._system
 
     def _providers(
-        self, agents: list[AgentSnapshot], before: Counter[str], after: Counter[str]
+        self,
+        agents: list[AgentSnapshot],
+        before: Counter[str],
+        after: Counter[str],
+        seconds: float,
     ) -> dict[str, Any]:
         """Those that are connected, and those of which something was counted."""
         tallies = self._metrics.of_agents
@@ -135,7 +140,7 @@ class Gatherer:
         return {
             name: {
                 **_account(tallies.get(name)),
-                "tokens_per_second": rate(before[name], after[name], seconds=RATE_WINDOW_S),
+                "tokens_per_second": rate(before[name], after[name], seconds=seconds),
                 **_places(connected.get(name)),
             }
             for name in dict.fromkeys((*connected, *tallies))

@@ -53,6 +53,18 @@ def test_a_mark_is_the_oldest_of_its_time() -> None:
     assert marks.before(60.0, at_s=3.5) == "at 1"
 
 
+@pytest.mark.parametrize("interval_s", [1.0, 1.001, 1.3])
+def test_a_rate_is_made_of_the_time_that_really_passed(interval_s: float) -> None:
+    """A second is never quite one: five of them are more than the window."""
+    marks = Marks(0.0, at_s=0.0)
+    for number in range(1, 30):
+        marks.add(number * interval_s, at_s=number * interval_s)
+    for age_s in (0.0, 0.4, 0.9):
+        seconds, counted = marks.about(5.0, at_s=29 * interval_s + age_s)
+        assert seconds == pytest.approx(29 * interval_s + age_s - counted)
+        assert 4.0 < seconds < 6.0
+
+
 @pytest.mark.parametrize(
     ("q", "counts", "expected"),
     [

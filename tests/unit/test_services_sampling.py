@@ -1,0 +1,72 @@
+"""The tree of figures, with a clock that the test moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from balancer.dispatch.dispatcher import Dispatcher
+from balancer.fleet.roster import Roster
+from balancer.observability.metrics import Metrics
+from balancer.services.sampling import Gatherer
+from balancer.settings import LiveSettings, Settings
+
+
+class Figures:
+    """Of a balancer without agents; what is counted the test counts."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.metrics = Metrics()
+        settings = LiveSettings(Settings())
+        roster = Roster(settings=settings, metrics=self.metrics, now=lambda: self.now_s)
+        self._gatherer = Gatherer(
+            roster=roster,
+            dispatcher=Dispatcher(roster=roster, settings=settings, metrics=self.metrics),
+            metrics=self.metrics,
+            now=lambda: self.now_s,
+        )
+
+    def read(self) -> Any:
+        return self._gatherer.read()
+
+    def pass_time(self, seconds: float, *, requests: int = 0) -> None:
+        """A beat of the loop."""
+        self.now_s += seconds
+        for _ in range(requests):
+            self.metrics.totals.answered(0.1, is_failure=False)
+            self.metrics.of_agents.of("gpu-1").generated += 10
+
+    def mark(self) -> None:
+        self._gatherer.mark()
+
+
+@pytest.fixture
+def figures() -> Figures:
+    return Figures()
+
+
+def test_a_steady_rate_is_shown_as_it_is_although_no_second_is_quite_one(figures: Figures) -> None:
+    for _ in range(20):
+        figures.pass_time(1.001, requests=10)
+        tree = figures.read()
+        figures.mark()
+    assert tree["requests"]["per_second"] == pytest.approx(10, rel=0.02)
+    assert tree["tokens"]["per_second"] == pytest.approx(100, rel=0.02)
+    assert tree["providers"]["gpu-1"]["tokens_per_second"] == pytest.approx(100, rel=0.02)
+
+
+def test_a_process_that_stood_still_shows_no_burst(figures: Figures) -> None:
+    for _ in range(20):
+        figures.pass_time(1.0, requests=10)
+        figures.mark()
+    figures.pass_time(60.0)
+    assert figures.read()["requests"]["per_second"] == 0
+    figures.pass_time(0.5, requests=10)
+    assert figures.read()["requests"]["per_second"] < 1
+
+
+def test_the_first_second_counts_as_one(figures: Figures) -> None:
+    figures.pass_time(0.001, requests=1)
+    assert figures.read()["requests"]["per_second"] == 1
