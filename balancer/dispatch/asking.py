@@ -19,8 +19,10 @@ from balancer.dispatch.query_fleet import QueryCrew
 from balancer.errors import InvalidRequest, RequestTooLarge
 from balancer.fleet.agent import Agent
 from balancer.fleet.queries import TextAnswer, TextQuestion
+from balancer.observability.tallies import Tally
 from balancer.policy.failover import Breakage
 from balancer.policy.identity.principal import Principal
+from protocol.embeddings import Scores
 from protocol.errors import FrameTooLarge
 from protocol.to_agent import Rerank
 
@@ -55,6 +57,12 @@ class Asker(QueryDispatcher[Inquiry, Attempt]):
         with self._run(inquiry):
             answered = await inquiry.done
         self._metrics.questions_answered.inc()
+        if isinstance(answered.answer, Scores):
+            self._metrics.done_without_slot(
+                agents={answered.agent: sum(answered.answer.tokens)},
+                model=answered.model,
+                response_s=answered.total_ms / 1000,
+            )
         return answered
 
     # --- what becomes of an attempt ---
@@ -83,6 +91,10 @@ class Asker(QueryDispatcher[Inquiry, Attempt]):
             inquiry, inquiry.queue, held_s=held_s, prompt_s=held_s, tokens=0
         )
         return inquiry
+
+    def _tally(self, query: Attempt) -> Tally | None:
+        """Scores are work as embeddings are."""
+        return super()._tally(query) if isinstance(query.inquiry.question, Rerank) else None
 
     def _put_back(self, query: Attempt) -> None:
         """It was the whole question."""

@@ -73,6 +73,11 @@ class EmbeddingDispatcher(QueryDispatcher[Batch, Part]):
                 retry_after_s = self._admission.retry_after_s(request.model)
                 raise timed_out(timeout_s, retry_after_s=retry_after_s) from error
         self._metrics.embedded(inputs=len(request.inputs), tokens=embedded.prompt_tokens)
+        self._metrics.done_without_slot(
+            agents=batch.tokens_of,
+            model=embedded.model,
+            response_s=embedded.total_ms / 1000,
+        )
         return embedded
 
     # --- what becomes of a part ---

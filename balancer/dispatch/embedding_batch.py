@@ -112,7 +112,6 @@ class Batch(QueryRequest[Embedded]):
     those who wait, until it is given vectors again."""
 
     __slots__ = (
-        "_agents",
         "_prompt_tokens",
         "_vectors",
         "deadline_s",
@@ -120,6 +119,7 @@ class Batch(QueryRequest[Embedded]):
         "parts",
         "pending",
         "request",
+        "tokens_of",
     )
 
     def __init__(
@@ -150,7 +150,8 @@ class Batch(QueryRequest[Embedded]):
         """Of the agents that it is on; vectors of different models do not go together."""
         self._vectors: list[bytes | None] = [None] * len(request.inputs)
         self._prompt_tokens = 0
-        self._agents: dict[str, None] = {}
+        self.tokens_of: dict[str, int] = {}
+        """Tokens of what each agent did, in the order of their first answers."""
 
     @property
     def queue(self) -> str:
@@ -191,13 +192,13 @@ class Batch(QueryRequest[Embedded]):
     def waits_again(self, now_s: float) -> None:
         """It lost an agent: it may wait anew, and goes first if something of it is done."""
         super().waits_again(now_s)
-        if self._agents:
+        if self.tokens_of:
             self.rank = (0, self.rank[1])
 
     def put_back(self, part: Part) -> None:
         """The agent does not do them after all. Nothing done, any agent will do again."""
         self.pending = sorted([*self.pending, *part.indexes])
-        if not self.parts and not self._agents:
+        if not self.parts and not self.tokens_of:
             self.kind = ""
 
     def take(self, part: Part, answer: Embeddings, *, now_s: float) -> bool:
@@ -208,7 +209,8 @@ class Batch(QueryRequest[Embedded]):
         for place, index in enumerate(part.indexes):
             self._vectors[index] = answer.vectors[place * size_bytes : (place + 1) * size_bytes]
         self._prompt_tokens += sum(answer.tokens)
-        self._agents[part.agent.name] = None
+        done_before = self.tokens_of.get(part.agent.name, 0)
+        self.tokens_of[part.agent.name] = done_before + sum(answer.tokens)
         self.waits_since_s = now_s
         self.rank = (1, self.rank[1])  # it has a part just now, so it does not wait
         return True
@@ -218,7 +220,7 @@ class Batch(QueryRequest[Embedded]):
         self.kind = ""
         self._vectors = [None] * len(self._vectors)
         self._prompt_tokens = 0
-        self._agents.clear()
+        self.tokens_of.clear()
         self.pending = list(range(len(self._vectors)))
 
     def finish_if_whole(self, model: str, *, now_s: float) -> None:
@@ -231,7 +233,7 @@ class Batch(QueryRequest[Embedded]):
                 model=model,
                 vectors=vectors,
                 prompt_tokens=self._prompt_tokens,
-                agents=tuple(self._agents),
+                agents=tuple(self.tokens_of),
                 attempts=self.attempts,
                 queue_ms=self.queue_ms,
                 total_ms=self.age_ms(now_s),

@@ -29,6 +29,7 @@ from balancer.errors import BalancerError
 from balancer.fleet.agent import Agent
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
+from balancer.observability.tallies import Tally
 from balancer.policy.failover import Breakage
 from balancer.policy.fairness import Shares
 from balancer.settings import LiveSettings
@@ -126,6 +127,10 @@ class QueryDispatcher(ABC, Generic[AnyRequest, AnyQuery]):
     def _go_on(self, request: AnyRequest) -> None:
         """It got a query back: ask somebody else, or wait."""
 
+    def _tally(self, query: AnyQuery) -> Tally | None:
+        """Where it is counted what becomes of it; None: it is too small a thing."""
+        return self._metrics.of_agents.of(query.agent.name)
+
     @abstractmethod
     def _note_moved(self, query: AnyQuery, breakage: Breakage) -> None:
         """Another agent is to do what broke off."""
@@ -217,6 +222,8 @@ class QueryDispatcher(ABC, Generic[AnyRequest, AnyQuery]):
         is_to_blame: bool = True,
     ) -> None:
         """Have it done elsewhere, unless the request has had its share of that."""
+        if (tally := self._tally(query)) is not None:
+            tally.broke()
         self._put_back(query)
         problem = self._failures.reason_to_give_up(
             request,
@@ -268,5 +275,7 @@ class QueryDispatcher(ABC, Generic[AnyRequest, AnyQuery]):
         for query in self._queries_of(request):
             query.agent.link.queries.cancel(query.call_id)
             self._ended(query)
+            if (tally := self._tally(query)) is not None:
+                tally.left()
         self._requests.remove(request)
         request.leave()

@@ -6,7 +6,7 @@ Bound children are kept, `labels()` costs four times as much as `inc()` on a kep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import inf
 
 from msgspec import Struct
@@ -297,6 +297,15 @@ class Metrics:
         """Count an embedding request that ended well."""
         self._embedded_inputs.inc(inputs)
         self._embedded_tokens.inc(tokens)
+
+    def done_without_slot(
+        self, *, agents: Mapping[str, int], model: str, response_s: float
+    ) -> None:
+        """Count an embedding request, or one for scores, that ended well: once for its model and
+        for each agent, with the tokens of what that one did."""
+        for name, tokens in agents.items():
+            self.of_agents.of(name).succeeded(response_s=response_s, tokens=tokens)
+        self.of_models.of(model).succeeded(response_s=response_s, tokens=sum(agents.values()))
 
     def link_garbage(self, kind: str) -> None:
         """Count an unusable message; `kind` is one of the link's own words."""

@@ -1,6 +1,7 @@
-"""What became of the generations of each agent and model: plain numbers, added once a generation.
+"""What became of the work of each agent and model: plain numbers, added once a generation.
 
-Bounded: names past the first 256 are counted together.
+Bounded: of more than 256 names those that were not heard of for longest are counted together. Where
+agents get new names at each start the living ones keep their own.
 """
 
 from __future__ import annotations
@@ -43,9 +44,18 @@ class Tally(Struct):
         """One ended because nobody wanted it any more."""
         self.requests += 1
 
+    def add(self, other: Tally) -> None:
+        """All of another one."""
+        self.requests += other.requests
+        self.successful += other.successful
+        self.failed += other.failed
+        self.response_s += other.response_s
+        self.tokens += other.tokens
+        self.generated += other.generated
+
 
 class Tallies:
-    """By name, in the order of their first coming."""
+    """By name, those that were heard of last at the end."""
 
     def __init__(self, limit: int = MAX_NAMES) -> None:
         self._limit = limit
@@ -55,12 +65,17 @@ class Tallies:
         return iter(self._by_name)
 
     def of(self, name: str) -> Tally:
-        """This name's, to be added to."""
-        tally = self._by_name.get(name)
-        if tally is None:
-            name = name if len(self._by_name) < self._limit else OTHER
-            tally = self._by_name.setdefault(name, Tally())
+        """This name's, to be added to at once: the next name may take its place."""
+        tally = self._by_name.pop(name, None) or Tally()
+        self._by_name[name] = tally
+        if len(self._by_name) - (OTHER in self._by_name) > self._limit:
+            self._count_oldest_with_others()
         return tally
+
+    def _count_oldest_with_others(self) -> None:
+        oldest = next(name for name in self._by_name if name != OTHER)
+        left = self._by_name.pop(oldest)
+        self._by_name.setdefault(OTHER, Tally()).add(left)
 
     def get(self, name: str) -> Tally:
         """This name's as it is; an empty one where nothing was counted."""

@@ -16,7 +16,7 @@ from balancer.observability.host import Host
 from balancer.observability.metrics import LATENCY_BOUNDS_S, Latencies, Metrics
 from balancer.observability.samples import Samples
 from balancer.observability.series import Marks, quantile, rate, share
-from balancer.observability.tallies import Tallies, Tally
+from balancer.observability.tallies import OTHER, Tallies, Tally
 from balancer.observability.tree import Tree
 
 INTERVAL_S = 1.0
@@ -140,10 +140,13 @@ class Gatherer:
         return {
             name: {
                 **_account(tallies.get(name)),
-                "tokens_per_second": rate(before[name], after[name], seconds=seconds),
+                # who is counted among the others brings along what was counted long ago
+                "tokens_per_second": None
+                if name == OTHER
+                else rate(before[name], after[name], seconds=seconds),
                 **_places(connected.get(name)),
             }
-            for name in dict.fromkeys((*connected, *tallies))
+            for name in dict.fromkeys((*connected, *sorted(tallies)))
         }
 
     def _models(self, agents: list[AgentSnapshot]) -> dict[str, Any]:
@@ -160,7 +163,7 @@ class Gatherer:
                 "slots_total": sum(agent.slots.total for agent in serving.get(name, ())),
                 "agents": len(serving.get(name, ())),
             }
-            for name in dict.fromkeys((*sorted(serving), *tallies))
+            for name in dict.fromkeys((*sorted(serving), *sorted(tallies)))
         }
 
 

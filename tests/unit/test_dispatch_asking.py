@@ -364,3 +364,24 @@ async def test_a_client_that_leaves_ends_its_question_wherever_it_is() -> None:
     task = await fleet.ask("c")
     await answer_first(agent)
     assert task.result().attempts == 1
+
+
+# --- what is counted ---
+
+
+@in_virtual_time
+async def test_scores_count_as_work_of_their_agent_and_small_questions_do_not() -> None:
+    fleet = AskingFleet()
+    agent = fleet.agent("one", queries=8)
+    for question in QUESTIONS:
+        await fleet.ask(question)
+    for _ in QUESTIONS:
+        await answer_first(agent)
+    tally, model = fleet.metrics.of_agents.get("one"), fleet.metrics.of_models.get("demo")
+    assert (tally.requests, tally.successful, model.requests) == (1, 1, 1)
+    assert tally.tokens == model.tokens > 0
+    await fleet.ask(QUESTIONS[0])
+    await fleet.ask(QUESTIONS[-1])
+    agent.die()
+    await settle()
+    assert (tally.requests, tally.failed) == (2, 1)

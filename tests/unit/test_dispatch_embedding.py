@@ -233,3 +233,42 @@ async def test_text_that_is_no_unicode_is_refused() -> None:
     fleet = Fleet()
     fleet.agent()
     assert isinstance(error_of(await fleet.ask(("\ud800",))), InvalidRequest)
+
+
+# --- what is counted ---
+
+
+def counted(fleet: Fleet, name: str) -> tuple[int, int, int, int]:
+    """Requests, those that ended well, those that failed, tokens."""
+    tally = fleet.metrics.of_agents.get(name)
+    return tally.requests, tally.successful, tally.failed, tally.tokens
+
+
+@in_virtual_time
+async def test_each_agent_of_a_batch_is_credited_with_what_it_did() -> None:
+    fleet = Fleet()
+    small, large = fleet.agent("small", queries=2), fleet.agent("large", queries=6)
+    task = await fleet.ask(texts(32))
+    await asyncio.sleep(2.0)
+    await answer_all(small, large)
+    tokens = task.result().prompt_tokens
+    of_small, of_large = counted(fleet, "small"), counted(fleet, "large")
+    assert of_small[:3] == of_large[:3] == (1, 1, 0)
+    assert 0 < of_small[3] < of_large[3]
+    assert of_small[3] + of_large[3] == tokens
+    model = fleet.metrics.of_models.get("demo")
+    assert (model.requests, model.tokens, model.response_s) == (1, tokens, 2.0)
+
+
+@in_virtual_time
+async def test_an_agent_that_breaks_off_failed_and_one_that_is_left_did_not() -> None:
+    fleet = Fleet()
+    one = fleet.agent("one", queries=8)
+    fleet.agent("two", queries=2)
+    task = await fleet.ask()
+    one.die()
+    await settle()
+    assert (counted(fleet, "one"), counted(fleet, "two")) == ((1, 0, 1, 0), (0, 0, 0, 0))
+    task.cancel()
+    await settle()
+    assert counted(fleet, "two") == (1, 0, 0, 0)

@@ -101,17 +101,25 @@ def test_a_share_of_nothing_is_unknown_and_rates_never_fall_below_zero() -> None
     assert rate(20, 10, seconds=5.0) == 0.0
 
 
-def test_names_past_the_limit_are_counted_together() -> None:
-    tallies = Tallies(limit=2)
-    for name in ("a", "b", "c", "d"):
+def test_of_too_many_names_those_not_heard_of_for_longest_are_counted_together() -> None:
+    tallies = Tallies(limit=3)
+    for name in ("a", "b", "a", "c", "d", "e"):
         tallies.of(name).succeeded(response_s=0.5, tokens=3)
-    tallies.of("a").broke()
-    tallies.of("a").left()
-    assert list(tallies) == ["a", "b", OTHER]
-    assert (tallies.get("a").requests, tallies.get("a").successful, tallies.get("a").failed) == (
-        3,
-        1,
-        1,
-    )
-    assert tallies.get(OTHER).tokens == 6
+    assert list(tallies) == ["c", "d", OTHER, "e"]
+    others = tallies.get(OTHER)
+    assert (others.requests, others.successful, others.tokens, others.response_s) == (3, 3, 9, 1.5)
+    tallies.of("e").broke()
+    tallies.of("e").left()
+    last = tallies.get("e")
+    assert (last.requests, last.successful, last.failed) == (3, 1, 1)
     assert tallies.get("nobody").requests == 0
+
+
+def test_an_agent_that_is_alive_keeps_its_own_tally_however_many_names_came_before() -> None:
+    tallies = Tallies()
+    for number in range(10_000):
+        tallies.of(f"pod-{number}").generated += 2
+        tallies.of("alive").generated += 1
+    assert tallies.get("alive").generated == 10_000
+    assert len(list(tallies)) <= 257
+    assert sum(tallies.get(name).generated for name in tallies) == 30_000

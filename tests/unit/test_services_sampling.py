@@ -70,3 +70,17 @@ def test_a_process_that_stood_still_shows_no_burst(figures: Figures) -> None:
 def test_the_first_second_counts_as_one(figures: Figures) -> None:
     figures.pass_time(0.001, requests=1)
     assert figures.read()["requests"]["per_second"] == 1
+
+
+def test_a_hundred_thousand_names_leave_a_small_tree_and_no_burst(figures: Figures) -> None:
+    for number in range(100_000):
+        figures.metrics.of_agents.of(f"agent-{number}").generated += 1
+    figures.pass_time(1.0)
+    figures.mark()
+    figures.pass_time(5.0)
+    figures.metrics.of_agents.of("one more").generated += 5
+    tree = figures.read()
+    assert len(tree["providers"]) <= 257
+    assert tree["providers"]["one more"]["tokens_per_second"] == 1
+    assert tree["providers"]["other"]["tokens_per_second"] is None
+    assert tree["tokens"]["per_second"] == 1
