@@ -1,6 +1,7 @@
 """`paddler-py demo`: a balancer and an agent with the shipped model, asked one question.
 
-Both run as child processes that end with this one, however it ends.
+Both run as child processes that end with this one, however it ends. They have the settings of the
+demo alone: none of a balancer and agents that are set up here, whose stored data stay untouched.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import IO
@@ -65,10 +66,14 @@ async def _demo(*, once: bool, slots: int, as_json: bool) -> None:
     management = _free_port(_MANAGEMENT_PORT, taken=inference)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paddler-demo-")))
-        ports = ("--inference", f"127.0.0.1:{inference}", "--management")
-        balancer = await stack.enter_async_context(
-            Child.running("balancer", (*ports, f"127.0.0.1:{management}"), folder)
+        settings = folder / "paddler.yaml"
+        settings.touch()
+        flags = (
+            *("--config", str(settings)),  # beside it there is no `.env` either
+            *("--inference", f"127.0.0.1:{inference}"),
+            *("--management", f"127.0.0.1:{management}"),
         )
+        balancer = await stack.enter_async_context(Child.running("balancer", flags, folder))
         load = ("--slots", str(slots), "--threads", str(_threads()))
         source = ("--balancer", f"127.0.0.1:{management}", "--model", "demo")
         agent = await stack.enter_async_context(Child.running("agent", (*source, *load), folder))
@@ -146,12 +151,22 @@ async def _spawn(name: str, flags: tuple[str, ...], log: IO[bytes]) -> asyncio.s
         "paddler_py",
         name,
         *flags,
+        env=own_environment(os.environ),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=log,
         stderr=log,
         start_new_session=True,
         preexec_fn=_die_with_parent if sys.platform == "linux" else None,
     )
+
+
+def own_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Without settings of ours."""
+    return {
+        name: value
+        for name, value in variables.items()
+        if not name.startswith("PADDLER_") and name != "LOG_LEVEL"
+    }
 
 
 def _die_with_parent() -> None:
