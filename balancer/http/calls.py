@@ -53,7 +53,7 @@ class Call(Struct, frozen=True, kw_only=True):
             return None
         try:
             found = least - 1.0 if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             found = least - 1.0
         if not least <= found <= most:
             raise refuse_value(name, value, f"a number{unit}, {least:g} to {most:g}")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from msgspec import Struct
 
 from balancer.dispatch.dispatcher import Dispatcher
@@ -18,6 +19,8 @@ from balancer.observability.samples import Samples
 from balancer.observability.series import Marks, quantile, rate, share
 from balancer.observability.tallies import OTHER, Tallies, Tally
 from balancer.observability.tree import Tree
+
+log = structlog.get_logger(__name__)
 
 INTERVAL_S = 1.0
 RATE_WINDOW_S = 5.0
@@ -181,7 +184,10 @@ class Sampling:
         """For ever; cancel to stop."""
         while True:
             await asyncio.sleep(INTERVAL_S)
-            self.sample()
+            try:
+                self.sample()
+            except Exception:  # the task's outermost edge: figures must not end the balancer
+                log.exception("no sample of the figures")
 
     def sample(self) -> None:
         """One round."""

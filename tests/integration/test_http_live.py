@@ -9,8 +9,12 @@ from collections.abc import Iterator
 import pytest
 import structlog
 from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+from msgspec import structs
 
+from balancer.http.calls import Call
+from balancer.http.exchange import Wiring
 from balancer.http.management.live import hub
+from balancer.http.management.live.calling import MAX_CALLS
 from balancer.observability.log_ring import LogRing
 from balancer.observability.logging import configure
 from tests.support.fake_agent import FakeAgent, Script
@@ -194,6 +198,8 @@ async def test_the_configuration_is_asked_for_and_read_again_over_a_socket(
         ("agents.drain", {"id": "one", "deadline_s": True}, "invalid_value", "deadline_s"),
         ("metrics.series", {"paths": "nothing"}, "invalid_value", "paths"),
         ("metrics.series", {"last": 1.5}, "invalid_value", "last"),
+        ("metrics.series", {"last": 10**400}, "invalid_value", "last"),
+        ("agents.drain", {"id": "one", "deadline_s": 10**400}, "invalid_value", "deadline_s"),
     ],
 )
 async def test_a_call_that_cannot_be_answered_gets_the_error_of_its_route(
@@ -203,6 +209,33 @@ async def test_a_call_that_cannot_be_answered_gets_the_error_of_its_route(
         error = (await reader.call(method, **params))["error"]
         assert (error["code"], error["param"]) == (code, param)
         assert error["request_id"].startswith("req_")
+
+
+async def test_calls_past_those_that_may_wait_are_refused_and_a_reader_may_leave_its_calls(
+    balancer: RunningBalancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = asyncio.Event()
+
+    async def health(call: Call, _wiring: Wiring) -> dict[str, str]:
+        await may_end.wait()
+        return {"id": call.id}
+
+    calls = balancer.app.wiring.calls
+    monkeypatch.setitem(calls, "health", structs.replace(calls["health"], answer=health))
+    async with live_reader(balancer, "/ws/control") as reader:
+        for number in range(MAX_CALLS + 3):
+            await reader.socket.send_json({"id": number, "method": "health"})
+        for number in range(MAX_CALLS, MAX_CALLS + 3):
+            error = (await reader.until_message(id=number))["error"]
+            assert (error["code"], error["retry_after"]) == ("concurrency_limit_exceeded", 1)
+        may_end.set()
+        answered = [(await reader.message())["id"] for _ in range(MAX_CALLS)]
+        assert sorted(answered) == list(range(MAX_CALLS))
+        may_end.clear()
+        await reader.socket.send_json({"id": 1, "method": "health"})
+        assert (await reader.call("log_level.get"))["result"]
+    room = balancer.app.wiring.live.control
+    await eventually(lambda: not room.is_active, "the reader is gone")
 
 
 @pytest.mark.parametrize("text", ["garbage", "[1]", "{}", '{"type": "dance"}', '{"method": 7}'])

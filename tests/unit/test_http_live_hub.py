@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -209,11 +211,59 @@ async def test_a_timer_ticks_at_its_interval_until_it_is_stopped() -> None:
     assert len(ticks) == 4
 
 
+@in_virtual_time
+async def test_a_beat_that_fails_once_goes_on() -> None:
+    ticks: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def tick() -> None:
+        ticks.append(loop.time())
+        if len(ticks) == 1:
+            raise RuntimeError("a defect")
+
+    timer = Timer(0.25)
+    timer.start(tick)
+    await asyncio.sleep(0.6)
+    timer.stop()
+    assert len(ticks) == 2
+
+
+@in_virtual_time
+async def test_a_timer_that_is_stopped_by_its_own_beat_stays_so() -> None:
+    ticks: list[int] = []
+    timer = Timer(0.25)
+
+    def tick() -> None:
+        ticks.append(1)
+        timer.stop()
+
+    timer.start(tick)
+    await asyncio.sleep(2)
+    assert ticks == [1]
+
+
 # --- the log ---
 
 
 def _line(ring: LogRing, event: str, **facts: Any) -> None:
     ring.keep(None, "info", {"event": event, "level": "info", "logger": "balancer.app", **facts})
+
+
+class Row(dict[str, int]):
+    """One that tells when nobody has it any more."""
+
+
+@in_virtual_time
+async def test_nothing_is_held_for_readers_that_are_gone() -> None:
+    site = Site()
+    site.feed.tree["row"] = Row(a=1)
+    is_held = weakref.ref(site.feed.tree["row"])
+    reader, _ = site.reader()
+    reader.closed()
+    site.hub.leave(reader)
+    del site.feed.tree["row"]
+    gc.collect()
+    assert is_held() is None
 
 
 @in_virtual_time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.fleet.roster import Roster
 from balancer.observability.metrics import Metrics
-from balancer.services.sampling import Gatherer
+from balancer.observability.samples import Samples
+from balancer.services.sampling import Gatherer, Sampling
 from balancer.settings import LiveSettings, Settings
+from tests.support.virtual_time import in_virtual_time
 
 
 class Figures:
@@ -21,7 +24,7 @@ class Figures:
         self.metrics = Metrics()
         settings = LiveSettings(Settings())
         roster = Roster(settings=settings, metrics=self.metrics, now=lambda: self.now_s)
-        self._gatherer = Gatherer(
+        self.gatherer = Gatherer(
             roster=roster,
             dispatcher=Dispatcher(roster=roster, settings=settings, metrics=self.metrics),
             metrics=self.metrics,
@@ -29,7 +32,7 @@ class Figures:
         )
 
     def read(self) -> Any:
-        return self._gatherer.read()
+        return self.gatherer.read()
 
     def pass_time(self, seconds: float, *, requests: int = 0) -> None:
         """A beat of the loop."""
@@ -39,7 +42,7 @@ class Figures:
             self.metrics.of_agents.of("gpu-1").generated += 10
 
     def mark(self) -> None:
-        self._gatherer.mark()
+        self.gatherer.mark()
 
 
 @pytest.fixture
@@ -84,3 +87,22 @@ def test_a_hundred_thousand_names_leave_a_small_tree_and_no_burst(figures: Figur
     assert tree["providers"]["one more"]["tokens_per_second"] == 1
     assert tree["providers"]["other"]["tokens_per_second"] is None
     assert tree["tokens"]["per_second"] == 1
+
+
+@in_virtual_time
+async def test_a_sample_that_fails_ends_nothing(figures: Figures) -> None:
+    taken: list[float] = []
+
+    def fail_at_first(_tree: object, _values: object, at: float) -> None:
+        taken.append(at)
+        if len(taken) == 1:
+            raise RuntimeError("a defect")
+
+    samples = Samples(figures.read)
+    samples.listen(fail_at_first)
+    sampling = Sampling(figures.gatherer, samples, asyncio.get_running_loop().time)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(sampling.run())
+        await asyncio.sleep(2.5)
+        running.cancel()
+    assert len(taken) == 2

@@ -12,11 +12,14 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
+import structlog
 
 from balancer.errors import QueueFull
 from balancer.http.frames import text_frame
 from balancer.http.management.live.reader import Reader
 from balancer.observability.tree import Tree, difference
+
+log = structlog.get_logger(__name__)
 
 MAX_READERS = 256
 """Of one kind of socket."""
@@ -45,10 +48,15 @@ class Timer:
 
         def beat() -> None:
             started_s = loop.time()
-            self._handle = None
-            tick()
-            spent_s = loop.time() - started_s
-            self._handle = loop.call_later(max(self._interval_s, _MOST_OF_THE_TIME * spent_s), beat)
+            self._handle = beating = loop.call_later(self._interval_s, beat)
+            try:
+                tick()
+            except Exception:  # a beat's outermost edge: those who read must not be forgotten
+                log.exception("a live socket's beat failed")
+            pause_s = _MOST_OF_THE_TIME * (loop.time() - started_s)
+            if pause_s > self._interval_s and self._handle is beating:
+                beating.cancel()
+                self._handle = loop.call_later(pause_s, beat)
 
         self._handle = loop.call_later(self._interval_s, beat)
 
@@ -137,6 +145,12 @@ class Hub(Room):
             self._state = self._feed.read()
             self._advance()
         self.refresh(reader)
+
+    def leave(self, reader: Reader) -> None:
+        """It is gone; with the last one what they were told is, too."""
+        super().leave(reader)
+        if not self.is_active:
+            self._state, self._snapshot = {}, b""
 
     def refresh(self, reader: Reader) -> None:
         """Everything, as all others know it."""
