@@ -18,8 +18,8 @@ def serving(
     """A balancer and one agent of `SERVING_SLOTS` slots; its logs stay if a test failed."""
     cluster = Cluster(tmp_path_factory.mktemp("logs"))
     try:
-        cluster.start_balancer()
-        cluster.start_agent("one", "--slots", str(SERVING_SLOTS))
+        cluster.start_balancer("--log-level", "debug")
+        cluster.start_agent("one", "--slots", str(SERVING_SLOTS), "--log-level", "debug")
         yield cluster
     finally:
         cluster.close()
