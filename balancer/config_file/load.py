@@ -220,7 +220,8 @@ class Loading:
         try:
             self._values[name] = RULES[name].parse(raw)
         except (ValueError, TypeError, KeyError, OverflowError):
-            problem = f"{shown(raw)} cannot be used"
+            given = "this value" if RULES[name].kind.is_secret else shown(raw)
+            problem = f"{given} cannot be used"
             self._fault(name, problem, origin, f"allowed: {RULES[name].allowed}")
             return
         self._origins[name] = origin

@@ -10,9 +10,10 @@ from typing import Any, get_args
 
 from msgspec import Struct
 
-from balancer.settings import Address
+from balancer.settings import Address, Secret
 
 MAX_PATH_CHARS = 4096
+MAX_SECRET_CHARS = 4096
 _MAX_HOSTS = 1000
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.%]{2,45}\]")
 _ADDRESS_PATTERN = r"^([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.%]{2,45}\]):[0-9]{1,5}$"
@@ -24,6 +25,8 @@ class Kind(Struct, frozen=True):
     parse: Callable[[Any], Any]
     allowed: str
     schema: Mapping[str, Any]
+    is_secret: bool = False
+    """Whether no message may show what was written; it is read as a `Secret`."""
 
 
 def parse_address(raw: Any) -> Address:
@@ -117,6 +120,12 @@ def _parse_path(raw: object) -> str:
     return raw
 
 
+def _parse_secret(raw: object) -> Secret:
+    if not isinstance(raw, str) or not raw.isprintable() or len(raw) > MAX_SECRET_CHARS:
+        raise ValueError
+    return Secret(raw)
+
+
 def seconds(least: float, most: float) -> Kind:
     """A duration."""
     schema = {"type": "number", "minimum": least, "maximum": most}
@@ -157,4 +166,10 @@ SWITCH = Kind(_parse_switch, "true or false", {"type": "boolean"})
 HOSTS = _names(_parse_hosts, "a list of host names")
 HOSTS_AND_PORTS = _names(
     _parse_image_hosts, "a list of host names or addresses, each may have a :PORT"
+)
+SECRET = Kind(
+    _parse_secret,
+    f"up to {MAX_SECRET_CHARS} printable characters",
+    {"type": "string", "maxLength": MAX_SECRET_CHARS, "writeOnly": True},
+    is_secret=True,
 )

@@ -18,7 +18,7 @@ from balancer.config_file.parsing import (
     path,
     seconds,
 )
-from balancer.settings import KIB, MIB, Address, LogFormat, LogLevel, PolicyName
+from balancer.settings import KIB, MIB, Address, LogFormat, LogLevel, PolicyName, Secret
 
 ENVIRONMENT_PREFIX = "PADDLER_"
 _DAY_S = 86_400
@@ -49,10 +49,11 @@ def variable_of(name: str) -> str:
 
 
 def written(value: Any) -> Any:
-    """A setting's value as it is written in a file or shown to people."""
+    """A setting's value as it is written in a file or shown to people; of a secret only whether
+    there is one."""
     if isinstance(value, tuple):
         return list(value)
-    return str(value) if isinstance(value, Address) else value
+    return str(value) if isinstance(value, Address | Secret) else value
 
 
 def _seconds(least: float, most: float, what: str, flag: str | None = None) -> Rule:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any
@@ -23,11 +24,13 @@ from protocol.journal import for_journal, is_journal
 _PRIVATE_KEYS = frozenset(
     {
         "api_key",
+        "api_keys",
         "authorization",
         "body",
         "completion",
         "content",
         "cookie",
+        "credentials",
         "delta",
         "messages",
         "password",
@@ -36,6 +39,8 @@ _PRIVATE_KEYS = frozenset(
         "token",
     }
 )
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/?#@]*(?=@)")
+"""A name and a password in a URL (RFC 3986, section 3.2.1)."""
 
 
 def configure(level: LogLevel, log_format: LogFormat, ring: LogRing | None = None) -> None:
@@ -128,4 +133,7 @@ def _without_private(
 ) -> MutableMapping[str, Any]:
     for key in _PRIVATE_KEYS & event.keys():
         event[key] = "[not logged]"
+    for key, value in event.items():
+        if isinstance(value, str) and "://" in value:
+            event[key] = _CREDENTIALS.sub("[not logged]", value)
     return event

@@ -95,6 +95,17 @@ def test_json_lines_carry_facts_and_nothing_private(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.usefixtures("restored_logging")
+def test_a_password_in_a_url_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    structlog.get_logger("balancer.test").info(
+        "store at redis://me:hunter2@host/0", url="postgresql://:hunter2@host:5/db?x=a@b"
+    )
+    line = json.loads(capsys.readouterr().err)
+    assert line["event"] == "store at redis://[not logged]@host/0"
+    assert line["url"] == "postgresql://[not logged]@host:5/db?x=a@b"
+
+
+@pytest.mark.usefixtures("restored_logging")
 def test_console_lines_show_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
     configure("warning", "console")
     secret = "the user's words"
