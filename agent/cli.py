@@ -28,6 +28,8 @@ from agent.variables import strangers
 from protocol.journal import for_journal, is_journal
 from protocol.service_manager import ServiceManager
 
+log = structlog.get_logger()
+
 EXIT_REFUSED = 1
 EXIT_WRONG_SETTING = 2
 EXIT_MODEL_REJECTED = 3
@@ -160,6 +162,7 @@ async def _run(settings: Settings) -> _Refusal | None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has a hangup ignored
             loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGUSR1, LevelSwitch(settings.log_level).turn)
     refusal = None
     try:
         await run_agent(settings, on_start=started)
@@ -200,9 +203,28 @@ def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
             *exceptions,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        wrapper_class=_logger_of(level),
         logger_factory=_OneTerminal() if in_place else structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _logger_of(level: LogLevel) -> type[structlog.typing.FilteringBoundLogger]:
+    return structlog.make_filtering_bound_logger(getattr(logging, level.upper()))
+
+
+class LevelSwitch:
+    """How much is logged while the agent runs: everything at one signal, what was set at the
+    next."""
+
+    def __init__(self, level: LogLevel) -> None:
+        self._set: LogLevel = level
+        self._now: LogLevel = level
+
+    def turn(self) -> None:
+        """The other one."""
+        self._now = self._set if self._now == "debug" else "debug"
+        structlog.configure(wrapper_class=_logger_of(self._now))
+        log.warning("log level changed", after=self._now)
 
 
 def _is_terminal() -> bool:

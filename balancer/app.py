@@ -11,7 +11,7 @@ import errno
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,7 +36,7 @@ from balancer.http.replay import Replays
 from balancer.http.router import Router
 from balancer.http.routes import ROUTES
 from balancer.observability.log_ring import LogRing
-from balancer.observability.logging import set_level
+from balancer.observability.logging import level_now, set_level
 from balancer.observability.metrics import Metrics
 from balancer.observability.route_file import RouteFile
 from balancer.observability.samples import Samples
@@ -57,7 +57,7 @@ log = structlog.get_logger(__name__)
 _BACKLOG = 1024
 _LAST_ANSWERS_S = 1.0
 """How long the answers that ended with the drain may take to reach their clients."""
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 def build(
@@ -221,7 +221,12 @@ class App:
         """Serve until asked to stop, then drain. Raises `SettingError` where a port is taken."""
         if not self._sockets:
             self.bind()
-        with _signals_call(self.stop, reload=self._reloading.ask):
+        calls = {
+            **dict.fromkeys(_STOPS, self.stop),
+            signal.SIGHUP: self._reloading.ask,
+            signal.SIGUSR1: self._turn_log_level,
+        }
+        with _signals_call(calls):
             runners = [await self._serve(ports) for ports in _listeners(self._live.current)]
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -249,6 +254,12 @@ class App:
                 await self.wiring.images.close()
                 await self.wiring.responses.close()
         log.info("balancer stopped")
+
+    def _turn_log_level(self) -> None:
+        """Log everything; the next time, what is set."""
+        level = self._live.current.log_level if level_now() == "debug" else "debug"
+        set_level(level)
+        log.warning("log level changed", after=level)
 
     async def _serve(self, ports: tuple[Port, ...]) -> ServerRunner:
         pipeline = Pipeline(Router(ROUTES, ports=ports), self.wiring)
@@ -341,11 +352,10 @@ def _not_bound(address: Address, what: str, error: OSError) -> SettingError:
 
 
 @contextmanager
-def _signals_call(stop: Callable[[], None], *, reload: Callable[[], None]) -> Iterator[None]:
-    """Signals ask to stop, or to reload, while this is open; outside the main thread they are left
-    alone."""
+def _signals_call(calls: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[None]:
+    """Signals have these called while this is open, also a hangup that came before; outside the
+    main thread they are left alone."""
     loop = asyncio.get_running_loop()
-    calls = {**dict.fromkeys(_SIGNALS, stop), signal.SIGHUP: reload}
     earlier = signal.getsignal(signal.SIGHUP)
     try:
         for number, call in calls.items():
@@ -354,7 +364,7 @@ def _signals_call(stop: Callable[[], None], *, reload: Callable[[], None]) -> It
         yield
         return
     if hangup_came_before(earlier):
-        reload()
+        calls[signal.SIGHUP]()
     try:
         yield
     finally:

@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
     die_with_parent()
     # Ctrl-C, a terminal's end and a service manager's SIGTERM reach us too, but are the agent's
     # business: it drains
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     make_non_blocking()
     channel = Channel(socket.socket(fileno=descriptor), parent_pid)

@@ -28,7 +28,7 @@ def serve(descriptor: int, parent_pid: int, reply_to: Callable[[bytes], bytes]) 
 
     What `reply_to` allocates may grow by 256 MiB over what the process has when it starts.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # they are for the agent; it ends us
     _die_with(parent_pid)
     link = socket.socket(fileno=descriptor)

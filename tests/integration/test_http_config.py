@@ -16,6 +16,7 @@ import pytest
 from balancer.config_file.configuration import Configuration
 from balancer.config_file.load import Sources
 from balancer.config_file.rules import RULES
+from balancer.observability.logging import level_now
 from protocol.hangup import remember_hangup
 from tests.support.documented import faults
 from tests.support.fake_agent import FakeAgent, Script
@@ -245,6 +246,14 @@ async def test_a_hangup_that_came_before_the_loop_ran_reloads(file: Path) -> Non
             assert balancer.app.wiring.settings.max_waiting == 7
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+async def test_a_signal_has_everything_logged_and_the_next_one_what_is_set(
+    balancer: RunningBalancer,
+) -> None:
+    for level in ("debug", balancer.app.wiring.settings.log_level):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await eventually(lambda level=level: level_now() == level, "the level")  # type: ignore[misc]  # default binds
 
 
 async def test_a_page_of_another_origin_reloads_nothing(balancer: RunningBalancer) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from typing import Any
 
 import pytest
+import structlog
 
 from agent import cli
 from agent.settings import Settings, build
@@ -63,3 +65,34 @@ async def test_an_agent_under_nohup_goes_on_without_its_terminal(
         assert await cli._run(settings) is None
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+async def test_a_signal_shows_everything_and_the_next_one_what_was_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    log = structlog.get_logger()
+    log.info("used before")
+
+    async def run_agent(_settings: Settings, *, on_start: list[Any]) -> None:
+        del on_start
+        for phrase in ("first", "second", "third"):
+            log.debug(phrase)
+            signal.raise_signal(signal.SIGUSR1)
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(cli, "run_agent", run_agent)
+    before, handler = structlog.get_config(), signal.getsignal(signal.SIGUSR1)
+    try:
+        cli.configure_logging("info", "json")
+        assert await cli._run(settings) is None
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
+        signal.signal(signal.SIGUSR1, handler)
+        structlog.configure(**before)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line.get("after")) for line in lines] == [
+        ("log level changed", "debug"),
+        ("second", None),
+        ("log level changed", "info"),
+        ("log level changed", "debug"),
+    ]
