@@ -114,8 +114,21 @@ def build(
         ),
         calls={route.call: route for route in ROUTES if route.call},
     )
-    live.listen(lambda changed: set_level(changed.log_level))
+    _follow_log_level(live)
     return App(wiring, Sampling(gatherer, samples, time.time), routes, manager or ServiceManager())
+
+
+def _follow_log_level(live: LiveSettings) -> None:
+    """A reload that leaves the setting as it was leaves a level that was changed otherwise, too."""
+    level = live.current.log_level
+
+    def changed(settings: Settings) -> None:
+        nonlocal level
+        if settings.log_level != level:
+            level = settings.log_level
+            set_level(level)
+
+    live.listen(changed)
 
 
 def _own_version() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from pathlib import Path
 
 from msgspec import Struct
@@ -27,7 +28,7 @@ def read_dotenv(path: Path) -> dict[str, Variable]:
     file is no variables. Raises `FaultyConfiguration`."""
     if fingerprint(path) is None:
         return {}
-    data = read_bounded(path, "dotenv")
+    data = read_bounded(path, "dotenv").removeprefix(BOM_UTF8)
     variables: dict[str, Variable] = {}
     for number, raw in enumerate(data.split(b"\n"), start=1):
         line = raw.decode("utf-8", "replace")

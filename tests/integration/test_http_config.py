@@ -208,6 +208,20 @@ async def test_the_level_of_the_log_changes_while_it_runs(
     assert logging.getLogger().level == logging.ERROR
 
 
+async def test_a_level_that_was_changed_by_hand_stays_until_the_setting_changes(
+    balancer: RunningBalancer, file: Path
+) -> None:
+    url = f"{balancer.management_url}/log-level"
+    async with balancer.session.put(url, json={"level": "error"}) as answer:
+        assert answer.status == 200
+    write(file, "max_waiting: 5\n")
+    assert (await reload(balancer))["changes"]
+    assert level_now() == "error"
+    write(file, "max_waiting: 5\nlog_level: warning\n")
+    await reload(balancer)
+    assert level_now() == "warning"
+
+
 async def test_stored_responses_are_bounded_anew(balancer: RunningBalancer, file: Path) -> None:
     async with FakeAgent(balancer.management_port):
         asked = {"model": "demo", "input": "hi"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Iterator
 
@@ -28,15 +29,14 @@ SOCKETS = ("/ws/control", "/ws/metrics", "/ws/logs")
 @pytest.fixture
 def log_ring(balancer: RunningBalancer) -> Iterator[LogRing]:
     """The balancer's, kept by the logging of this process while the test runs."""
-    root, processors = logging.getLogger(), structlog.get_config()["processors"]
+    root, before = logging.getLogger(), structlog.get_config()
     handlers, level = list(root.handlers), root.level
     ring = balancer.app.wiring.live.logs.ring
     configure("info", "json", ring)
     # a logger that is used now must not keep this for the tests that come
     structlog.configure(**(structlog.get_config() | {"cache_logger_on_first_use": False}))
     yield ring
-    structlog.reset_defaults()
-    structlog.configure(processors=processors)
+    structlog.configure(**before)
     root.handlers[:] = handlers
     root.setLevel(level)
 
@@ -236,6 +236,48 @@ async def test_calls_past_those_that_may_wait_are_refused_and_a_reader_may_leave
         assert (await reader.call("log_level.get"))["result"]
     room = balancer.app.wiring.live.control
     await eventually(lambda: not room.is_active, "the reader is gone")
+
+
+HANDSHAKE = (
+    b"GET /ws/logs HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def masked(message: object) -> bytes:
+    """A short text frame of a client (RFC 6455, section 5.2), with a mask of zeros."""
+    payload = json.dumps(message).encode()
+    return bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload
+
+
+def _calls_waiting() -> int:
+    names = [task.get_name() for task in asyncio.all_tasks()]
+    return names.count("call over a live socket")
+
+
+async def test_answers_are_made_for_who_reads_them(
+    balancer: RunningBalancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    async def health(call: Call, _wiring: Wiring) -> str:
+        made.append(call.id)
+        return "x" * 4_000_000
+
+    calls = balancer.app.wiring.calls
+    monkeypatch.setitem(calls, "health", structs.replace(calls["health"], answer=health))
+    reader, writer = await asyncio.open_connection("127.0.0.1", balancer.management_port)
+    try:
+        writer.write(HANDSHAKE)
+        assert b" 101 " in await reader.readline()
+        writer.write(b"".join(masked({"id": 1, "method": "health"}) for _ in range(MAX_CALLS)))
+        await eventually(
+            lambda: made and len(made) + _calls_waiting() == MAX_CALLS, "all calls have begun"
+        )
+        assert len(made) < MAX_CALLS / 2
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 @pytest.mark.parametrize("text", ["garbage", "[1]", "{}", '{"type": "dance"}', '{"method": 7}'])

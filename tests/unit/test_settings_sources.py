@@ -322,6 +322,12 @@ def test_a_line_of_dotenv_that_is_wrong_is_named(tmp_path: Path, line: bytes, sa
     assert str(dotenv) in str(caught.value)
 
 
+def test_a_mark_that_editors_put_in_front_hides_no_variable(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_bytes(b"\xef\xbb\xbfPADDLER_MAX_WAITING=3\n")
+    assert load(Sources(dotenv=dotenv)).settings.max_waiting == 3
+
+
 def test_dotenv_need_not_exist(tmp_path: Path) -> None:
     assert load(Sources(dotenv=tmp_path / ".env")).settings == Settings()
 

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from balancer.terminal.top.actions import Action, perform
 from balancer.terminal.top.feed import CANNOT, Feed, reason_of
-from balancer.terminal.top.frame import Canvas, draw
+from balancer.terminal.top.frame import Canvas, clean, draw
 from balancer.terminal.top.picture import Picture
 from balancer.terminal.top.screen import Screen
 from balancer.terminal.top.view import View
@@ -106,7 +106,7 @@ async def _known(base: str) -> Picture:
         try:
             await Feed(session, base, picture).snapshot()
         except* CANNOT as errors:
-            why = reason_of(errors)
+            why = clean(reason_of(errors))
     if why:
         raise click.ClickException(f"{base}: {why}; give the balancer's management port with --url")
     return picture

@@ -93,6 +93,7 @@ class Caller:
 
     async def _answer(self, message: Incoming) -> None:
         request_id = _new_id()
+        await self._reader.can_be_written()  # answers are made for who reads them
         try:
             result = await self._result(message, request_id)
             self._reader.send_value({"id": message.id, "result": result})
