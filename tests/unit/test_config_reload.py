@@ -12,8 +12,8 @@ from threading import Event
 import pytest
 from jsonschema import Draft202012Validator
 
-from balancer.config_file.configuration import Configuration
-from balancer.config_file.files import MAX_FILE_BYTES, fingerprint
+from balancer.config_file.configuration import Configuration, Reload, Trigger
+from balancer.config_file.files import MAX_FILE_BYTES, Fingerprint, fingerprint
 from balancer.config_file.json_schema import json_schema
 from balancer.config_file.load import Loaded, Loading, Sources
 from balancer.config_file.rules import RULES, written
@@ -257,6 +257,33 @@ async def test_a_folder_that_kubernetes_swaps_is_followed(mounted: Path) -> None
     async with watching(configuration):
         publish(mounted.parent, "..2", "max_waiting: 2\n")
         await eventually(lambda: configuration.live.current.max_waiting == 2, "a reload")
+
+
+class ScriptedConfiguration(Configuration):
+    """Sees what the test says, look by look, and reads nothing."""
+
+    def __init__(self, looks: list[int]) -> None:
+        super().__init__(Sources())
+        self.looks = looks
+        self.read_at_look: list[int] = []
+        self.look = 0
+
+    def changed_files(self) -> dict[Path, Fingerprint]:
+        self.look += 1
+        seen = self.looks[min(self.look, len(self.looks)) - 1]
+        return {Path("paddler.yaml"): (seen, 0, 0, 0)} if seen else {}
+
+    async def reload(self, trigger: Trigger) -> Reload:
+        del trigger
+        self.read_at_look.append(self.look)
+        return self.last
+
+
+async def test_a_file_that_is_being_written_is_read_once_when_it_has_settled() -> None:
+    configuration = ScriptedConfiguration([1, 2, 3, 4, 4, 0, 0, 5, 5, 0])
+    async with watching(configuration):
+        await eventually(lambda: configuration.look > 10, "the looks")
+    assert configuration.read_at_look == [5, 9]
 
 
 async def test_a_file_that_is_gone_or_no_file_for_a_while_is_read_when_it_is_back(
