@@ -143,8 +143,9 @@ class SqlResponses:
             raise StoreFailed(f"the file of responses: {_reason(error)}") from error
 
     def _on_done(self, future: asyncio.Future[Any]) -> None:
-        del future
         self._at_once -= 1
+        if not future.cancelled():
+            future.exception()  # of what was given up nobody else asks
 
     # --- on the thread ---
 
@@ -287,7 +288,9 @@ def _engine(path: Path) -> Engine:
     """Every transaction takes the write lock when it begins, and definitions of tables are part of
     it, which Python's driver does not do by itself."""
     engine = create_engine(
-        URL.create("sqlite", database=str(path)), connect_args={"timeout": _LOCK_TIMEOUT_S}
+        URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": _LOCK_TIMEOUT_S},
+        hide_parameters=True,  # an error must not hold what people wrote: it may be logged
     )
 
     @event.listens_for(engine, "connect")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import sqlite3
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -401,3 +403,30 @@ async def test_too_much_at_once_fails_instead_of_piling_up(
     assert [isinstance(one, StoreFailed) for one in done] == [False, False, True]
     assert await store.put(response("d"))
     await store.close()
+
+
+async def test_what_was_said_is_in_no_error_of_the_file_seen_by_anybody_or_not(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await opened(tmp_path).close()
+    alter(
+        path,
+        "CREATE TRIGGER full BEFORE INSERT ON responses BEGIN SELECT RAISE(FAIL, 'full'); END",
+    )
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    store = opened(tmp_path)
+    said = StoredResponse(
+        id="a", tenant="canary", previous_id=None, input_items=b'["canary"]', body=b'"canary"'
+    )
+    with pytest.raises(StoreFailed) as caught:
+        await store.put(said)
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
+    monkeypatch.setattr(sql_responses, "TIMEOUT_S", 0.0)
+    with pytest.raises(StoreFailed, match="no answer"):
+        await store.put(said)
+    await store.close()
+    del caught
+    gc.collect()
+    await asyncio.sleep(0)
+    assert told == []  # of an operation that was given up, and failed later
