@@ -118,7 +118,10 @@ needs_llama() { [ -z "$wheels" ] && has_agents; }
 extras() {
   local names=()
   if [ -n "$balancer" ] || has_balancer; then names+=(balancer); fi
-  if has_agents; then names+=(agent); fi
+  if has_agents; then
+    names+=(agent)
+    if command -v nvidia-smi >/dev/null; then names+=(gpu); fi # how busy NVIDIA's GPUs are
+  fi
   names+=(top)
   (IFS=,; echo "${names[*]}")
 }

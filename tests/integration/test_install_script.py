@@ -14,6 +14,7 @@ from tests.support.played_systemd import PROJECT
 PYTHON = """#!/bin/sh
 case "$1 $2" in
   "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+  "-m pip") echo "$*" >>"$(dirname "$0")/asked-of-pip" ;;
   "-V "*) echo "Python 3.12.0" ;;
 esac
 """
@@ -42,15 +43,16 @@ class Scripts:
         self._calls = folder / "calls"
         self.state = folder / "state"
         self.state.mkdir()
-        self._program("python3", PYTHON)
-        self._program(
+        self.program("python3", PYTHON)
+        self.program(
             "systemctl",
             SYSTEMCTL.format(calls=self._calls, state=self.state, version=systemd_version),
         )
         self._wheels = folder / "wheels"
         self._wheels.mkdir()
 
-    def _program(self, name: str, text: str) -> None:
+    def program(self, name: str, text: str) -> None:
+        """One that the scripts find."""
         (self._bin / name).write_text(text)
         (self._bin / name).chmod(0o755)
 
@@ -205,6 +207,20 @@ def test_what_an_existing_agent_s_file_says_is_not_overwritten_in_silence(
     named = ["agent", "a", "--balancer", "127.0.0.1:8081", "--model", "demo"]
     assert "new agents" not in scripts.install(*named).stdout
     assert "--balancer and --model are for new agents" in scripts.install(*named).stdout
+
+
+@pytest.mark.parametrize(
+    ("named", "extras"),
+    [(["balancer"], "balancer,top"), (["balancer", "agent", "gpu0"], "balancer,agent,gpu,top")],
+)
+def test_agents_on_a_host_with_nvidia_s_driver_can_tell_how_busy_their_gpus_are(
+    scripts: Scripts, named: list[str], extras: str
+) -> None:
+    scripts.program("nvidia-smi", "#!/bin/sh\n")
+    done = scripts.install(*named)
+    assert done.returncode == 0, done.stderr
+    asked = scripts.root / "opt/paddler-py/current/bin/asked-of-pip"
+    assert asked.read_text().split()[-1] == f"paddler-py[{extras}]"
 
 
 def test_an_upgrade_stops_at_the_first_service_that_does_not_come_up_and_goes_back(
