@@ -105,6 +105,7 @@ def build(
             control=ControlFeed(
                 roster=roster,
                 listers=(dispatcher, embedding, asker),
+                finished=dispatcher.finished,
                 is_draining=lambda: dispatcher.is_draining,
                 version=_own_version(),
                 started=started,

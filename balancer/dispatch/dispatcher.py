@@ -240,7 +240,7 @@ class Dispatcher:
         return self._journal.routes(request_id)
 
     def finished(self, most: int) -> list[Route]:
-        """The latest generations that are over, the last to come first."""
+        """The latest generations that are over, the last to end first."""
         return self._journal.finished(most)
 
     def cancel(self, request_id: str) -> bool:

@@ -6,7 +6,7 @@ thousands that are kept none can be part of a cycle, so the collector is told to
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 
@@ -100,6 +100,7 @@ class Journal:
     def __init__(self, record: Record | None = None) -> None:
         self._routes: OrderedDict[str, list[Route]] = OrderedDict()
         self._count = 0
+        self._ended: deque[Route] = deque(maxlen=MOST_REQUESTS)
         self._record = record
 
     def open(
@@ -122,19 +123,14 @@ class Journal:
     def close(self, route: Route, chain: Callable[[], bytes], *, completion_tokens: int) -> None:
         """The request is over."""
         route.completion_tokens = completion_tokens
+        self._ended.append(route)
         if self._record is not None:
             self._record(route, chain())
 
     def finished(self, most: int) -> list[Route]:
-        """The latest that are over, by their arrival, the last one first; a route for each
-        choice."""
-        over = (
-            route
-            for request_id in reversed(self._routes)
-            for route in self._routes[request_id]
-            if route.ended_after_ms is not None
-        )
-        return list(islice(over, most))
+        """Those that are over and remembered, the last to end first; a route for each choice."""
+        remembered = (one for one in reversed(self._ended) if one.request_id in self._routes)
+        return list(islice(remembered, most))
 
     def routes(self, request_id: str) -> list[Route]:
         """Of each of its choices; empty: it is unknown, or too long ago."""

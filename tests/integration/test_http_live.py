@@ -68,6 +68,30 @@ async def test_agents_and_requests_are_seen_as_they_come_and_go(balancer: Runnin
         await reader.until(lambda data: not data["agents"])
 
 
+async def test_the_latest_that_are_over_are_told_the_last_to_end_at_the_end(
+    balancer: RunningBalancer,
+) -> None:
+    async with (
+        FakeAgent(balancer.management_port, script=HELD) as agent,
+        live_reader(balancer, "/ws/control") as reader,
+    ):
+        assert reader.data["finished"] == {}
+        asked = []
+        for _ in range(2):
+            asked.append(asyncio.ensure_future(balancer.chat()))
+            await agent.call()
+        await eventually(lambda: len(agent.calls) == 2, "both run")
+        early, late = agent.calls.values()
+        for call in (late, early):
+            await agent.finish(call)
+        await reader.until(lambda data: len(data["finished"]) == 2)
+        ids = [(await one).headers["X-Paddler-Request-Id"] for one in asked]
+        listed = await balancer.get_json(f"{balancer.management_url}/requests/finished")
+        shown = list(reader.data["finished"].items())
+        assert [key for key, _ in shown] == [f"{ids[1]}#0", f"{ids[0]}#0"]
+        assert [row for _, row in reversed(shown)] == listed["data"]
+
+
 async def test_readers_of_one_kind_are_sent_the_same_bytes(balancer: RunningBalancer) -> None:
     async with (
         live_reader(balancer, "/ws/control") as one,

@@ -233,7 +233,7 @@ async def test_a_request_s_timeline_shows_its_move(balancer: RunningBalancer) ->
     assert sum(shown["totals_ms"].values()) <= shown["total_ms"] + 1
 
 
-async def test_what_is_over_is_listed_the_last_to_come_first(
+async def test_what_is_over_is_listed_the_last_to_end_first(
     balancer: RunningBalancer, agent: FakeAgent
 ) -> None:
     ids = [(await balancer.chat()).headers["X-Paddler-Request-Id"] for _ in range(3)]

@@ -345,6 +345,20 @@ def test_routes_are_bounded_by_requests_and_by_choices() -> None:
     assert len(journal.routes("n1")) == 128
 
 
+def test_what_is_over_is_remembered_by_its_end_and_bounded() -> None:
+    journal = Journal()
+    early, late, running = (journal.open(name, "t", now=0.0) for name in ("r1", "r2", "r3"))
+    for route in (late, early):
+        journal.close(route, bytes, completion_tokens=1)
+    assert journal.finished(9) == [early, late]
+    assert journal.finished(1) == [early]
+    assert running not in journal.finished(9)
+    journal.open("r1", "t", now=0.0)
+    for number in range(MOST_REQUESTS):
+        journal.open(f"n{number}", "t", now=0.0)
+    assert journal.finished(9) == []
+
+
 class OneFlow:
     """A generation's handle that writes down what it is told."""
 

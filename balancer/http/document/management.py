@@ -155,7 +155,7 @@ OPERATIONS = (
         ),
         answers=(
             Answer(
-                description="Generations that are over, the last to come first.",
+                description="Generations that are over, the last to end first.",
                 shapes=(fleet.FinishedList,),
             ),
         ),

@@ -26,7 +26,7 @@ async def list_requests(call: Call, wiring: Wiring) -> dict[str, Any]:
 
 
 async def list_finished(call: Call, wiring: Wiring) -> dict[str, Any]:
-    """The latest generations that are over, the last to come first. Raises `InvalidRequest`."""
+    """The latest generations that are over, the last to end first. Raises `InvalidRequest`."""
     last = call.whole("last", least=1, most=MOST_REQUESTS, default=SHOWN_FINISHED)
     rows = [finished_row(route) for route in wiring.dispatcher.finished(last)]
     return {"object": "list", "data": rows}

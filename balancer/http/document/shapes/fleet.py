@@ -59,7 +59,7 @@ class FinishedRow(Struct, kw_only=True):
 
 
 class FinishedList(Struct, kw_only=True):
-    """Generations that are over, the last to come first."""
+    """Generations that are over, the last to end first."""
 
     object: Literal["list"]
     data: list[FinishedRow]

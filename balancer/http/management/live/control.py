@@ -1,4 +1,4 @@
-"""What `/ws/control` shows: agents, models and requests, as the lists have them.
+"""What `/ws/control` shows: agents, models, requests and the latest that ended, as the lists do.
 
 Rows hold moments instead of ages: a row of something that stands still does not change.
 """
@@ -11,14 +11,23 @@ from typing import Any
 
 import msgspec
 
+from balancer.dispatch.journal import Route
 from balancer.dispatch.listing import RequestSnapshot
 from balancer.fleet.roster import Roster
 from balancer.fleet.snapshot import AgentSnapshot
-from balancer.http.management.rows import Lister, agent_row, model_rows, requests_of
+from balancer.http.management.rows import (
+    Lister,
+    agent_row,
+    finished_row,
+    model_rows,
+    requests_of,
+)
 from balancer.observability.tree import Tree
 
 MAX_REQUESTS = 1000
 """More rows than these are not shown; how many there are is told among the figures."""
+SHOWN_FINISHED = 50
+"""The latest that are over: part of what is told, so that nobody asks anew whenever one ends."""
 
 
 class ControlFeed:
@@ -29,12 +38,14 @@ class ControlFeed:
         *,
         roster: Roster,
         listers: Iterable[Lister],
+        finished: Callable[[int], list[Route]],
         is_draining: Callable[[], bool],
         version: str,
         started: int,
     ) -> None:
         self._roster = roster
         self._listers = tuple(listers)
+        self._finished = finished
         self._is_draining = is_draining
         self._version = version
         self._started = started
@@ -49,6 +60,10 @@ class ControlFeed:
             "agents": self._agents(agents, now),
             "models": {row["id"]: row for row in model_rows(self._roster, created=self._started)},
             "requests": self._requests(now),
+            "finished": {
+                f"{route.request_id}#{route.choice}": finished_row(route)
+                for route in reversed(self._finished(SHOWN_FINISHED))
+            },
             "balancer": {
                 "status": "draining" if self._is_draining() else "healthy",
                 "version": self._version,

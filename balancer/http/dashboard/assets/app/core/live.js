@@ -41,8 +41,6 @@ export function pastFigures() {
  */
 /** Agents that went without a drain before. */
 export const lost = signal(/** @type {Lost[]} */ ([]));
-/** When a request ended last, unix seconds; 0: none did since this page was opened. */
-export const endedAt = signal(0);
 
 /** Unix seconds by the balancer's clock, a new value each second while the page is seen. */
 export const now = signal(Date.now() / 1000);
@@ -52,9 +50,18 @@ export const agents = computed(() =>
   Object.values(control.value?.agents ?? {}).sort((a, b) => compare(a.id, b.id)),
 );
 export const requests = computed(() => Object.entries(control.value?.requests ?? {}));
+/** The latest to end come first. */
+export const finished = computed(() =>
+  Object.entries(control.value?.finished ?? {}).sort(([, a], [, b]) => endOf(b) - endOf(a)),
+);
 export const models = computed(() =>
   Object.entries(control.value?.models ?? {}).sort(([a], [b]) => compare(a, b)),
 );
+
+/** Unix seconds. @param {import("./shapes.js").FinishedRow} row */
+export function endOf(row) {
+  return row.arrived + row.total_ms / 1000;
+}
 
 /** Those by their first names: an alias is no model of its own. */
 export const ownModels = computed(() =>
@@ -174,8 +181,6 @@ function noteWhatWent(before, after) {
   if (!before) return;
   const at = Date.now() / 1000 + skew;
   if (before.agents !== after.agents) noteAgents(before, after, at);
-  if (before.requests === after.requests) return;
-  if (Object.keys(before.requests).some((key) => !(key in after.requests))) endedAt.value = at;
 }
 
 /** @param {Control} before @param {Control} after @param {number} at */

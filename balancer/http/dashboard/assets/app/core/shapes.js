@@ -92,6 +92,7 @@
  * @property {{[id: string]: AgentRow}} agents
  * @property {{[name: string]: ModelRow}} models
  * @property {{[key: string]: RequestRow}} requests
+ * @property {{[key: string]: FinishedRow}} finished the latest to end
  * @property {{status: string, version: string, started: number, draining: boolean}} balancer
  */
 

@@ -1,15 +1,14 @@
 // Requests: what runs and waits now, and what became of one.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { html, pure } from "../core/html.js";
 import { ask, placed } from "../core/calls.js";
 import { count, counted, duration, milliseconds } from "../core/format.js";
-import { endedAt, figures, now, requests } from "../core/live.js";
+import { endOf, finished, now, requests } from "../core/live.js";
 import { address } from "../core/router.js";
-import { numberAt } from "../core/tree.js";
 import { Badge, Copy, Empty, Facts, Heading, Search } from "../parts/bits.js";
 import { Confirm } from "../parts/confirm.js";
-import { complain, say } from "../parts/notes.js";
+import { say } from "../parts/notes.js";
 import { REQUEST_STATES, outcomeOf } from "../parts/states.js";
 
 /** @typedef {import("../core/shapes.js").RequestRow} RequestRow */
@@ -17,10 +16,7 @@ import { REQUEST_STATES, outcomeOf } from "../parts/states.js";
 /** @typedef {{phase: string, agent: string | null, reason: string | null, start_ms: number, end_ms: number | null}} Phase */
 
 const SHOWN_AT_FIRST = 100;
-const SHOWN_FINISHED = 50;
 const POLL_MS = 1000;
-/** News come in twos, of a row that went and of a count: they are one reading. */
-const CALM_MS = 300;
 const PHASE_WORDS = /** @type {{[phase: string]: string}} */ ({
   waited: "Waited",
   prefilled: "Prompt computed",
@@ -44,7 +40,7 @@ function All() {
     <${Heading} title="Requests" about=${`${count(rows.length - waiting)} running · ${count(waiting)} waiting`}>
       <${Search} label="Find by id, model, agent" value=${sought} onInput=${setSought} />
     <//>
-    ${rows.length || numberAt(figures.value, "requests.total")
+    ${rows.length || finished.value.length
       ? html`<${Table} rows=${fitting.slice(0, most)} onCancel=${setAsked} />`
       : html`<${Empty} title="Nothing runs or waits">
           <p>Requests appear here as soon as they arrive. Send one to the inference port.</p>
@@ -73,20 +69,10 @@ function textOf(row) {
   return `${row.id} ${row.model} ${row.agent ?? ""} ${row.state}`.toLowerCase();
 }
 
-/** The latest that are over, read anew when there is another. @param {{sought: string}} properties */
+/** The latest that are over. @param {{sought: string}} properties */
 function Finished({ sought }) {
-  const [rows, setRows] = useState(/** @type {FinishedRow[]} */ ([]));
-  const total = numberAt(figures.value, "requests.total");
-  const ended = Math.floor(endedAt.value);
-  const hasRead = useRef(false);
-  useEffect(() => {
-    const read = () =>
-      ask("GET", `/requests/finished?last=${SHOWN_FINISHED}`).then((list) => setRows(list.data), complain);
-    const timer = setTimeout(read, hasRead.current ? CALM_MS : 0);
-    hasRead.current = true;
-    return () => clearTimeout(timer);
-  }, [total, ended]);
-  const fitting = rows.filter((row) =>
+  const rows = finished.value;
+  const fitting = rows.filter(([, row]) =>
     `${row.id} ${row.model ?? ""} ${row.agent ?? ""} ${row.outcome}`.toLowerCase().includes(sought.toLowerCase()),
   );
   if (!rows.length) return null;
@@ -102,15 +88,14 @@ function Finished({ sought }) {
           </tr>
         </thead>
         <tbody>
-          ${fitting.map((row) => html`<${FinishedLine} key=${`${row.id}#${row.choice}`} row=${row} />`)}
+          ${fitting.map(([key, row]) => html`<${FinishedLine} key=${key} row=${row} />`)}
         </tbody>
       </table>
     </div>
   </section>`;
 }
 
-/** @param {{row: FinishedRow}} properties */
-function FinishedLine({ row }) {
+const FinishedLine = pure((/** @type {{row: FinishedRow}} */ { row }) => {
   const outcome = outcomeOf(row.outcome);
   return html`<tr>
     <td class="of-state"><${Badge} tone=${outcome.tone}>${outcome.word}<//></td>
@@ -121,9 +106,9 @@ function FinishedLine({ row }) {
     <td class="of-tokens end">${count(row.completion_tokens)}</td>
     <td class="of-attempts end" data-many=${row.attempts > 1}>${count(row.attempts)}</td>
     <td class="of-took end">${milliseconds(row.total_ms)}</td>
-    <td class="of-age end"><${Age} since=${row.arrived + row.total_ms / 1000} /> ago</td>
+    <td class="of-age end"><${Age} since=${endOf(row)} /> ago</td>
   </tr>`;
-}
+});
 
 /** @param {{rows: [string, RequestRow][], onCancel: (row: RequestRow) => void}} properties */
 function Table({ rows, onCancel }) {
