@@ -18,6 +18,15 @@ async def test_the_page_is_served_where_operators_call(balancer: RunningBalancer
             assert '<div id="app">' in await answer.text()
 
 
+async def test_only_what_can_be_shown_as_a_page_comes_with_a_policy(
+    balancer: RunningBalancer,
+) -> None:
+    for path, has_policy in (("/assets/icon.svg", True), (VENDORED, False)):
+        async with balancer.session.get(balancer.management_url + path) as answer:
+            assert ("Content-Security-Policy" in answer.headers) == has_policy
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
 async def test_a_file_that_the_browser_has_is_not_sent_again(balancer: RunningBalancer) -> None:
     url = balancer.management_url + "/assets/app/main.js"
     async with balancer.session.get(url) as first:

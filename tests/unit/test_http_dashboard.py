@@ -37,7 +37,7 @@ def test_each_library_of_others_comes_with_its_version_and_licence() -> None:
 
 def test_the_policy_lets_no_script_or_style_in_that_is_not_ours() -> None:
     assert "default-src 'none'" in policy()
-    assert "require-trusted-types-for 'script'" in policy()
+    assert "require-trusted-types-for 'script'; trusted-types paddler-plots" in policy()
     assert "unsafe" not in policy()
 
 

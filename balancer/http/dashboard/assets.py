@@ -40,6 +40,11 @@ class Asset(Struct, frozen=True, kw_only=True):
     content_type: str
     cache_control: str
 
+    @property
+    def is_document(self) -> bool:
+        """Whether a browser can show it as a page, with scripts of its own."""
+        return self.content_type.startswith(("text/html", "image/svg+xml"))
+
 
 @cache
 def assets() -> Mapping[str, Asset]:
@@ -59,7 +64,7 @@ def policy() -> str:
     return (
         f"default-src 'none'; script-src 'self'{hashes}; style-src 'self'; connect-src 'self'; "
         "img-src 'self' data: blob:; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'; require-trusted-types-for 'script'"
+        "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types paddler-plots"
     )
 
 

@@ -31,9 +31,7 @@ def _answer(exchange: Exchange, asset: Asset) -> Response:
     headers = {
         **SECURITY_HEADERS,
         **exchange.headers(),
-        "Content-Security-Policy": policy(),
-        "Referrer-Policy": "no-referrer",
-        "Cross-Origin-Opener-Policy": "same-origin",
+        **_headers_of_document(asset),
         "Cross-Origin-Resource-Policy": "same-origin",
         "Cache-Control": asset.cache_control,
         "ETag": asset.etag,
@@ -46,6 +44,17 @@ def _answer(exchange: Exchange, asset: Asset) -> Response:
         return Response(body=asset.body, headers=headers)
     headers["Content-Encoding"] = "gzip"
     return Response(body=asset.compressed, headers=headers)
+
+
+def _headers_of_document(asset: Asset) -> dict[str, str]:
+    """What a browser heeds of what it shows as a page, and of nothing else."""
+    if not asset.is_document:
+        return {}
+    return {
+        "Content-Security-Policy": policy(),
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+    }
 
 
 def _has(given: str, etag: str) -> bool:

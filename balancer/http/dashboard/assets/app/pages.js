@@ -1,6 +1,8 @@
 // The pages, in the order of the navigation: a row each. How one is added stands in the docstring
 // of the package.
 
+import { plotsLoaded } from "./core/plots.js";
+
 /**
  * @typedef {object} PageRow
  * @property {string} path its first part of the address; "" is where one arrives
@@ -9,9 +11,15 @@
  * @property {() => Promise<{Page: import("preact").ComponentType<{rest: string[]}>}>} load
  */
 
+/** Its pictures need a library of their own. */
+async function overview() {
+  const [page] = await Promise.all([import("./pages/overview.js"), plotsLoaded()]);
+  return page;
+}
+
 /** @type {readonly PageRow[]} */
 export const PAGES = [
-  { path: "", title: "Overview", icon: "overview", load: () => import("./pages/overview.js") },
+  { path: "", title: "Overview", icon: "overview", load: overview },
   { path: "agents", title: "Agents", icon: "agents", load: () => import("./pages/agents.js") },
   {
     path: "requests",

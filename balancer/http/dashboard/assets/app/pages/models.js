@@ -7,8 +7,8 @@ import { html } from "../core/html.js";
 import { models, ownModels } from "../core/live.js";
 import { address } from "../core/router.js";
 import { Badge, Empty, Facts, Heading, Meter } from "../parts/bits.js";
+import { Code } from "../parts/code.js";
 import { NoAgent } from "../parts/no_agent.js";
-import { Code } from "../playground/markdown_view.js";
 
 /** @typedef {import("../parts/bits.js").Tone} Tone */
 /** @typedef {import("../core/html.js").Children} Children */

@@ -2,8 +2,8 @@
 
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { html } from "../core/html.js";
+import { Code } from "../parts/code.js";
 import { CHAT_PATH } from "./chat_stream.js";
-import { Code } from "./markdown_view.js";
 import { curlOf, javascriptOf, pythonOf } from "./snippets.js";
 
 /** @type {readonly {name: string, make: (body: {[name: string]: unknown}) => string}[]} */

@@ -1,12 +1,29 @@
-// Draws what `markdown.js` found. Every text becomes a text node.
+// Draws what `markdown.js` found. Every text becomes a text node. The parser comes with the first
+// text; until it is there, a text is shown as it was written.
 
+import { signal } from "@preact/signals";
 import { useRef } from "preact/hooks";
 import { html, pure } from "../core/html.js";
-import { Copy } from "../parts/bits.js";
-import { nodesOf } from "./markdown.js";
+import { Code } from "../parts/code.js";
 
 /** @typedef {import("./markdown.js").Node} Node */
 /** @typedef {import("../core/html.js").Children} Children */
+
+const parser = signal(/** @type {typeof import("./markdown.js").nodesOf | null} */ (null));
+let isAsked = false;
+
+function askForParser() {
+  if (isAsked) return;
+  isAsked = true;
+  import("./markdown.js").then(
+    (module) => {
+      parser.value = module.nodesOf;
+    },
+    () => {
+      isAsked = false;
+    },
+  );
+}
 
 /** Of the time, at most so large a part goes into taking apart a text that still grows. */
 const SHARE_OF_TIME = 1 / 8;
@@ -20,6 +37,11 @@ export const Markdown = pure(
 function Parsed({ text, isGrowing }) {
   const last = useRef({ text: "", nodes: /** @type {Node[]} */ ([]), tookMs: 0, at: 0 });
   const { current: before } = last;
+  const nodesOf = parser.value;
+  if (!nodesOf) {
+    askForParser();
+    return html`<div class="markdown"><p>${text}</p></div>`;
+  }
   const begun = performance.now();
   const isTooSoon = isGrowing && (begun - before.at) * SHARE_OF_TIME < before.tookMs;
   if (isTooSoon && text.startsWith(before.text)) {
@@ -71,11 +93,3 @@ const DRAWERS = {
   cell: (node) => html`<td class=${node.align === "right" ? "end" : ""}>${drawn(node.children)}</td>`,
   headcell: (node) => html`<th class=${node.align === "right" ? "end" : ""}>${drawn(node.children)}</th>`,
 };
-
-/** A block of code with a button that copies it. @param {{text: string, language: string}} properties */
-export function Code({ text, language }) {
-  return html`<div class="code-block">
-    <div class="code-head"><span>${language || "text"}</span><${Copy} text=${text} what="the code" /></div>
-    <pre tabindex="0" aria-label=${`Code: ${language || "text"}`} role="group"><code>${text}</code></pre>
-  </div>`;
-}
