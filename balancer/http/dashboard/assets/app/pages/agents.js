@@ -3,15 +3,14 @@
 import { useState } from "preact/hooks";
 import { html, pure } from "../core/html.js";
 import { ask, placed } from "../core/calls.js";
-import { bytes, count, counted, duration, percent, rate } from "../core/format.js";
-import { agents, dismiss, figures, lost, now, removing } from "../core/live.js";
-import { found } from "../core/tree.js";
+import { bytes, count, counted, duration, percent } from "../core/format.js";
+import { agents, dismiss, lost, now, removing } from "../core/live.js";
+import { AgentBadge, Heard, Speed } from "../parts/agent_bits.js";
 import { Badge, Heading, Meter, Search } from "../parts/bits.js";
 import { Confirm } from "../parts/confirm.js";
 import { NoAgent } from "../parts/no_agent.js";
 import { complain, say } from "../parts/notes.js";
 import { Slots } from "../parts/slots.js";
-import { agentState } from "../parts/states.js";
 
 /** @typedef {import("../core/shapes.js").AgentRow} AgentRow */
 /** @typedef {import("../core/shapes.js").HostUse} HostUse */
@@ -86,16 +85,14 @@ const AgentCard = pure(
     agent,
     onAsk,
   }) => {
-    const state = agentState(agent, now.value);
     const kv = agent.kv_cells_total ? agent.kv_cells_used / agent.kv_cells_total : null;
-    const speed = found(figures.value, ["providers", agent.id, "tokens_per_second"]);
     const { hardware, slots } = agent;
     return html`<article class="panel agent">
-      <header><h2>${agent.id}</h2><${Badge} tone=${state.tone}>${state.word}<//></header>
+      <header><h2>${agent.id}</h2><${AgentBadge} agent=${agent} /></header>
       <p class="quiet-text agent-model">
         <span>${agent.model?.name ?? "No model loaded yet"}</span>
         ${slots.total
-          ? html`<span class="numeral">${rate(typeof speed === "number" ? speed : null)} tokens/s</span>`
+          ? html`<span class="numeral"><${Speed} id=${agent.id} /> tokens/s</span>`
           : null}
       </p>
       ${agent.model && !slots.total
@@ -119,7 +116,7 @@ const AgentCard = pure(
         <p class="quiet-text agent-about">
           <span>${hardware.hostname || "–"} · ${counted(hardware.cores, "core")} · ${bytes(hardware.memory_bytes)}</span>
           <span>Version ${agent.version || "–"} · llama.cpp ${agent.llama_cpp_version || "–"}</span>
-          <span>Heard ${duration(now.value - agent.last_heard)} ago</span>
+          <span>Heard <${Heard} agent=${agent} /></span>
         </p>
         ${agent.state === "draining"
           ? html`<button type="button" onClick=${() => resume(agent.id)}>Resume</button>`

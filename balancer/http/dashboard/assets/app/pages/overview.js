@@ -5,11 +5,11 @@ import { agents, control, figures, lost, now, ownModels } from "../core/live.js"
 import { address } from "../core/router.js";
 import { numberAt } from "../core/tree.js";
 import { count, counted, duration, milliseconds, percent, rate } from "../core/format.js";
+import { AgentBadge } from "../parts/agent_bits.js";
 import { Badge, Heading, Meter } from "../parts/bits.js";
 import { Chart } from "../parts/chart.js";
 import { NoAgent } from "../parts/no_agent.js";
 import { Slots } from "../parts/slots.js";
-import { agentState } from "../parts/states.js";
 
 /** @typedef {import("../core/shapes.js").AgentRow} AgentRow */
 
@@ -97,16 +97,15 @@ function AgentsGlance() {
   </section>`;
 }
 
-const AgentLine = pure((/** @type {{agent: AgentRow}} */ { agent }) => {
-  const state = agentState(agent, now.value);
-  return html`<li>
+const AgentLine = pure(
+  (/** @type {{agent: AgentRow}} */ { agent }) => html`<li>
     <a href=${address("agents", agent.id)} title=${agent.id}>${agent.id}</a>
-    <${Badge} tone=${state.tone}>${state.word}<//>
+    <${AgentBadge} agent=${agent} />
     ${agent.model && !agent.slots.total
       ? html`<span class="quiet-text">Embeddings, no slots</span>`
       : html`<${Slots} slots=${agent.slots} />`}
-  </li>`;
-});
+  </li>`,
+);
 
 function ModelsGlance() {
   if (!ownModels.value.length) return null;

@@ -3,11 +3,12 @@
 // All charts of a page share one cursor: while it is over any of them, each heading says what was
 // then. The picture itself is a canvas; what it shows is also said in words for screen readers.
 
-import { effect, signal } from "@preact/signals";
+import { signal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { html } from "../core/html.js";
-import { pastFigures } from "../core/live.js";
+import { pastFigures, pastVersion } from "../core/live.js";
 import { clock } from "../core/format.js";
+import { inTurn } from "../core/frames.js";
 import { colour, coloursVersion } from "../core/theme.js";
 
 /** @typedef {import("uplot")} Plot */
@@ -70,30 +71,50 @@ function Canvas({ lines, format, top, label }) {
   const box = useRef(/** @type {HTMLDivElement | null} */ (null));
   const paths = useMemo(() => lines.map((line) => line.path), []);
   useEffect(() => {
+    /** @type {() => void} */
+    let end = () => {};
     const node = /** @type {HTMLDivElement} */ (box.current);
-    const plot = made(node, lines, format, top);
-    const observer = new ResizeObserver(() => {
-      plot.setSize({ width: node.clientWidth, height: node.clientHeight });
-    });
-    observer.observe(node);
-    const stopData = effect(() => {
-      const past = pastFigures();
-      const end = past.times[past.times.length - 1] ?? Date.now() / 1000;
-      plot.setData(/** @type {any} */ ([past.times, ...paths.map((path) => past.read(path))]), false);
-      plot.setScale("x", { min: end - SPAN_S, max: end });
-    });
-    const stopColours = effect(() => {
-      coloursVersion.value;
-      plot.redraw(false, true);
+    const stopWaiting = inTurn(() => {
+      end = kept(node, made(node, lines, format, top), paths);
     });
     return () => {
-      observer.disconnect();
-      stopData();
-      stopColours();
-      plot.destroy();
+      stopWaiting();
+      end();
     };
   }, []);
   return html`<div class="chart-canvas" ref=${box} role="img" aria-label=${label}></div>`;
+}
+
+/**
+ * Keep a picture as new and as wide as it should be; ends with what this gives back.
+ * @param {HTMLElement} node
+ * @param {Plot} plot
+ * @param {string[]} paths
+ */
+function kept(node, plot, paths) {
+  const observer = new ResizeObserver(() => {
+    const { clientWidth: width, clientHeight: height } = node;
+    if (plot.width !== width || plot.height !== height) plot.setSize({ width, height });
+  });
+  observer.observe(node);
+  const draw = () => {
+    const past = pastFigures();
+    const end = past.times[past.times.length - 1] ?? Date.now() / 1000;
+    plot.setData(/** @type {any} */ ([past.times, ...paths.map((path) => past.read(path))]), false);
+    plot.setScale("x", { min: end - SPAN_S, max: end });
+  };
+  let stopWaiting = () => {};
+  const stopData = pastVersion.subscribe(() => {
+    stopWaiting = inTurn(draw);
+  });
+  const stopColours = coloursVersion.subscribe(() => plot.redraw(false, true));
+  return () => {
+    observer.disconnect();
+    stopData();
+    stopColours();
+    stopWaiting();
+    plot.destroy();
+  };
 }
 
 /**
