@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { holding, LogLines, MOST_LINES, textOf, windowOf } from "../../balancer/http/dashboard/assets/app/logs/lines.js";
+import { windowOf } from "../../balancer/http/dashboard/assets/app/core/window.js";
+import { holding, LogLines, MOST_LINES, textOf } from "../../balancer/http/dashboard/assets/app/logs/lines.js";
 
 const line = (event, more = {}) => ({ at: 1, level: "info", component: "fleet", event, facts: {}, ...more });
 

@@ -8,6 +8,7 @@ import { agents, dismiss, lost, now, removing } from "../core/live.js";
 import { AgentBadge, Heard, Speed } from "../parts/agent_bits.js";
 import { Badge, Heading, Meter, Search } from "../parts/bits.js";
 import { Confirm } from "../parts/confirm.js";
+import { usePart } from "../parts/long_list.js";
 import { NoAgent } from "../parts/no_agent.js";
 import { complain, say } from "../parts/notes.js";
 import { Slots } from "../parts/slots.js";
@@ -29,6 +30,7 @@ export function Page({ rest }) {
   const shown = agents.value.filter((agent) =>
     only ? agent.id === only : textOf(agent).includes(sought.toLowerCase()),
   );
+  const part = usePart(shown.length);
   const gone = lost.value.filter(({ agent }) => !only || agent.id === only);
   const list = only ? { address: "#/agents", title: "Agents" } : undefined;
   return html`
@@ -43,10 +45,11 @@ export function Page({ rest }) {
       : null}
     <div class="agents" data-one=${Boolean(only)}>
       ${gone.map((one) => html`<${LostCard} key=${`lost ${one.agent.id}`} ...${one} />`)}
-      ${shown.map(
+      ${shown.slice(0, part.end).map(
         (agent) => html`<${AgentCard} key=${agent.id} agent=${agent} onAsk=${setAsked} />`,
       )}
     </div>
+    ${part.more}
     ${asked ? html`<${Question} ...${asked} onClose=${() => setAsked(null)} />` : null}
   `;
 }

@@ -7,7 +7,8 @@ import { soon } from "../core/frames.js";
 import { html, pure } from "../core/html.js";
 import { LiveSocket } from "../core/live_socket.js";
 import { go, place } from "../core/router.js";
-import { LogLines, factsOf, holding, textOf, windowOf } from "../logs/lines.js";
+import { windowOf } from "../core/window.js";
+import { LogLines, factsOf, holding, textOf } from "../logs/lines.js";
 import { Copy, Facts, Heading, Search } from "../parts/bits.js";
 import { Icon } from "../parts/icon.js";
 

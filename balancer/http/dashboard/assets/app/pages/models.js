@@ -8,6 +8,7 @@ import { models, ownModels } from "../core/live.js";
 import { address } from "../core/router.js";
 import { Badge, Empty, Facts, Heading, Meter } from "../parts/bits.js";
 import { Code } from "../parts/code.js";
+import { usePart } from "../parts/long_list.js";
 import { NoAgent } from "../parts/no_agent.js";
 
 /** @typedef {import("../parts/bits.js").Tone} Tone */
@@ -58,12 +59,14 @@ function modelOf([name, row]) {
 
 /** @param {{rows: Model[]}} properties */
 function List({ rows }) {
+  const part = usePart(rows.length);
   if (!rows.length) return html`<${Heading} title="Models" /><${NoAgent} />`;
   return html`
     <${Heading} title="Models" about=${counted(rows.length, "model")} />
     <ul class="models">
-      ${rows.map((model) => html`<${Card} key=${model.id} model=${model} />`)}
+      ${rows.slice(0, part.end).map((model) => html`<${Card} key=${model.id} model=${model} />`)}
     </ul>
+    ${part.more}
   `;
 }
 

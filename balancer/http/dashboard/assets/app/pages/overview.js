@@ -8,6 +8,7 @@ import { count, counted, duration, milliseconds, percent, rate } from "../core/f
 import { AgentBadge } from "../parts/agent_bits.js";
 import { Badge, Heading, Meter } from "../parts/bits.js";
 import { Chart } from "../parts/chart.js";
+import { usePart } from "../parts/long_list.js";
 import { NoAgent } from "../parts/no_agent.js";
 import { Slots } from "../parts/slots.js";
 
@@ -81,6 +82,7 @@ function Sentence() {
 }
 
 function AgentsGlance() {
+  const part = usePart(agents.value.length);
   if (!agents.value.length && !lost.value.length) return null;
   return html`<section class="section">
     <h2>Agents</h2>
@@ -92,8 +94,9 @@ function AgentsGlance() {
           <span class="quiet-text numeral">${duration(now.value - at)} ago</span>
         </li>`,
       )}
-      ${agents.value.map((agent) => html`<${AgentLine} key=${agent.id} agent=${agent} />`)}
+      ${agents.value.slice(0, part.end).map((agent) => html`<${AgentLine} key=${agent.id} agent=${agent} />`)}
     </ul>
+    ${part.more}
   </section>`;
 }
 
@@ -108,12 +111,16 @@ const AgentLine = pure(
 );
 
 function ModelsGlance() {
+  const part = usePart(ownModels.value.length);
   if (!ownModels.value.length) return null;
   return html`<section class="section">
     <h2>Models</h2>
     <ul class="panel glance">
-      ${ownModels.value.map(([name, row]) => html`<${ModelLine} key=${name} name=${name} row=${row} />`)}
+      ${ownModels.value
+        .slice(0, part.end)
+        .map(([name, row]) => html`<${ModelLine} key=${name} name=${name} row=${row} />`)}
     </ul>
+    ${part.more}
   </section>`;
 }
 

@@ -8,6 +8,7 @@ import { endOf, finished, now, requests } from "../core/live.js";
 import { address } from "../core/router.js";
 import { Badge, Copy, Empty, Facts, Heading, Search } from "../parts/bits.js";
 import { Confirm } from "../parts/confirm.js";
+import { useRowsInSight } from "../parts/long_list.js";
 import { say } from "../parts/notes.js";
 import { REQUEST_STATES, outcomeOf } from "../parts/states.js";
 
@@ -112,6 +113,7 @@ const FinishedLine = pure((/** @type {{row: FinishedRow}} */ { row }) => {
 
 /** @param {{rows: [string, RequestRow][], onCancel: (row: RequestRow) => void}} properties */
 function Table({ rows, onCancel }) {
+  const sight = useRowsInSight(rows.length);
   return html`<div class="panel scrolled" tabindex="0" role="region" aria-label="Requests">
     <table class="requests">
       <thead>
@@ -121,8 +123,12 @@ function Table({ rows, onCancel }) {
           <th><span class="unseen">Actions</span></th>
         </tr>
       </thead>
-      <tbody>
-        ${rows.map(([key, row]) => html`<${Row} key=${key} row=${row} onCancel=${onCancel} />`)}
+      <tbody ref=${sight.body}>
+        ${sight.before}
+        ${rows
+          .slice(sight.first, sight.end)
+          .map(([key, row]) => html`<${Row} key=${key} row=${row} onCancel=${onCancel} />`)}
+        ${sight.behind}
         ${rows.length ? null : html`<tr><td class="quiet-text" colspan="8">Nothing runs or waits now.</td></tr>`}
       </tbody>
     </table>
