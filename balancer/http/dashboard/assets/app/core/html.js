@@ -8,8 +8,20 @@ import htm from "htm";
 
 export const html =
   /** @type {(strings: TemplateStringsArray, ...values: unknown[]) => Node} */ (
-    /** @type {unknown} */ (htm.bind(h))
+    /** @type {unknown} */ (htm.bind(/** @type {any} */ (made)))
   );
+
+/**
+ * A node that is made anew each time. What never changes would else be kept by htm and used again;
+ * Preact leaves the children of such a node with the parent they had first, and so holds on to
+ * every tree that was ever drawn.
+ * @this {number[]}
+ * @param {Parameters<typeof h>} given
+ */
+function made(...given) {
+  this[0] = 3;
+  return h(...given);
+}
 
 /**
  * A component that is drawn again only when one of its properties is another value, or a signal
