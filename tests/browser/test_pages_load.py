@@ -45,7 +45,7 @@ def test_a_page_takes_little_to_be_shown(
     open_whole(page, cluster, place)
 
     assert traffic.requests <= MOST_REQUESTS
-    assert 0 < traffic.transferred_bytes <= MOST_BYTES
+    assert 0 < traffic.body_bytes <= MOST_BYTES
 
 
 def test_a_page_asks_for_nothing_when_requests_end(
