@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.benchmarks import (
     bench_crowd,
+    bench_dashboard_page,
     bench_dashboards,
     bench_engine_step,
     bench_gateway,
@@ -30,6 +31,9 @@ def main() -> None:
     bench_waiting.main(["--seconds", "10", "--waiting", "20"])
     print("\n== What open dashboards cost the balancer, in short", flush=True)
     bench_dashboards.main(["--pairs", "1"])
+    print("\n== What pages of the dashboard take under load, in short", flush=True)
+    bench_dashboard_page.main(["--runs", "1", "--seconds", "5"])
+    bench_dashboard_page.main(["agents", "--minutes", "2"])
     print("\n== The balancer under a virtual clock (docs/simulator.md)", flush=True)
     for command in SIMULATED:
         simulate.main(command)

@@ -8,7 +8,7 @@ import { endOf, finished, now, requests } from "../core/live.js";
 import { address } from "../core/router.js";
 import { Badge, Copy, Empty, Facts, Heading, Search } from "../parts/bits.js";
 import { Confirm } from "../parts/confirm.js";
-import { useRowsInSight } from "../parts/long_list.js";
+import { usePart, useRowsInSight } from "../parts/long_list.js";
 import { say } from "../parts/notes.js";
 import { REQUEST_STATES, outcomeOf } from "../parts/states.js";
 
@@ -76,6 +76,7 @@ function Finished({ sought }) {
   const fitting = rows.filter(([, row]) =>
     `${row.id} ${row.model ?? ""} ${row.agent ?? ""} ${row.outcome}`.toLowerCase().includes(sought.toLowerCase()),
   );
+  const part = usePart(fitting.length);
   if (!rows.length) return null;
   return html`<section class="section">
     <h2>Finished lately</h2>
@@ -89,7 +90,7 @@ function Finished({ sought }) {
           </tr>
         </thead>
         <tbody>
-          ${fitting.map(([key, row]) => html`<${FinishedLine} key=${key} row=${row} />`)}
+          ${fitting.slice(0, part.end).map(([key, row]) => html`<${FinishedLine} key=${key} row=${row} />`)}
         </tbody>
       </table>
     </div>

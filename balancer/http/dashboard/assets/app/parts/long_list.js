@@ -12,7 +12,7 @@ const STEP = 96;
 const NEW_IN_A_FRAME = 16;
 /** As high as most rows are; what they really are is measured. */
 const ROW_PX = 44;
-const ROWS_AT_FIRST = 40;
+const ROWS_AT_FIRST = 16;
 
 /**
  * A list's first part, and the button that brings more of it.
