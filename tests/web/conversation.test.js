@@ -50,8 +50,8 @@ test("what came before goes along with a question", () => {
 });
 
 test("asking again takes back the answer and what came behind it", () => {
-  const again = talk.askedAgain(talked(["a", "b"], ["c", "d"]), 0);
-  assert.equal(again.turns.length, 1);
+  const again = talk.askedAgain(talked(["a", "b"], ["c", "d"]), 0, "anew");
+  assert.deepEqual(again.turns.map((turn) => turn.id), ["anew"]);
   assert.deepEqual(bodyOf(again, 0).messages, [{ role: "user", content: "a" }]);
 });
 

@@ -56,6 +56,7 @@ let isLoaded = false;
 export async function load() {
   if (isLoaded) return;
   isLoaded = true;
+  addEventListener("pagehide", keepAsFarAsItCame);
   kept.value = await store.load();
 }
 
@@ -82,20 +83,34 @@ export function chooseModels(names) {
 
 /** A new conversation, with the settings of this one. */
 export function begin() {
-  stop();
+  leave();
+  beginAnew();
+}
+
+function beginAnew() {
   const { models: names, settings, system } = conversation.value;
   set({ ...fresh(), models: names, settings, system });
 }
 
 /** @param {Conversation} one */
 export function show(one) {
-  stop();
+  if (one.id === conversation.value.id) return;
+  leave();
   set(talk.settled(one));
+}
+
+/** Another conversation is shown next. */
+function leave() {
+  keepAsFarAsItCame();
+  stop();
 }
 
 /** @param {string} id */
 export async function drop(id) {
-  if (conversation.value.id === id) begin();
+  if (conversation.value.id === id) {
+    stop();
+    beginAnew();
+  }
   await store.drop(id).catch(complain);
   kept.value = store.all();
 }
@@ -112,26 +127,35 @@ export function ask(text, pictures, index) {
     complain(`A conversation has ${talk.MOST_TURNS} turns at most. Begin a new one.`);
     return false;
   }
-  const turn = { id: `${Date.now()}-${before.turns.length}`, text, pictures };
+  const turn = { id: freshTurnId(), text, pictures };
   return send(talk.asked({ ...before, models: chosen.value }, turn));
 }
 
 /** Ask a turn's question once more. @param {number} index */
 export function askAgain(index) {
-  send(talk.askedAgain({ ...conversation.value, models: chosen.value }, index));
+  send(talk.askedAgain({ ...conversation.value, models: chosen.value }, index, freshTurnId()));
+}
+
+let turnsMade = 0;
+
+/** Also of a question that is asked once more: what comes late of the answer before finds no place. */
+function freshTurnId() {
+  turnsMade += 1;
+  return `${Date.now()}-${turnsMade}`;
 }
 
 /** @param {Conversation} next whose last answers are awaited */
 function send(next) {
-  stop();
   try {
     for (const column of next.models.keys()) bodyOf(next, column);
   } catch (error) {
     complain(error);
     return false;
   }
+  stop();
   set({ ...next, changed: Date.now() });
   for (const column of next.models.keys()) write(column);
+  keep(conversation.value);
   return true;
 }
 
@@ -157,21 +181,20 @@ export function stop() {
 
 /** Have a model write its answer to the last turn. @param {number} column */
 async function write(column) {
-  const { id, turns } = conversation.value;
+  const { turns } = conversation.value;
   const index = turns.length - 1;
+  const isShown = () => conversation.value.turns[index]?.id === turns[index]?.id;
   const stopper = new AbortController();
   stoppers.add(stopper);
   running.value += 1;
   const update = (/** @type {(answer: Answer) => Answer} */ next) => {
-    if (conversation.value.id === id && conversation.value.turns[index]?.id === turns[index]?.id) {
-      set(talk.withAnswer(conversation.value, index, column, next));
-    }
+    if (isShown()) set(talk.withAnswer(conversation.value, index, column, next));
   };
   const ended = await written(column, stopper.signal, update);
   update((answer) => ({ ...answer, ...ended }));
   stoppers.delete(stopper);
   running.value -= 1;
-  await keep();
+  if (isShown()) await keep(conversation.value);
 }
 
 /**
@@ -203,8 +226,12 @@ async function written(column, stopped, update) {
   }
 }
 
-async function keep() {
-  if (!conversation.value.turns.length) return;
-  await store.keep(conversation.value).catch(complain);
+function keepAsFarAsItCame() {
+  if (running.value) keep(talk.settled(conversation.value));
+}
+
+/** @param {Conversation} one */
+async function keep(one) {
+  await store.keep(one).catch(complain);
   kept.value = store.all();
 }

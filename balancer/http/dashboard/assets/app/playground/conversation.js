@@ -104,12 +104,13 @@ export function cutBefore(conversation, index) {
  * With a turn's answers awaited once more, and nothing behind it.
  * @param {Conversation} conversation
  * @param {number} index
+ * @param {string} id the turn's from now on
  * @returns {Conversation}
  */
-export function askedAgain(conversation, index) {
+export function askedAgain(conversation, index, id) {
   const turn = conversation.turns[index];
   if (!turn) return conversation;
-  return asked(cutBefore(conversation, index), turn);
+  return asked(cutBefore(conversation, index), { ...turn, id });
 }
 
 /**
