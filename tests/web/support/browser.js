@@ -52,7 +52,8 @@ class FakeSocket {
   }
 
   close() {
-    sockets.splice(sockets.indexOf(this), 1);
+    const at = sockets.indexOf(this);
+    if (at >= 0) sockets.splice(at, 1);
   }
 
   /** The server says this. @param {...object} messages */
@@ -60,8 +61,8 @@ class FakeSocket {
     for (const message of messages) this.onmessage?.({ data: JSON.stringify(message) });
   }
 
-  /** The connection breaks. */
-  break() {
+  /** The connection ends. */
+  drop() {
     const { onclose } = this;
     this.close();
     onclose?.();

@@ -1,7 +1,7 @@
 // One live socket: connects, takes what it is told in order, and connects again when it is lost.
 //
-// A message whose number is not the next one means that something was missed: the socket is closed,
-// and the one after it begins with everything. Attempts are spread by chance, so that the pages of
+// A message whose number is not the next one means that something was missed: the socket is taken for
+// lost, and the one after it begins with everything. Attempts are spread by chance, so that the pages of
 // a whole team do not come back in the same instant.
 
 import { signal } from "@preact/signals";
@@ -27,11 +27,14 @@ export class LiveSocket {
     this.path = path;
     this.onMessage = onMessage;
     this.state = signal(/** @type {LinkState} */ ("connecting"));
+    /** Whether what was heard last may be old: from a loss until there is a snapshot again. */
+    this.isLost = signal(false);
     /** When the next attempt is, in milliseconds of `Date.now`. */
     this.retryAt = signal(0);
     /** @type {WebSocket | null} */
     this.socket = null;
-    this.sequence = -1;
+    /** The number of the last message; null: any may be next. @type {number | null} */
+    this.sequence = null;
     this.attempts = 0;
     this.timer = 0;
     this.silence = 0;
@@ -44,7 +47,7 @@ export class LiveSocket {
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url);
     this.socket = socket;
-    this.sequence = -1;
+    this.sequence = null;
     this.#listen();
     socket.onmessage = (event) => this.#hear(String(event.data));
     socket.onclose = () => {
@@ -79,6 +82,7 @@ export class LiveSocket {
     const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.attempts);
     const wait = longest * (0.5 + Math.random() / 2);
     this.attempts += 1;
+    this.isLost.value = true;
     this.retryAt.value = Date.now() + wait;
     this.state.value = "waiting";
     this.timer = setTimeout(() => this.open(), wait);
@@ -92,24 +96,38 @@ export class LiveSocket {
   /** @param {string} text */
   #hear(text) {
     this.#listen();
-    /** @type {Message} */
-    const message = JSON.parse(text);
+    const message = messageOf(text);
+    if (message === null || this.#isGap(message)) {
+      this.#lost();
+      return;
+    }
     if (message.type === "ping") {
       this.socket?.send('{"type":"pong"}');
-    } else if (message.type === "snapshot") {
-      this.sequence = message.seq ?? 0;
-      this.attempts = 0;
-      this.state.value = "live";
-      this.onMessage(message);
-    } else if (message.seq !== undefined) {
-      if (message.seq !== this.sequence + 1) {
-        this.open();
-        return;
-      }
-      this.sequence = message.seq;
-      this.onMessage(message);
-    } else {
-      this.onMessage(message);
+      return;
     }
+    if (message.type === "snapshot") {
+      this.attempts = 0;
+      this.isLost.value = false;
+      this.state.value = "live";
+    }
+    // lines that the server left out, and said so, leave a gap in its numbers
+    if (message.type === "missed") this.sequence = null;
+    else this.sequence = message.seq ?? this.sequence;
+    this.onMessage(message);
+  }
+
+  /** Whether there was a message between the last one and this. @param {Message} message */
+  #isGap({ type, seq }) {
+    if (type === "snapshot" || seq === undefined || this.sequence === null) return false;
+    return seq !== this.sequence + 1;
+  }
+}
+
+/** @param {string} text @returns {Message | null} */
+function messageOf(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
   }
 }
