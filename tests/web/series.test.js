@@ -19,3 +19,10 @@ test("ten minutes are kept, of at most so many figures", () => {
   assert.equal(past.read("a")[598], 699);
   assert.equal(past.values.size, 64);
 });
+
+test("a clock that is set back begins a new past, as charts need times that grow", () => {
+  const past = Series.of({ interval_s: 1, end: 100, paths: { a: [1, 2] } });
+  past.add(40, { a: 3 });
+  past.add(41, { a: 4 });
+  assert.deepEqual([past.times, past.read("a")], [[40, 41], [3, 4]]);
+});

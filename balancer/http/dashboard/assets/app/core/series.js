@@ -28,10 +28,15 @@ export class Series {
   }
 
   /**
+   * A point that is not later than the last one, because a clock was set back, begins anew.
    * @param {number} at unix seconds
    * @param {{[path: string]: number | null}} values
    */
   add(at, values) {
+    if (at <= (this.times[this.times.length - 1] ?? -Infinity)) {
+      this.times = [];
+      this.values.clear();
+    }
     for (const path of Object.keys(values)) {
       if (!this.values.has(path) && this.values.size < MOST_PATHS) {
         this.values.set(path, Array(this.times.length).fill(null));
