@@ -18,6 +18,8 @@ import { changed } from "./tree.js";
 const MOST_WAITING = 200;
 const MOST_LOST = 64;
 const LOST_FOR_S = 900;
+/** Clocks that are so near to each other are the same. */
+const LENIENCE_S = 2;
 
 /** What `/ws/control` says; null: nothing yet. */
 export const control = signal(/** @type {Control | null} */ (null));
@@ -46,16 +48,21 @@ export const lost = signal(/** @type {Lost[]} */ ([]));
 export const now = signal(Date.now() / 1000);
 let skew = 0;
 
+// each list is made anew only when one of its rows changed: most changes are of requests
+const agentRows = computed(() => control.value?.agents ?? {});
+const requestRows = computed(() => control.value?.requests ?? {});
+const modelRows = computed(() => control.value?.models ?? {});
 export const agents = computed(() =>
-  Object.values(control.value?.agents ?? {}).sort((a, b) => compare(a.id, b.id)),
+  Object.values(agentRows.value).sort((a, b) => compare(a.id, b.id)),
 );
-export const requests = computed(() => Object.entries(control.value?.requests ?? {}));
+export const requests = computed(() => Object.entries(requestRows.value));
+const finishedRows = computed(() => control.value?.finished ?? {});
 /** The latest to end come first. */
 export const finished = computed(() =>
-  Object.entries(control.value?.finished ?? {}).sort(([, a], [, b]) => endOf(b) - endOf(a)),
+  Object.entries(finishedRows.value).sort(([, a], [, b]) => endOf(b) - endOf(a)),
 );
 export const models = computed(() =>
-  Object.entries(control.value?.models ?? {}).sort(([a], [b]) => compare(a, b)),
+  Object.entries(modelRows.value).sort(([a], [b]) => compare(a, b)),
 );
 
 /** Unix seconds. @param {import("./shapes.js").FinishedRow} row */
@@ -89,6 +96,7 @@ const controlSocket = collected("/ws/control", (messages) => {
   }
   if (data && data !== control.value) {
     noteWhatWent(control.value, data);
+    firstVersion ||= data.balancer.version;
     control.value = data;
   }
 });
@@ -99,6 +107,7 @@ const metricsSocket = collected("/ws/metrics", (messages) => {
     if (message.type === "snapshot") {
       data = { now: message.data.now };
       past = Series.of(message.data.series);
+      setClock(message.data.series.end);
     } else if (message.type === "delta") {
       data = changed(data, message.set, message.gone);
       if (message.point?.at) note(message.point);
@@ -111,8 +120,16 @@ const metricsSocket = collected("/ws/metrics", (messages) => {
 /** @param {{at: number, values: {[path: string]: number | null}}} point */
 function note(point) {
   past.add(point.at, point.values);
-  const apart = point.at - Date.now() / 1000;
-  skew = Math.abs(apart) > 2 ? apart : 0;
+  setClock(point.at);
+}
+
+/** @param {number} at what the balancer's clock says, unix seconds; 0: it has not said yet */
+function setClock(at) {
+  if (!at) return;
+  const before = skew;
+  const apart = at - Date.now() / 1000;
+  skew = Math.abs(apart) > LENIENCE_S ? apart : 0;
+  if (Math.abs(skew - before) > LENIENCE_S) tick();
 }
 
 /** The worst state of the two sockets. */
@@ -121,8 +138,14 @@ export const link = computed(() => {
   if (states.every((state) => state === "live")) return "live";
   return states.includes("waiting") ? "waiting" : "connecting";
 });
+/** Whether a connection broke and is not back yet. */
+export const isLost = computed(() => controlSocket.isLost.value || metricsSocket.isLost.value);
 /** Whether there was a picture once: what is shown may be old. */
 export const isKnown = computed(() => control.value !== null);
+/** The balancer's when this page was opened. */
+let firstVersion = "";
+/** Whether another version of the balancer runs now than the one that sent this page. */
+export const isOutdated = computed(() => (control.value?.balancer.version ?? "") !== firstVersion);
 /** When the next attempt to connect is, milliseconds of `Date.now`. */
 export const retryAt = computed(() =>
   Math.max(controlSocket.retryAt.value, metricsSocket.retryAt.value),
@@ -169,8 +192,9 @@ export async function removing(id, remove) {
 /** @type {Set<string>} */
 const beingRemoved = new Set();
 
+/** Time stands still with the rows: what is not heard of is not what grows old. */
 function tick() {
-  if (document.hidden) return;
+  if (document.hidden || controlSocket.isLost.value) return;
   now.value = Date.now() / 1000 + skew;
   const kept = lost.value.filter((one) => now.value - one.at < LOST_FOR_S);
   if (kept.length !== lost.value.length) lost.value = kept;
@@ -186,10 +210,10 @@ function noteWhatWent(before, after) {
 /** @param {Control} before @param {Control} after @param {number} at */
 function noteAgents(before, after, at) {
   const went = Object.values(before.agents)
-    .filter((agent) => !(agent.id in after.agents))
+    .filter((agent) => !Object.hasOwn(after.agents, agent.id))
     .filter((agent) => agent.state !== "draining" || beingRemoved.has(agent.id))
     .map((agent) => ({ agent, at, isRemoved: beingRemoved.delete(agent.id) }));
-  const missing = lost.value.filter((one) => !(one.agent.id in after.agents));
+  const missing = lost.value.filter((one) => !Object.hasOwn(after.agents, one.agent.id));
   if (went.length || missing.length !== lost.value.length) {
     lost.value = [...went, ...missing].slice(0, MOST_LOST);
   }

@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { html } from "../core/html.js";
-import { isKnown, link, retryAt, retryNow } from "../core/live.js";
+import { isKnown, isLost, isOutdated, link, retryAt, retryNow } from "../core/live.js";
 
 const WORDS = { live: "Live", connecting: "Connecting", waiting: "Disconnected" };
 
@@ -13,13 +13,22 @@ export function LinkState() {
 }
 
 export function LinkBanner() {
-  if (link.value !== "waiting") return null;
+  if (isLost.value) return html`<${Lost} />`;
+  if (!isOutdated.value) return null;
+  return html`<div class="banner">
+    <p>Another version of the balancer runs now than the one that this page came from.</p>
+    <button type="button" onClick=${() => location.reload()}>Load the page again</button>
+  </div>`;
+}
+
+/** It stays while an attempt is made: nothing moves until the connection is back. */
+function Lost() {
   return html`<div class="banner">
     <p>
       ${isKnown.value
         ? "The balancer does not answer; what you see is the last that it said."
         : "The balancer does not answer."}${" "}
-      <span class="numeral"><${Countdown} /></span>
+      <span class="numeral">${link.value === "waiting" ? html`<${Countdown} />` : "Connecting…"}</span>
     </p>
     <button type="button" onClick=${retryNow}>Connect now</button>
   </div>`;
