@@ -111,7 +111,7 @@ test("a page that is closed while an answer is written keeps what there is of it
   await settled();
   frame();
 
-  dispatchEvent(new Event("pagehide"));
+  globalThis.dispatchEvent(new Event("pagehide"));
   await settled();
 
   const [answer] = chat.kept.value[0].turns[0].answers;

@@ -38,5 +38,5 @@ export default [
     },
   },
   { files: [`${assets}/app/**/*.js`], languageOptions: { globals: globals.browser } },
-  { files: ["tests/web/*.test.js"], languageOptions: { globals: globals.node } },
+  { files: ["tests/web/*.test.js", "tests/web/support/*.js"], languageOptions: { globals: globals.node } },
 ];

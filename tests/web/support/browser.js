@@ -3,6 +3,7 @@
 
 import { readFileSync } from "node:fs";
 import { register } from "node:module";
+import { promisify } from "node:util";
 
 const ASSETS = new URL("../../../balancer/http/dashboard/assets/", import.meta.url);
 const [, map] = readFileSync(new URL("index.html", ASSETS), "utf8").match(/"importmap">(.*?)<\/script>/s);
@@ -34,7 +35,7 @@ export function frame() {
 }
 
 /** Let everything that is ready happen. */
-export const settled = () => new Promise((resolve) => setImmediate(resolve));
+export const settled = promisify(setImmediate);
 
 /** Sockets that were opened and not closed, in their order. @type {FakeSocket[]} */
 export const sockets = [];
