@@ -71,3 +71,8 @@ export function clock(at) {
 export function counted(number, one, many = `${one}s`) {
   return `${count(number)} ${number === 1 ? one : many}`;
 }
+
+/** As lists and titles have it. @param {string} id */
+export function shortId(id) {
+  return id.length > 16 ? `${id.slice(0, 12)}…` : id;
+}

@@ -1,29 +1,22 @@
 // Requests: what runs and waits now, and what became of one.
 
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { html, pure } from "../core/html.js";
 import { ask, placed } from "../core/calls.js";
-import { count, counted, duration, milliseconds } from "../core/format.js";
+import { count, duration, milliseconds, shortId } from "../core/format.js";
 import { endOf, finished, now, requests } from "../core/live.js";
 import { address } from "../core/router.js";
-import { Badge, Copy, Empty, Facts, Heading, Search } from "../parts/bits.js";
+import { Badge, Empty, Heading, Search } from "../parts/bits.js";
 import { Confirm } from "../parts/confirm.js";
 import { usePart, useRowsInSight } from "../parts/long_list.js";
 import { say } from "../parts/notes.js";
 import { REQUEST_STATES, outcomeOf } from "../parts/states.js";
+import { One } from "../requests/story.js";
 
 /** @typedef {import("../core/shapes.js").RequestRow} RequestRow */
 /** @typedef {import("../core/shapes.js").FinishedRow} FinishedRow */
-/** @typedef {{phase: string, agent: string | null, reason: string | null, start_ms: number, end_ms: number | null}} Phase */
 
 const SHOWN_AT_FIRST = 100;
-const POLL_MS = 1000;
-const PHASE_WORDS = /** @type {{[phase: string]: string}} */ ({
-  waited: "Waited",
-  prefilled: "Prompt computed",
-  decoded: "Tokens generated",
-  moved: "Moved to another agent",
-});
 
 /** @param {{rest: string[]}} properties */
 export function Page({ rest }) {
@@ -164,84 +157,4 @@ function placeOf(row) {
 /** @param {{since: number}} properties */
 function Age({ since }) {
   return html`${duration(now.value - since)}`;
-}
-
-/** @param {string} id */
-function shortId(id) {
-  return id.length > 16 ? `${id.slice(0, 12)}…` : id;
-}
-
-/** @param {{id: string}} properties */
-function One({ id }) {
-  const [timeline, setTimeline] = useState(/** @type {any} */ (null));
-  const [failure, setFailure] = useState("");
-  const live = requests.value.some(([, row]) => row.id === id);
-  useEffect(() => {
-    const read = () =>
-      ask("GET", `/requests/${placed(id)}/timeline`).then(setTimeline, (error) => setFailure(error.message));
-    read();
-    const timer = live ? setInterval(read, POLL_MS) : 0;
-    return () => clearInterval(timer);
-  }, [id, live]);
-  const phases = /** @type {Phase[]} */ (timeline?.phases ?? []);
-  const end = Math.max(1, ...phases.map((phase) => phase.end_ms ?? phase.start_ms));
-  return html`
-    <${Heading} title=${shortId(id)} list=${{ address: "#/requests", title: "Requests" }}
-      about=${html`<span class="request-id"><code>${id}</code><${Copy} text=${id} what="the id" /></span>`} />
-    ${!timeline && failure ? html`<p class="failure">${failure}</p>` : null}
-    ${timeline ? html`<${Story} timeline=${timeline} />` : null}
-    ${timeline
-      ? html`<section class="section">
-          <h2>${live ? "So far" : "What became of it"}</h2>
-          <ol class="panel timeline">
-            ${phases.map(
-              (phase, index) => html`<li key=${index} data-phase=${phase.phase}>
-                <span>
-                  ${PHASE_WORDS[phase.phase] ?? phase.phase}
-                  ${phase.reason ? html`<span class="quiet-text timeline-reason">${reasonOf(phase.reason)}</span>` : null}
-                </span>
-                <span class="quiet-text timeline-agent">${phase.agent ?? ""}</span>
-                <span class="timeline-track"><i style=${barOf(phase, end)}></i></span>
-                <span class="numeral end">
-                  ${phase.end_ms === null ? "now" : milliseconds(phase.end_ms - phase.start_ms)}
-                </span>
-              </li>`,
-            )}
-            ${phases.length
-              ? html`<li class="timeline-scale quiet-text" aria-hidden="true">
-                  <span class="timeline-ends numeral"><span>0</span><span>${milliseconds(end)}</span></span>
-                </li>`
-              : null}
-          </ol>
-          ${phases.length ? null : html`<p class="quiet-text">Nothing has happened yet.</p>`}
-        </section>`
-      : null}
-  `;
-}
-
-/** What it came to, in a few numbers. @param {{timeline: any}} properties */
-function Story({ timeline }) {
-  const outcome = timeline.outcome === null ? REQUEST_STATES.running : outcomeOf(timeline.outcome);
-  return html`<div class="panel story">
-    <${Facts}
-      rows=${[
-        ["Outcome", html`<${Badge} tone=${outcome.tone}>${outcome.word}<//>`],
-        ["Agent", timeline.agent ?? "–"],
-        ["Prompt", counted(timeline.prompt_tokens, "token")],
-        ["Answer", counted(timeline.completion_tokens, "token")],
-        ["Took", milliseconds(timeline.total_ms)],
-      ]}
-    />
-  </div>`;
-}
-
-/** Why a move began, in words. @param {string} reason */
-function reasonOf(reason) {
-  return `because: ${reason.replaceAll("_", " ")}`;
-}
-
-/** @param {Phase} phase @param {number} end */
-function barOf(phase, end) {
-  const width = ((phase.end_ms ?? end) - phase.start_ms) / end;
-  return { left: `${(100 * phase.start_ms) / end}%`, width: `${Math.max(0.5, 100 * width)}%` };
 }
