@@ -1,20 +1,43 @@
 // Asks the management API, which does all that this dashboard can do.
 
+import { duration } from "./format.js";
+
 const PATIENCE_MS = 20_000;
+
+/**
+ * @typedef {object} ErrorObject the API's `error`
+ * @property {unknown} [message]
+ * @property {string} [request_id]
+ * @property {number} [retry_after] seconds
+ */
 
 /** What the balancer answers when it does not do what it was asked. */
 export class Refused extends Error {
-  /**
-   * @param {string} message what to do about it
-   * @param {{status: number, code?: string, details?: any, requestId?: string}} facts
-   */
-  constructor(message, { status, code = "", details = {}, requestId = "" }) {
-    super(message);
+  /** @param {number} status 0: none came @param {ErrorObject} error */
+  constructor(status, error) {
+    super(wordsOf(status, error));
     this.status = status;
-    this.code = code;
-    this.details = details;
-    this.requestId = requestId;
   }
+}
+
+/**
+ * What the balancer said, when to ask again, and by which id its log has more.
+ * @param {number} status
+ * @param {ErrorObject} error
+ */
+export function wordsOf(status, { message, request_id, retry_after }) {
+  if (typeof message !== "string" || !message) return `The balancer answered ${status}.`;
+  const parts = [message];
+  if (retry_after) parts.push(`It may be asked again in ${duration(retry_after)}.`);
+  if (status >= 500 && request_id) parts.push(`Request: ${request_id}`);
+  if (parts.length > 1 && !/[.?!]$/.test(message)) parts[0] += ".";
+  return parts.join(" ");
+}
+
+/** What stands as `error` in a refusal's body. @param {Response} answer @returns {Promise<ErrorObject>} */
+export async function errorIn(answer) {
+  const value = await answer.json().catch(() => null);
+  return value?.error ?? {};
 }
 
 /**
@@ -37,17 +60,14 @@ export async function ask(method, path, body) {
   try {
     answer = await fetch(path, request);
   } catch {
-    throw new Refused("The balancer does not answer. Is it running?", { status: 0 });
+    throw new Refused(0, { message: "The balancer does not answer. Is it running?" });
   }
-  const value = await answer.json().catch(() => null);
-  if (answer.ok) return value;
-  const error = value?.error ?? {};
-  throw new Refused(error.message ?? `The balancer answered ${answer.status}.`, {
-    status: answer.status,
-    code: error.code,
-    details: error.details,
-    requestId: error.request_id,
-  });
+  if (!answer.ok) throw new Refused(answer.status, await errorIn(answer));
+  try {
+    return await answer.json();
+  } catch {
+    throw new Refused(answer.status, { message: "What was answered is not JSON, or broke off." });
+  }
 }
 
 /** A name as part of a path. @param {string} name */

@@ -1,19 +1,12 @@
 // Sends a chat completion and hands on what comes back, piece by piece.
 
+import { errorIn, wordsOf } from "../core/calls.js";
 import { EventReader } from "./event_stream.js";
 
 export const CHAT_PATH = "/v1/chat/completions";
 
-/** What went wrong with one answer, as the balancer says it. */
-export class ChatFailed extends Error {
-  /** @param {string} message @param {{code?: string, param?: string | null, request_id?: string}} [facts] */
-  constructor(message, facts = {}) {
-    super(message);
-    this.code = facts.code ?? "";
-    this.param = facts.param ?? "";
-    this.requestId = facts.request_id ?? "";
-  }
-}
+/** What went wrong with one answer. */
+export class ChatFailed extends Error {}
 
 /**
  * Resolves when the answer has ended. Aborting the signal ends it with the signal's `AbortError`.
@@ -23,7 +16,9 @@ export class ChatFailed extends Error {
  */
 export async function streamChat(body, { signal, onChunk, fetch: send = fetch }) {
   const answer = await sent(body, signal, send);
-  if (!answer.ok || !answer.body) throw await failure(answer);
+  if (!answer.ok || !answer.body) {
+    throw new ChatFailed(wordsOf(answer.status, await errorIn(answer)));
+  }
   const events = new EventReader();
   const reader = answer.body.getReader();
   try {
@@ -74,13 +69,6 @@ function chunkOf(data) {
   } catch {
     throw new ChatFailed("The balancer sent something that is not JSON.");
   }
-  if (chunk?.error) throw new ChatFailed(String(chunk.error.message), chunk.error);
+  if (chunk?.error) throw new ChatFailed(wordsOf(500, chunk.error));
   return chunk;
-}
-
-/** @param {Response} answer */
-async function failure(answer) {
-  const value = await answer.json().catch(() => null);
-  const error = value?.error ?? {};
-  return new ChatFailed(error.message ?? `The balancer answered ${answer.status}.`, error);
 }
