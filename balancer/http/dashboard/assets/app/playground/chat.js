@@ -230,8 +230,16 @@ function keepAsFarAsItCame() {
   if (running.value) keep(talk.settled(conversation.value));
 }
 
-/** @param {Conversation} one */
+let isKeeping = true;
+
+/** Its first failure is told, not each. @param {Conversation} one */
 async function keep(one) {
-  await store.keep(one).catch(complain);
+  try {
+    await store.keep(one);
+    isKeeping = true;
+  } catch (error) {
+    if (isKeeping) complain(error);
+    isKeeping = false;
+  }
   kept.value = store.all();
 }

@@ -35,11 +35,13 @@ export class ConversationStore {
   /** What was kept, the latest first. @returns {Promise<Conversation[]>} */
   async load() {
     try {
-      this.#database = await opened();
-      const rows = await done(this.#table("readonly").getAll());
+      const database = await opened();
+      database.onclose = () => (this.#database = null);
+      const rows = await done(database.transaction(TABLE).objectStore(TABLE).getAll());
+      this.#database = database;
       for (const row of rows) if (isRow(row)) this.#rows.set(row.id, row);
     } catch {
-      this.#database = null;
+      // this page's memory it is
     }
     return this.all();
   }
@@ -49,35 +51,68 @@ export class ConversationStore {
     return sorted([...this.#rows.values()]).kept.map((row) => row.conversation);
   }
 
-  /** Keep it, at the cost of the oldest ones. @param {Conversation} conversation */
+  /**
+   * Keep it, at the cost of the oldest ones.
+   * @param {Conversation} conversation
+   * @throws {Error} where the browser does not; this page has it nevertheless
+   */
   async keep(conversation) {
     const { id, changed } = conversation;
     const row = { id, changed, chars: JSON.stringify(conversation).length, conversation };
     this.#rows.set(id, row);
     const { gone } = sorted([...this.#rows.values()]);
     for (const old of gone) this.#rows.delete(old.id);
-    if (!this.#database) return;
-    const table = this.#table("readwrite");
-    for (const old of gone) table.delete(old.id);
-    await done(table.put(row));
+    await this.#write((table) => {
+      for (const old of gone) table.delete(old.id);
+      table.put(row);
+    });
   }
 
   /** @param {string} id */
   async drop(id) {
     this.#rows.delete(id);
-    if (this.#database) await done(this.#table("readwrite").delete(id));
+    await this.#write((table) => table.delete(id));
   }
 
-  /** @param {IDBTransactionMode} mode */
-  #table(mode) {
-    const database = /** @type {IDBDatabase} */ (this.#database);
-    return database.transaction(TABLE, mode).objectStore(TABLE);
+  /**
+   * A change is kept once it is committed: a full disk shows no earlier.
+   * @param {(table: IDBObjectStore) => void} change
+   */
+  async #write(change) {
+    if (!this.#database) return;
+    try {
+      const transaction = this.#database.transaction(TABLE, "readwrite");
+      change(transaction.objectStore(TABLE));
+      await committed(transaction);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new Error(`This browser did not keep the conversation: ${reason}`, { cause: error });
+    }
   }
 }
 
-/** @param {any} row @returns {row is Row} */
+/** Whether it is what this version of the page writes. @param {any} row @returns {row is Row} */
 function isRow(row) {
-  return typeof row?.id === "string" && Array.isArray(row.conversation?.turns);
+  const { models, settings, system, turns } = row.conversation ?? {};
+  return (
+    [row.changed, row.chars].every(Number.isFinite) &&
+    [row.id, system].every((text) => typeof text === "string") &&
+    Array.isArray(models) &&
+    typeof settings === "object" &&
+    settings !== null &&
+    Array.isArray(turns) &&
+    turns.every(isTurn)
+  );
+}
+
+/** @param {any} turn */
+function isTurn(turn) {
+  return (
+    typeof turn?.text === "string" &&
+    Array.isArray(turn.pictures) &&
+    Array.isArray(turn.answers) &&
+    turn.answers.every((/** @type {any} */ answer) => answer === null || Array.isArray(answer?.steps))
+  );
 }
 
 /** @returns {Promise<IDBDatabase>} */
@@ -92,5 +127,13 @@ function done(request) {
   return new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
+  });
+}
+
+/** @param {IDBTransaction} transaction @returns {Promise<void>} */
+function committed(transaction) {
+  return new Promise((resolve, reject) => {
+    transaction.oncomplete = () => resolve();
+    transaction.onabort = () => reject(transaction.error ?? new Error("it was given up"));
   });
 }
