@@ -7,6 +7,7 @@ import { complain } from "../parts/notes.js";
 import { begin, chatModels, chooseModels, chosen, conversation, load, running } from "../playground/chat.js";
 import { CodeDialog } from "../playground/code_dialog.js";
 import { Composer, namesOf } from "../playground/composer.js";
+import { edit, editedIn } from "../playground/draft.js";
 import { bodyOf } from "../playground/request.js";
 import { Side } from "../playground/side.js";
 import { TurnView } from "../playground/turns.js";
@@ -15,14 +16,13 @@ import { TurnView } from "../playground/turns.js";
 const READS_ALONG_PX = 160;
 
 export function Page() {
-  const [edited, setEdited] = useState(/** @type {number | null} */ (null));
   const [code, setCode] = useState(/** @type {{[name: string]: unknown} | null} */ (null));
   const [hasSide, setSide] = useState(() => matchMedia("(min-width: 72rem)").matches);
   const { id, turns, models } = conversation.value;
+  const edited = editedIn(id);
   useEffect(() => {
     load().catch(complain);
   }, []);
-  useEffect(() => setEdited(null), [id]);
   useReadingAlong();
   // the same one each time, so that turns that did not change are not drawn again
   const showCode = useCallback((/** @type {number} */ index, /** @type {number} */ column) => {
@@ -45,17 +45,24 @@ export function Page() {
               ${turns.map(
                 (turn, index) => html`<${TurnView} key=${turn.id} turn=${turn} index=${index}
                   isLast=${index === turns.length - 1} isEdited=${edited !== null && index >= edited}
-                  onEdit=${setEdited} onCode=${showCode} />`,
+                  onEdit=${editTurn} onCode=${showCode} />`,
               )}
             </ol>`
           : html`<${Beginning} />`}
-        <${Composer} edited=${edited} onDone=${() => setEdited(null)} />
+        <${Composer} />
       </div>
       ${hasSide ? html`<${Side} />` : null}
     </div>
     <p class="unseen" role="status">${running.value ? "Answering" : ""}</p>
     ${code ? html`<${CodeDialog} body=${code} onClose=${() => setCode(null)} />` : null}
   </div>`;
+}
+
+/** @param {number} index */
+function editTurn(index) {
+  const { id, turns } = conversation.value;
+  const turn = turns[index];
+  if (turn) edit(id, index, turn);
 }
 
 /** The conversation as it was when a turn was asked. @param {number} index */

@@ -1,45 +1,30 @@
 // Where a question is written.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { html } from "../core/html.js";
 import { Icon } from "../parts/icon.js";
 import { complain } from "../parts/notes.js";
 import { ask, chosen, conversation, running, seePictures, stop } from "./chat.js";
+import { addPictures, draft, editedIn, finish, removePicture, write } from "./draft.js";
 import { PICTURE_TYPES, pictureOf } from "./pictures.js";
 import { MOST_PICTURES } from "./request.js";
 
-/** @typedef {import("./conversation.js").Picture} Picture */
-
-/** @param {{edited: number | null, onDone: () => void}} properties `edited`: the turn that is asked anew */
-export function Composer({ edited, onDone }) {
-  const [text, setText] = useState("");
-  const [pictures, setPictures] = useState(/** @type {Picture[]} */ ([]));
+export function Composer() {
+  const { text, pictures } = draft.value;
+  const edited = editedIn(conversation.value.id);
   const area = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   useEffect(() => {
-    const turn = edited === null ? undefined : conversation.peek().turns[edited];
-    if (!turn) return;
-    setText(turn.text);
-    setPictures(turn.pictures);
-    area.current?.focus();
+    if (edited !== null) area.current?.focus();
   }, [edited]);
   useEffect(() => fit(area.current), [text]);
 
-  const clear = () => {
-    setText("");
-    setPictures([]);
-    onDone();
-  };
   const send = () => {
-    const typed = area.current?.value ?? ""; // what was drawn last may be a frame old
+    const field = /** @type {HTMLTextAreaElement} */ (area.current);
+    const typed = field.value; // what was drawn last may be a frame old
     if (!typed.trim() && !pictures.length) return;
-    if (ask(typed, pictures, edited ?? undefined)) clear();
-  };
-  const add = async (/** @type {Iterable<File>} */ files) => {
-    const taken = [...files].slice(0, MOST_PICTURES - pictures.length);
-    const read = await Promise.allSettled(taken.map(pictureOf));
-    for (const one of read) if (one.status === "rejected") complain(one.reason);
-    const fresh = read.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
-    setPictures([...pictures, ...fresh]);
+    if (!ask(typed, pictures, edited ?? undefined)) return;
+    finish();
+    field.value = draft.value.text; // a second Enter within this frame sends nothing twice
   };
   const onPaste = (/** @type {ClipboardEvent} */ event) => {
     const files = event.clipboardData?.files ?? [];
@@ -48,7 +33,7 @@ export function Composer({ edited, onDone }) {
     add(files);
   };
   const onKey = (/** @type {KeyboardEvent} */ event) => {
-    if (event.key === "Escape" && edited !== null) clear();
+    if (event.key === "Escape" && edited !== null) finish();
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     send();
@@ -61,15 +46,15 @@ export function Composer({ edited, onDone }) {
       ? null
       : html`<p class="composer-edited">
           Asked anew, this question's answer and all after it go.
-          <button type="button" class="quiet word" onClick=${clear}>Leave it</button>
+          <button type="button" class="quiet word" onClick=${finish}>Leave it</button>
         </p>`}
     ${pictures.length
       ? html`<div class="composer-pictures">
           ${pictures.map(
-            (picture, at) => html`<figure key=${picture.url}>
+            (picture, at) => html`<figure key=${at}>
               <img src=${picture.url} alt=${picture.name} />
               <button type="button" class="quiet" aria-label=${`Remove ${picture.name}`}
-                onClick=${() => setPictures(pictures.filter((_, place) => place !== at))}>
+                onClick=${() => removePicture(at)}>
                 <${Icon} name="close" />
               </button>
             </figure>`,
@@ -79,7 +64,7 @@ export function Composer({ edited, onDone }) {
     <textarea ref=${area} rows="1" value=${text} aria-label="Message" onPaste=${onPaste} onKeyDown=${onKey}
       placeholder=${chosen.value[0] ? `Ask ${namesOf(chosen.value)}` : "Ask something"}
       onInput=${(/** @type {InputEvent} */ event) =>
-        setText(/** @type {HTMLTextAreaElement} */ (event.target).value)}></textarea>
+        write(/** @type {HTMLTextAreaElement} */ (event.target).value)}></textarea>
     <div class="composer-end">
       <${AddPicture} isFull=${pictures.length >= MOST_PICTURES} onFiles=${add} />
       <span class="composer-hint">Enter sends, Shift + Enter begins a line</span>
@@ -88,6 +73,16 @@ export function Composer({ edited, onDone }) {
         : html`<button type="submit" class="primary send" disabled=${!text.trim() && !pictures.length}>Send</button>`}
     </div>
   </form>`;
+}
+
+/** @param {Iterable<File>} files */
+async function add(files) {
+  const given = [...files];
+  const taken = given.slice(0, MOST_PICTURES - draft.value.pictures.length);
+  if (taken.length < given.length) complain(`A question has ${MOST_PICTURES} pictures at most.`);
+  const read = await Promise.allSettled(taken.map(pictureOf));
+  for (const one of read) if (one.status === "rejected") complain(one.reason);
+  addPictures(read.flatMap((one) => (one.status === "fulfilled" ? [one.value] : [])));
 }
 
 /** @param {{isFull: boolean, onFiles: (files: Iterable<File>) => void}} properties */
