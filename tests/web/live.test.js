@@ -84,6 +84,17 @@ test("an agent that was drained, or removed by hand, is not lost", async () => {
   assert.deepEqual(live.lost.value.map((one) => [one.agent.id, one.isRemoved]), [["two", true]]);
 });
 
+test("an agent that was drained and went within one frame is not lost", () => {
+  snapshots({ agents: { one: agent("one") } });
+  socketOf("control").say(
+    { type: "delta", seq: 2, set: { "agents.one.state": "draining" }, gone: [] },
+    { type: "delta", seq: 3, set: {}, gone: ["agents.one"] },
+  );
+  frame();
+
+  assert.deepEqual([live.agents.value, live.lost.value], [[], []]);
+});
+
 test("while nobody looks, what waits to be drawn is bounded", () => {
   const set = { "requests.r#0": { id: "r" } };
   for (let times = 0; times < 1000; times += 1) {

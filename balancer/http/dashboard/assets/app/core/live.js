@@ -85,21 +85,23 @@ export function compare(a, b) {
 const controlSocket = collected("/ws/control", (messages) => {
   let data = control.value;
   for (const message of messages) {
-    if (message.type === "snapshot") data = message.data;
-    else if (message.type === "delta" && data) {
-      data = /** @type {Control} */ (
-        /** @type {unknown} */ (
-          changed(/** @type {Tree} */ (/** @type {unknown} */ (data)), message.set, message.gone)
-        )
-      );
-    }
+    const after = told(data, message);
+    // of each message: what happened between two frames happened in an order
+    noteWhatWent(data, after);
+    data = after;
   }
-  if (data && data !== control.value) {
-    noteWhatWent(control.value, data);
-    firstVersion ||= data.balancer.version;
-    control.value = data;
-  }
+  if (!data) return;
+  firstVersion ||= data.balancer.version;
+  control.value = data;
 });
+
+/** @param {Control | null} before @param {any} message @returns {Control | null} */
+function told(before, message) {
+  if (message.type === "snapshot") return message.data;
+  if (message.type !== "delta" || !before) return before;
+  const tree = /** @type {Tree} */ (/** @type {unknown} */ (before));
+  return /** @type {Control} */ (/** @type {unknown} */ (changed(tree, message.set, message.gone)));
+}
 
 const metricsSocket = collected("/ws/metrics", (messages) => {
   let data = /** @type {Tree} */ ({ now: figures.value ?? {} });
@@ -200,9 +202,9 @@ function tick() {
   if (kept.length !== lost.value.length) lost.value = kept;
 }
 
-/** @param {Control | null} before @param {Control} after */
+/** @param {Control | null} before @param {Control | null} after */
 function noteWhatWent(before, after) {
-  if (!before) return;
+  if (!before || !after) return;
   const at = Date.now() / 1000 + skew;
   if (before.agents !== after.agents) noteAgents(before, after, at);
 }
