@@ -16,19 +16,18 @@ export const MOST_PICTURE_BYTES = 5 * 1024 * 1024;
  * @property {"number" | "whole" | "lines"} kind
  * @property {number} [least]
  * @property {number} [most]
- * @property {number} [step]
  */
 
 /** @type {readonly Field[]} */
 export const FIELDS = [
-  { name: "temperature", label: "Temperature", hint: "0 to 2", kind: "number", least: 0, most: 2, step: 0.1 },
-  { name: "top_p", label: "Top p", hint: "0 to 1", kind: "number", least: 0, most: 1, step: 0.05 },
+  { name: "temperature", label: "Temperature", hint: "0 to 2", kind: "number", least: 0, most: 2 },
+  { name: "top_p", label: "Top p", hint: "0 to 1", kind: "number", least: 0, most: 1 },
   { name: "top_k", label: "Top k", hint: "0 is all", kind: "whole", least: 0 },
-  { name: "min_p", label: "Min p", hint: "0 to 1", kind: "number", least: 0, most: 1, step: 0.01 },
+  { name: "min_p", label: "Min p", hint: "0 to 1", kind: "number", least: 0, most: 1 },
   { name: "max_tokens", label: "Longest answer", hint: "tokens", kind: "whole", least: 1 },
   { name: "seed", label: "Seed", hint: "any", kind: "whole" },
-  { name: "presence_penalty", label: "Presence penalty", hint: "−2 to 2", kind: "number", least: -2, most: 2, step: 0.1 },
-  { name: "frequency_penalty", label: "Frequency penalty", hint: "−2 to 2", kind: "number", least: -2, most: 2, step: 0.1 },
+  { name: "presence_penalty", label: "Presence penalty", hint: "−2 to 2", kind: "number", least: -2, most: 2 },
+  { name: "frequency_penalty", label: "Frequency penalty", hint: "−2 to 2", kind: "number", least: -2, most: 2 },
   { name: "stop", label: "Stop at", hint: "one a line, four at most", kind: "lines" },
 ];
 /** "" is the model's own. */

@@ -70,12 +70,16 @@ function Lines({ label, value, rows, placeholder, isCode = false, onInput }) {
   </label>`;
 }
 
-/** @param {{field: Field, value: string}} properties */
+/**
+ * A field of text: one of numbers gives nothing where something else was typed, and keeps it from
+ * being refused.
+ * @param {{field: Field, value: string}} properties
+ */
 function Amount({ field, value }) {
   return html`<label>
     <span>${field.label}</span>
-    <input type="number" inputmode="decimal" value=${value} placeholder=${field.hint} title=${field.hint}
-      min=${field.least} max=${field.most} step=${field.step ?? 1}
+    <input inputmode=${field.least === undefined || field.least < 0 ? "text" : "decimal"} autocomplete="off"
+      value=${value} placeholder=${field.hint} title=${field.hint}
       onInput=${(/** @type {InputEvent} */ event) =>
         changeSetting(field.name, /** @type {HTMLInputElement} */ (event.target).value)} />
   </label>`;
