@@ -17,6 +17,7 @@ export function Layout() {
   useEffect(() => {
     document.title = row ? `${row.title} · paddler-py` : "paddler-py";
   }, [row]);
+  useArrival([place.value.page, ...place.value.rest].join("/"));
   return html`
     <a class="skip" href="#main" onClick=${skip}>Skip to the page</a>
     <header class="bar">
@@ -36,6 +37,17 @@ export function Layout() {
     </main>
     <${Notes} />
   `;
+}
+
+/** Another page begins at its top, and with the focus, for those who cannot see it. @param {string} path */
+function useArrival(path) {
+  const shown = useRef(path);
+  useEffect(() => {
+    if (shown.current === path) return;
+    shown.current = path;
+    document.getElementById("main")?.focus({ preventScroll: true });
+    scrollTo(0, 0);
+  }, [path]);
 }
 
 /** @param {import("../core/shapes.js").Control | null} known */
@@ -63,15 +75,9 @@ function LoadedPage({ row }) {
   );
   const [failure, setFailure] = useState("");
   const [error, reset] = useErrorBoundary();
-  const isFirst = useRef(true);
   useEffect(() => {
     row.load().then(setLoaded, () => setFailure("This page could not be loaded."));
   }, [row]);
-  useEffect(() => {
-    if (!isFirst.current || !loaded) return;
-    isFirst.current = false;
-    scrollTo(0, 0);
-  }, [loaded]);
   if (error || failure) {
     const text = failure || "This page met an error of its own.";
     return html`<div class="page">
