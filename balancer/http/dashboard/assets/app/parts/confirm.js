@@ -17,10 +17,13 @@ import { complain } from "./notes.js";
 export function Confirm({ title, children, action, isDanger = false, onConfirm, onClose }) {
   const dialog = useRef(/** @type {HTMLDialogElement | null} */ (null));
   const [isBusy, setBusy] = useState(false);
+  const isAsked = useRef(false); // a second click may come before the button is drawn as disabled
   const heading = useId();
   useEffect(() => dialog.current?.showModal(), []);
   const submit = async (/** @type {SubmitEvent} */ event) => {
     event.preventDefault();
+    if (isAsked.current) return;
+    isAsked.current = true;
     const form = new FormData(/** @type {HTMLFormElement} */ (event.currentTarget));
     setBusy(true);
     await onConfirm(form).catch(complain);
