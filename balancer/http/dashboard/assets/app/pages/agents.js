@@ -35,7 +35,7 @@ export function Page({ rest }) {
   const list = only ? { address: "#/agents", title: "Agents" } : undefined;
   return html`
     <${Heading} title=${only ?? "Agents"} list=${list} about=${only ? null : counted(agents.value.length, "agent")}>
-      ${!only && agents.value.length >= SEARCHED_FROM
+      ${!only && (sought || agents.value.length >= SEARCHED_FROM)
         ? html`<${Search} label="Find an agent or a model" value=${sought} onInput=${setSought} />`
         : null}
     <//>
@@ -43,6 +43,7 @@ export function Page({ rest }) {
     ${only && !shown.length && !gone.length
       ? html`<p class="quiet-text">No agent of this name is connected.</p>`
       : null}
+    ${!only && sought && !shown.length ? html`<p class="quiet-text">None of these agents fits.</p>` : null}
     <div class="agents" data-one=${Boolean(only)}>
       ${gone.map((one) => html`<${LostCard} key=${`lost ${one.agent.id}`} ...${one} />`)}
       ${shown.slice(0, part.end).map(
@@ -111,7 +112,7 @@ const AgentCard = pure(
           </div>`}
       ${agent.host ? html`<${Host} host=${agent.host} hardware=${hardware} />` : null}
       ${agent.issues.map(
-        (issue) => html`<p key=${issue.code} class="issue" data-severity=${issue.severity}>
+        (issue, index) => html`<p key=${index} class="issue" data-severity=${issue.severity}>
           <strong>${issue.code}</strong> ${issue.message}
         </p>`,
       )}
@@ -191,15 +192,19 @@ function used(part, whole) {
 const resume = (id) => undrain(id, `${id} takes requests again.`);
 
 /** @param {string} id */
-const letIn = (id) => undrain(id, `${id} may connect again.`);
+async function letIn(id) {
+  if (await undrain(id, `${id} may connect again.`)) dismiss(id);
+}
 
-/** @param {string} id @param {string} done what to say then */
+/** Whether it was done. @param {string} id @param {string} done what to say then */
 async function undrain(id, done) {
   try {
     await ask("POST", `/agents/${placed(id)}/undrain`);
     say(done);
+    return true;
   } catch (error) {
     complain(error);
+    return false;
   }
 }
 
@@ -232,7 +237,7 @@ function Question({ agent, deed, onClose }) {
       <label><input type="radio" name="end" value="wait" checked /> They run to their end</label>
       <label>
         <input type="radio" name="end" value="move" /> What still runs goes on elsewhere after
-        <input type="number" name="seconds" aria-label="Seconds" min="0" max="86400" value="60" /> s
+        <input type="number" name="seconds" aria-label="Seconds" required min="0" max="86400" value="60" /> s
       </label>
     </fieldset>
   <//>`;

@@ -5,6 +5,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { clock } from "../core/format.js";
 import { soon } from "../core/frames.js";
 import { html, pure } from "../core/html.js";
+import { now } from "../core/live.js";
 import { LiveSocket } from "../core/live_socket.js";
 import { go, place } from "../core/router.js";
 import { windowOf } from "../core/window.js";
@@ -108,7 +109,7 @@ function hear(message) {
     log.clear();
     log.add(message.data.lines);
   } else if (message.type === "lines") log.add(message.lines);
-  else if (message.type === "missed") log.miss(message.count, Date.now() / 1000);
+  else if (message.type === "missed") log.miss(message.count, now.peek());
   if (isWaiting) return;
   isWaiting = true;
   soon(() => {

@@ -35,7 +35,8 @@ function All() {
       <${Search} label="Find by id, model, agent" value=${sought} onInput=${setSought} />
     <//>
     ${rows.length || finished.value.length
-      ? html`<${Table} rows=${fitting.slice(0, most)} onCancel=${setAsked} />`
+      ? html`<${Table} rows=${fitting.slice(0, most)} onCancel=${setAsked}
+          none=${rows.length ? "Nothing that runs or waits fits." : "Nothing runs or waits now."} />`
       : html`<${Empty} title="Nothing runs or waits">
           <p>Requests appear here as soon as they arrive. Send one to the inference port.</p>
         <//>`}
@@ -105,8 +106,8 @@ const FinishedLine = pure((/** @type {{row: FinishedRow}} */ { row }) => {
   </tr>`;
 });
 
-/** @param {{rows: [string, RequestRow][], onCancel: (row: RequestRow) => void}} properties */
-function Table({ rows, onCancel }) {
+/** @param {{rows: [string, RequestRow][], none: string, onCancel: (row: RequestRow) => void}} properties */
+function Table({ rows, none, onCancel }) {
   const sight = useRowsInSight(rows.length);
   return html`<div class="panel scrolled" tabindex="0" role="region" aria-label="Requests">
     <table class="requests">
@@ -123,7 +124,7 @@ function Table({ rows, onCancel }) {
           .slice(sight.first, sight.end)
           .map(([key, row]) => html`<${Row} key=${key} row=${row} onCancel=${onCancel} />`)}
         ${sight.behind}
-        ${rows.length ? null : html`<tr><td class="quiet-text" colspan="8">Nothing runs or waits now.</td></tr>`}
+        ${rows.length ? null : html`<tr><td class="quiet-text" colspan="8">${none}</td></tr>`}
       </tbody>
     </table>
   </div>`;

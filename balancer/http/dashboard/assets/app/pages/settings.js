@@ -17,6 +17,7 @@ export function Page() {
   const read = async () => {
     try {
       setConfig(await ask("GET", "/config"));
+      setFailure("");
       setFaults((await ask("GET", "/config/status")).validation_errors ?? []);
     } catch (error) {
       setFailure(error instanceof Error ? error.message : String(error));
