@@ -14,12 +14,36 @@ const BODY = {
   stream: true,
 };
 
+/** What a shell gives curl: its arguments, and what stands on its input. @param {string} command */
+function givenToCurl(command) {
+  const standIn = [
+    "curl() {",
+    '  env true "$@" || exit 1', // where an argument is too long for the system
+    '  for one in "$@"; do printf "%s\\0" "$one"; done',
+    '  [ "$one" != @- ] || cat',
+    "}",
+    "",
+  ].join("\n");
+  const output = execFileSync("sh", ["-s"], { encoding: "utf8", input: `${standIn}${command}\n` });
+  const parts = output.split("\0");
+  return { parts, input: parts.at(-1) };
+}
+
 test("a shell passes curl exactly the body", () => {
-  const shown = 'curl() { for one in "$@"; do printf "%s\\0" "$one"; done; }\n';
-  const output = execFileSync("sh", ["-c", shown + curlOf("http://127.0.0.1:8081/v1/x'y", BODY)], { encoding: "utf8" });
-  const given = output.split("\0");
-  assert.equal(given[1], "http://127.0.0.1:8081/v1/x'y");
-  assert.equal(given[given.indexOf("-d") + 1], JSON.stringify(BODY, null, 2));
+  const { parts } = givenToCurl(curlOf("http://127.0.0.1:8081/v1/x'y", BODY));
+  assert.equal(parts[1], "http://127.0.0.1:8081/v1/x'y");
+  assert.deepEqual(JSON.parse(parts[parts.indexOf("-d") + 1]), JSON.parse(JSON.stringify(BODY)));
+});
+
+test("a body that is too long for an argument, as one with a picture, goes through the input", () => {
+  const body = { ...BODY, messages: [...BODY.messages, { role: "user", content: "é".repeat(60_000) }] };
+  const { parts, input } = givenToCurl(curlOf("http://127.0.0.1:8081/v1/x", body));
+  assert.ok(parts.includes("--data-binary"));
+  assert.deepEqual(JSON.parse(input), JSON.parse(JSON.stringify(body)));
+});
+
+test("a terminal takes no part of a command for a key", () => {
+  assert.doesNotMatch(curlOf("http://127.0.0.1:8081/v1/x", BODY), /[^\P{Cc}\n]/u);
 });
 
 test("Python calls OpenAI's client with exactly the body", () => {

@@ -9,18 +9,35 @@ const OF_OPENAI = new Set([
 
 /** @typedef {{[name: string]: unknown}} Body */
 
+/** More than this goes through standard input: Linux takes 128 KiB as one argument. */
+const MOST_ARGUMENT_BYTES = 100_000;
+
 /** For a POSIX shell. @param {string} url @param {Body} body */
 export function curlOf(url, body) {
+  const data = printable(JSON.stringify(body, null, 2));
+  const quoted = quotedForShell(data);
+  const isLong = new TextEncoder().encode(quoted).length > MOST_ARGUMENT_BYTES;
   return [
     `curl -N ${quotedForShell(url)} \\`,
     "  -H 'Content-Type: application/json' \\",
-    `  -d ${quotedForShell(JSON.stringify(body, null, 2))}`,
+    // no line of JSON is this word alone
+    isLong ? `  --data-binary @- <<'END'\n${data}\nEND` : `  -d ${quoted}`,
   ].join("\n");
 }
 
 /** Between single quotes nothing means anything but their end. @param {string} text */
 function quotedForShell(text) {
   return `'${text.replaceAll("'", String.raw`'\''`)}'`;
+}
+
+/** What JSON leaves as it is, and a terminal or Python does not. @param {string} json */
+function printable(json) {
+  return json.replace(/[\u007f-\u009f\u2028\u2029]/g, escaped);
+}
+
+/** @param {string} character */
+function escaped(character) {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
 }
 
 /** With OpenAI's package. @param {string} origin @param {Body} body */
@@ -61,14 +78,9 @@ function pythonValue(value, depth) {
   return `${open}\n${rows.map((row) => `${inner}${row},\n`).join("")}${outer}${close}`;
 }
 
-/** JSON's escapes are Python's, but for what it leaves as it is. @param {string} text */
+/** JSON's escapes are Python's. @param {string} text */
 function pythonText(text) {
-  return JSON.stringify(text).replace(/[\u007f-\u009f\u2028\u2029]/g, escaped);
-}
-
-/** @param {string} character */
-function escaped(character) {
-  return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return printable(JSON.stringify(text));
 }
 
 /** For browsers and Node alike. @param {string} url @param {Body} body */
