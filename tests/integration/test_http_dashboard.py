@@ -54,6 +54,23 @@ async def test_a_file_is_compressed_for_those_who_take_it(
         assert "export" in await answer.text()
 
 
+@pytest.mark.parametrize("refused", ["gzip;q=0", "br, GZIP; Q=0.0", "xgzip"])
+async def test_a_file_is_not_compressed_for_those_who_refuse_that(
+    balancer: RunningBalancer, refused: str
+) -> None:
+    url = balancer.management_url + VENDORED
+    async with balancer.session.get(url, headers={"Accept-Encoding": refused}) as answer:
+        assert "Content-Encoding" not in answer.headers
+
+
+async def test_the_headers_of_a_file_are_told_without_it(balancer: RunningBalancer) -> None:
+    url = balancer.management_url + VENDORED
+    async with balancer.session.get(url) as whole, balancer.session.head(url) as answer:
+        assert answer.headers["ETag"] == whole.headers["ETag"]
+        assert answer.headers["Content-Length"] == whole.headers["Content-Length"]
+        assert await answer.read() == b""
+
+
 @pytest.mark.parametrize(
     "path", ["/assets/no.js", "/assets/../handler.py", "/assets/..%2Fhandler.py"]
 )

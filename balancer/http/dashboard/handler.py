@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from aiohttp.web import Response, StreamResponse
 
 from balancer.errors import ResourceNotFound
 from balancer.http.answers import SECURITY_HEADERS
 from balancer.http.dashboard.assets import INDEX, Asset, assets, policy
 from balancer.http.exchange import Exchange, Wiring
+
+_NO_WEIGHT = re.compile(r"q=0(\.0*)?")
 
 
 async def show_dashboard(exchange: Exchange, wiring: Wiring) -> StreamResponse:
@@ -40,10 +44,16 @@ def _answer(exchange: Exchange, asset: Asset) -> Response:
     if _has(exchange.request.headers.get("If-None-Match", ""), asset.etag):
         return Response(status=304, headers=headers)
     headers["Content-Type"] = asset.content_type
-    if "gzip" not in exchange.request.headers.get("Accept-Encoding", ""):
+    if not _takes_gzip(exchange.request.headers.get("Accept-Encoding", "")):
         return Response(body=asset.body, headers=headers)
     headers["Content-Encoding"] = "gzip"
     return Response(body=asset.compressed, headers=headers)
+
+
+def _takes_gzip(given: str) -> bool:
+    """RFC 9110, section 12.5.3: what has a weight of 0 is refused."""
+    parts = [part.lower().replace(" ", "").partition(";") for part in given.split(",")]
+    return any(name == "gzip" and not _NO_WEIGHT.fullmatch(weight) for name, _, weight in parts)
 
 
 def _headers_of_document(asset: Asset) -> dict[str, str]:
