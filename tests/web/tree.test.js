@@ -28,3 +28,13 @@ test("a model may be called like a part of every object", () => {
   assert.equal(/** @type {any} */ ({}).agents, undefined);
   assert.equal(numberAt({}, "constructor.length"), null);
 });
+
+test("what was told is never taken for a piece of the page, whatever its names are", async () => {
+  const { isValidElement } = await import("../../balancer/http/dashboard/assets/vendor/preact@10.29.8/preact.module.js");
+  const told = { type: "script", props: {}, key: null };
+  const after = changed({}, Object.fromEntries(Object.entries(told).map(([name, value]) => [`a.${name}`, value])), []);
+  assert.equal(isValidElement(found(after, ["a"])), false);
+
+  const named = changed({}, { "models.constructor": { agents: 1 } }, []);
+  assert.equal(numberAt(named, "models.constructor.agents"), 1);
+});

@@ -12,6 +12,12 @@ export function namesOf(path) {
     .map((name) => (name.includes("~") ? name.replaceAll("~1", ".").replaceAll("~0", "~") : name));
 }
 
+/**
+ * What nodes are made of: nothing but a constructor. What has none the framework takes for a piece
+ * of the page, though it came from elsewhere.
+ */
+const BARE = Object.create(null, { constructor: { value: Object, writable: true } });
+
 /** @param {unknown} value @returns {value is Tree} */
 function isTree(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value);
@@ -19,7 +25,7 @@ function isTree(value) {
 
 /**
  * The tree after a change. What did not change is the same object as before, so that `===` tells
- * rows that need not be drawn again. Nodes have no prototype: a model may be called `__proto__`.
+ * rows that need not be drawn again. Nodes inherit no names: a model may be called `__proto__`.
  * @param {Tree} tree
  * @param {{[path: string]: unknown}} set
  * @param {string[]} gone
@@ -30,7 +36,7 @@ export function changed(tree, set, gone) {
   const copies = new Set();
   const copy = (/** @type {unknown} */ node) => {
     if (isTree(node) && copies.has(node)) return node;
-    const made = /** @type {Tree} */ (Object.assign(Object.create(null), isTree(node) ? node : {}));
+    const made = /** @type {Tree} */ (Object.assign(Object.create(BARE), isTree(node) ? node : {}));
     copies.add(made);
     return made;
   };
