@@ -92,6 +92,19 @@ test("a conversation that is left while an answer is written is kept as far as i
   assert.equal(answer.steps[0].text, "half an ans");
 });
 
+test("what was changed beside a conversation is kept when another one is shown", async () => {
+  chat.ask("Hi", []);
+  await settled();
+  answers[0].end();
+  await settled();
+
+  chat.change({ system: "Be short." });
+  chat.begin();
+  await settled();
+
+  assert.deepEqual(chat.kept.value.map((one) => one.system), ["Be short."]);
+});
+
 test("choosing the conversation that is shown does not end its answer", async () => {
   chat.ask("Hi", []);
   await settled();

@@ -227,7 +227,8 @@ async function written(column, stopped, update) {
 }
 
 function keepAsFarAsItCame() {
-  if (running.value) keep(talk.settled(conversation.value));
+  const one = talk.settled(conversation.value);
+  if (one.turns.length && !kept.value.includes(one)) keep(one);
 }
 
 let isKeeping = true;

@@ -48,19 +48,7 @@ export function Composer() {
           Asked anew, this question's answer and all after it go.
           <button type="button" class="quiet word" onClick=${finish}>Leave it</button>
         </p>`}
-    ${pictures.length
-      ? html`<div class="composer-pictures">
-          ${pictures.map(
-            (picture, at) => html`<figure key=${at}>
-              <img src=${picture.url} alt=${picture.name} />
-              <button type="button" class="quiet" aria-label=${`Remove ${picture.name}`}
-                onClick=${() => removePicture(at)}>
-                <${Icon} name="close" />
-              </button>
-            </figure>`,
-          )}
-        </div>`
-      : null}
+    <${Pictures} pictures=${pictures} />
     <textarea ref=${area} rows="1" value=${text} aria-label="Message" onPaste=${onPaste} onKeyDown=${onKey}
       placeholder=${chosen.value[0] ? `Ask ${namesOf(chosen.value)}` : "Ask something"}
       onInput=${(/** @type {InputEvent} */ event) =>
@@ -73,6 +61,21 @@ export function Composer() {
         : html`<button type="submit" class="primary send" disabled=${!text.trim() && !pictures.length}>Send</button>`}
     </div>
   </form>`;
+}
+
+/** Those that go along. @param {{pictures: import("./conversation.js").Picture[]}} properties */
+function Pictures({ pictures }) {
+  if (!pictures.length) return null;
+  return html`<div class="composer-pictures">
+    ${pictures.map(
+      (picture, at) => html`<figure key=${at}>
+        <img src=${picture.url} alt=${picture.name} />
+        <button type="button" class="quiet" aria-label=${`Remove ${picture.name}`} onClick=${() => removePicture(at)}>
+          <${Icon} name="close" />
+        </button>
+      </figure>`,
+    )}
+  </div>`;
 }
 
 /** @param {Iterable<File>} files */

@@ -218,6 +218,8 @@ export function withResults(answer, results) {
 
 /** What a page that was closed left running is stopped. @param {Conversation} conversation */
 export function settled(conversation) {
+  const answers = conversation.turns.flatMap((turn) => turn.answers);
+  if (!answers.some((answer) => answer?.state === "running")) return conversation;
   return {
     ...conversation,
     turns: conversation.turns.map((turn) => ({
