@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import threading
+
 import pytest
 
+from balancer.http.dashboard.assets import assets
 from tests.support.running_balancer import RunningBalancer
 
 VENDORED = "/assets/vendor/preact@10.29.8/preact.module.js"
@@ -69,6 +73,23 @@ async def test_the_headers_of_a_file_are_told_without_it(balancer: RunningBalanc
         assert answer.headers["ETag"] == whole.headers["ETag"]
         assert answer.headers["Content-Length"] == whole.headers["Content-Length"]
         assert await answer.read() == b""
+
+
+async def test_streams_do_not_wait_for_the_files_to_be_compressed(
+    balancer: RunningBalancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compress, threads = gzip.compress, set[int]()
+
+    def watched(body: bytes, **how: int) -> bytes:
+        threads.add(threading.get_ident())
+        return compress(body, **how)
+
+    monkeypatch.setattr(gzip, "compress", watched)
+    assets.cache_clear()
+    async with balancer.session.get(balancer.management_url + "/") as answer:
+        assert answer.status == 200
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 @pytest.mark.parametrize(

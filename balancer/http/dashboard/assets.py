@@ -1,6 +1,6 @@
 """The dashboard's files as they are sent: read once, compressed once, named by their content.
 
-A name that is not one of the files found at the start is not there: no path is ever made of what a
+A name that is not one of the files found then is not there: no path is ever made of what a
 client sent.
 """
 
@@ -54,6 +54,11 @@ def assets() -> Mapping[str, Asset]:
         for path in sorted(FOLDER.rglob("*"))
         if path.is_file() and path.suffix in _CONTENT_TYPES
     }
+
+
+def are_loaded() -> bool:
+    """Whether `assets` has been called, and costs nothing any more."""
+    return assets.cache_info().currsize > 0
 
 
 @cache

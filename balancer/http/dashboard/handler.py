@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Mapping
 
 from aiohttp.web import Response, StreamResponse
 
 from balancer.errors import ResourceNotFound
 from balancer.http.answers import SECURITY_HEADERS
-from balancer.http.dashboard.assets import INDEX, Asset, assets, policy
+from balancer.http.dashboard.assets import INDEX, Asset, are_loaded, assets, policy
 from balancer.http.exchange import Exchange, Wiring
 
 _NO_WEIGHT = re.compile(r"q=0(\.0*)?")
@@ -17,17 +19,23 @@ _NO_WEIGHT = re.compile(r"q=0(\.0*)?")
 async def show_dashboard(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """The page; which of its views is shown stands behind the `#`, and never comes here."""
     del wiring
-    return _answer(exchange, assets()[INDEX])
+    return _answer(exchange, (await _files())[INDEX])
 
 
 async def show_asset(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """One of its files."""
     del wiring
     name = exchange.places["path"]
-    found = assets().get(name)
+    found = (await _files()).get(name)
     if found is None:
         raise ResourceNotFound(f"the dashboard has no file {name[:200]!r}")
     return _answer(exchange, found)
+
+
+async def _files() -> Mapping[str, Asset]:
+    """Compressing all of them takes as long as some steps of a stream: the first time, beside the
+    loop."""
+    return assets() if are_loaded() else await asyncio.to_thread(assets)
 
 
 def _answer(exchange: Exchange, asset: Asset) -> Response:
