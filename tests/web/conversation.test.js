@@ -90,6 +90,21 @@ test("tools that were called get their results and the model goes on", () => {
   ]);
 });
 
+test("tools' results that nothing came of can be given once more", () => {
+  const call = { index: 0, id: "x", function: { name: "f", arguments: "{}" } };
+  const called = { ...talk.withChunk(talk.awaited("m"), { choices: [{ delta: { tool_calls: [call] } }] }), state: "done" };
+  const failed = talk.ended(talk.withResults(called, ["snow"]), { state: "failed", error: "no agent is free" });
+
+  assert.equal(talk.wantsResults(failed), true);
+  assert.equal(failed.steps.at(-1).toolCalls[0].result, "snow");
+  const again = talk.withResults(failed, ["rain"]);
+  assert.deepEqual([again.state, again.error, again.steps.length], ["running", "", 2]);
+
+  const answered = talk.withChunk(again, said("It ra"));
+  assert.equal(talk.wantsResults(talk.ended(answered, { state: "stopped" })), false);
+  assert.equal(talk.wantsResults({ ...called, state: "stopped" }), false);
+});
+
 test("pictures are parts of the message they came with", () => {
   const picture = { name: "dot.png", url: "data:image/png;base64,AA==", bytes: 1 };
   const { messages } = bodyOf(talk.asked(talk.begun("c", 0), question("what?", [picture])), 0);

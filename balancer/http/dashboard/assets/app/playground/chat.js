@@ -190,8 +190,8 @@ async function write(column) {
   const update = (/** @type {(answer: Answer) => Answer} */ next) => {
     if (isShown()) set(talk.withAnswer(conversation.value, index, column, next));
   };
-  const ended = await written(column, stopper.signal, update);
-  update((answer) => ({ ...answer, ...ended }));
+  const how = await written(column, stopper.signal, update);
+  update((answer) => talk.ended(answer, how));
   stoppers.delete(stopper);
   running.value -= 1;
   if (isShown()) await keep(conversation.value);

@@ -189,10 +189,24 @@ function withToolCalls(before, deltas) {
   return calls;
 }
 
-/** Whether it waits for what its tools say. @param {Answer} answer */
+/** Whether it waits for what its tools say, or to hear it once more. @param {Answer} answer */
 export function wantsResults(answer) {
   const calls = answer.steps[answer.steps.length - 1]?.toolCalls ?? [];
-  return answer.state === "done" && calls.length > 0;
+  const areGiven = calls.every((call) => call.result !== null);
+  return calls.length > 0 && (answer.state === "done" || (answer.state !== "running" && areGiven));
+}
+
+/**
+ * As it ended. Where nothing came of the tools' results they can be given once more.
+ * @param {Answer} answer
+ * @param {Partial<Answer>} how
+ * @returns {Answer}
+ */
+export function ended(answer, how) {
+  const [last] = answer.steps.slice(-1);
+  const isEmpty = last && !last.text && !last.reasoning && !last.toolCalls.length;
+  const isCut = how.state !== "done" && isEmpty && answer.steps.length > 1;
+  return { ...answer, ...how, steps: isCut ? answer.steps.slice(0, -1) : answer.steps };
 }
 
 /**

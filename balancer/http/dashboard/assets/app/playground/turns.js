@@ -133,7 +133,7 @@ function pretty(text) {
 
 /** What the tools said, typed by hand. @param {{calls: ToolCall[], column: number}} properties */
 function Results({ calls, column }) {
-  const [results, setResults] = useState(() => calls.map(() => ""));
+  const [results, setResults] = useState(() => calls.map((call) => call.result ?? ""));
   const submit = (/** @type {SubmitEvent} */ event) => {
     event.preventDefault();
     giveResults(column, results);
