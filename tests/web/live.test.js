@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { beforeEach, mock, test } from "node:test";
+import { beforeEach, test } from "node:test";
 import { app, frame, sockets } from "./support/browser.js";
+import { holdTime, pass } from "./support/clock.js";
 
 const START_S = 1_800_000_000;
-mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: START_S * 1000 });
+holdTime(START_S * 1000);
 const live = await app("core/live.js");
 live.start();
 
@@ -28,7 +29,7 @@ function changes(set, gone = []) {
 }
 
 beforeEach(() => {
-  mock.timers.tick(20_000);
+  pass(20_000);
   snapshots();
   for (const { agent: { id } } of live.lost.value) live.dismiss(id);
   seq = 1;
@@ -57,13 +58,13 @@ test("time stands still while the balancer is not heard, so that no agent seems 
   socketOf("control").drop();
   for (let times = 0; times < 40; times += 1) {
     socketOf("control")?.drop();
-    mock.timers.tick(1000);
+    pass(1000);
   }
   assert.ok(live.now.value - before < 2, String(live.now.value - before));
 
-  mock.timers.tick(20_000);
+  pass(20_000);
   snapshots();
-  mock.timers.tick(1000);
+  pass(1000);
   assert.ok(live.now.value - before > 60);
 });
 

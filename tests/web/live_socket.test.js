@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
-import { beforeEach, mock, test } from "node:test";
+import { beforeEach, test } from "node:test";
 import { app, sockets } from "./support/browser.js";
+import { holdTime, pass } from "./support/clock.js";
 
 const { LiveSocket } = await app("core/live_socket.js");
 
-mock.timers.enable({ apis: ["setTimeout", "Date"] });
+holdTime(0);
 /** What the page heard. @type {any[]} */
 let heard = [];
 /** @type {any} */
@@ -33,7 +34,7 @@ test("a message that was missed costs a new connection, and nothing is heard out
   first.say(snapshot(4), delta(6), delta(7));
 
   assert.deepEqual(heard.map((one) => one.seq), [4]);
-  mock.timers.tick(500);
+  pass(500);
   assert.notEqual(sockets[0], first);
   assert.equal(sockets.length, 1);
 });
@@ -52,7 +53,7 @@ test("connections that never hold are tried ever more seldom", () => {
     const before = Date.now();
     sockets[0].drop();
     waits.push(link.retryAt.value - before);
-    mock.timers.tick(20_000);
+    pass(20_000);
   }
   assert.ok(waits[0] <= 500 && waits[7] > 7000 && waits[7] <= 15_000, String(waits));
 });
@@ -61,16 +62,16 @@ test("gaps that never end are no reason to connect without a pause", () => {
   for (let times = 0; times < 5; times += 1) {
     sockets[0].say(snapshot(1), delta(3));
     assert.equal(sockets.length, 0);
-    mock.timers.tick(500);
+    pass(500);
   }
   assert.equal(sockets.length, 1);
 });
 
 test("a server that says nothing for long is gone", () => {
   sockets[0].say(snapshot(1));
-  mock.timers.tick(70_000);
+  pass(70_000);
   assert.equal(link.state.value, "live");
-  mock.timers.tick(10_000);
+  pass(10_000);
   assert.notEqual(link.state.value, "live");
 });
 

@@ -1,6 +1,7 @@
 // What modules of the dashboard find where there is no browser: the names of the page's import map,
 // and stand-ins for what they touch. Import this first, then the modules with `await import`.
 
+import { webcrypto } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { register } from "node:module";
 import { promisify } from "node:util";
@@ -70,6 +71,7 @@ class FakeSocket {
   }
 }
 
+globalThis.crypto ??= webcrypto;
 Object.assign(globalThis, {
   WebSocket: FakeSocket,
   document: Object.assign(new EventTarget(), { hidden: false, documentElement: { dataset: {} } }),
