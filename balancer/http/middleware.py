@@ -23,7 +23,7 @@ from balancer.http.calls import check_names, check_role
 from balancer.http.connection import ClientConnection
 from balancer.http.envelope import is_wanted
 from balancer.http.exchange import Exchange, Wiring
-from balancer.http.origin import is_allowed_host, is_own_origin
+from balancer.http.origin import is_allowed_host, is_embedded_elsewhere, is_own_origin
 from balancer.http.router import LimitClass, Route, Router
 from balancer.policy.identity.principal import Principal, open_mode_principal
 from balancer.settings import KIB, is_loopback
@@ -173,7 +173,12 @@ def _check_directness(exchange: Exchange, *, insecure: bool) -> None:
 
 
 def _check_origin(request: BaseRequest, route: Route) -> None:
-    """Pages of other origins may not change state; opening an agent's socket does."""
+    """Pages of other origins may not change state, which opening an agent's socket does; nor may
+    they load answers, which cost work and whose success they could see."""
+    if is_embedded_elsewhere(request.headers):
+        raise Forbidden(
+            "a page of another origin asked for this; it may lead here by a link, and nothing else"
+        )
     if request.method in _SAFE_METHODS and not route.is_socket:
         return
     origin = request.headers.get("Origin")

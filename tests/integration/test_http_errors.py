@@ -34,6 +34,7 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "X-XSS-Protection": "1; mode=block",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Strict-Transport-Security": "max-age=31536000",
 }
 
@@ -193,6 +194,7 @@ async def test_loopback_names_and_addresses_are_served(
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
         {"Host": "localhost", "Origin": "http://127.0.0.1"},
+        {"Sec-Fetch-Site": "same-site"},
         {"X-Forwarded-For": "10.0.0.1"},
         {"Via": "1.1 front"},
     ],

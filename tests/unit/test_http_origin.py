@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from balancer.http.origin import is_allowed_host, is_own_origin
+from balancer.http.origin import is_allowed_host, is_embedded_elsewhere, is_own_origin
 from balancer.settings import is_loopback
 
 
@@ -63,6 +63,34 @@ def test_other_names_and_nonsense_are_not(host: str) -> None:
 )
 def test_only_the_address_asked_is_its_own_origin(origin: str, host: str, is_own: bool) -> None:
     assert is_own_origin(origin, host) is is_own
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "dest", "is_embedded"),
+    [
+        ("same-origin", "cors", "empty", False),
+        ("same-origin", "websocket", "websocket", False),
+        ("none", "navigate", "document", False),
+        ("cross-site", "navigate", "document", False),
+        ("same-site", "navigate", "document", False),
+        ("cross-site", "navigate", "iframe", True),
+        ("cross-site", "no-cors", "image", True),
+        ("same-site", "no-cors", "script", True),
+        ("same-site", "cors", "empty", True),
+        ("cross-site", "websocket", "websocket", True),
+        ("of a later standard", "cors", "empty", True),
+    ],
+)
+def test_a_page_of_another_origin_may_only_lead_here(
+    site: str, mode: str, dest: str, is_embedded: bool
+) -> None:
+    told = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
+    assert is_embedded_elsewhere(told) is is_embedded
+
+
+def test_a_program_that_says_nothing_of_pages_is_none() -> None:
+    assert not is_embedded_elsewhere({})
+    assert is_embedded_elsewhere({"Sec-Fetch-Site": "cross-site"})
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,6 @@ def _answer(exchange: Exchange, asset: Asset) -> Response:
         **SECURITY_HEADERS,
         **exchange.headers(),
         **_headers_of_document(asset),
-        "Cross-Origin-Resource-Policy": "same-origin",
         "Cache-Control": asset.cache_control,
         "ETag": asset.etag,
         "Vary": "Accept-Encoding",
