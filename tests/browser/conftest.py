@@ -30,7 +30,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def browser() -> Iterator[Browser]:
     """Debian's Chromium."""
     with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        made = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            # names of strangers, which lead to this host
+            args=["--no-sandbox", "--host-resolver-rules=MAP *.example 127.0.0.1"],
+        )
         yield made
         made.close()
 

@@ -111,7 +111,8 @@ async def running_balancer(
 ) -> AsyncIterator[RunningBalancer]:
     """A balancer that listens; `prepare` sees the app with its sockets bound, before it serves.
     With a configuration it has its settings from there alone."""
-    quick = Settings(inference=ANY_PORT, management=ANY_PORT, **{**QUICK, **settings})
+    ports = {"inference": ANY_PORT, "management": ANY_PORT}
+    quick = Settings(**{**ports, **QUICK, **settings})
     app = build(configuration or quick)
     app.bind()
     if prepare is not None:
