@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from tests.support.cluster import Cluster, wait_until
-from tests.support.dashboard import faultless_page, open_page
+from tests.support.cluster import Cluster
+from tests.support.dashboard import Running, badge, card, chat, faultless_page, open_page
 
 
 @pytest.fixture(scope="module")
@@ -48,52 +45,9 @@ def page(context: BrowserContext, fleet: Cluster) -> Iterator[Page]:
         yield made
 
 
-def card(page: Page, name: str) -> Locator:
-    """An agent's."""
-    return page.locator(".agent").filter(has=page.get_by_role("heading", name=name, exact=True))
-
-
-def badge(where: Locator, word: str, tone: str) -> Locator:
-    """A word in its colour."""
-    return where.locator(f'.badge[data-tone="{tone}"]', has_text=word)
-
-
 def post(url: str, page: Page, body: dict[str, Any]) -> None:
     """Ask as a client would, not as the page."""
     page.request.post(url, data=body, timeout=60_000)
-
-
-def chat(**more: Any) -> dict[str, Any]:
-    """The body of a request."""
-    return {"messages": [{"role": "user", "content": "Count from 1 to 20."}], **more}
-
-
-class Running:
-    """A request that goes on until it is ended, and its id."""
-
-    def __init__(self, fleet: Cluster, pool: ThreadPoolExecutor) -> None:
-        self._fleet = fleet
-        body = chat(ignore_eos=True, max_tokens=1900, model="demo")
-        self.answer = pool.submit(fleet_post, fleet, json.dumps(body).encode())
-        row = wait_until(self._row, what="the request runs")
-        self.id: str = row["id"]
-        self.agent: str = row["agent"]
-
-    def _row(self) -> Any:
-        rows = self._fleet.get_json(f"{self._fleet.management_url}/requests")["data"]
-        return next((row for row in rows if row["state"] == "running"), None)
-
-
-def fleet_post(fleet: Cluster, body: bytes) -> int:
-    """The status that the inference port answers."""
-    request = urllib.request.Request(f"{fleet.inference_url}/v1/chat/completions", body)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            answer.read()
-            status: int = answer.status
-            return status
-    except urllib.error.HTTPError as error:
-        return error.code
 
 
 @pytest.fixture
@@ -136,18 +90,6 @@ def test_an_agent_s_card_shows_its_slots_and_its_host(page: Page, fleet: Cluster
     expect(one).to_contain_text("KV cache")
     expect(one.get_by_role("meter", name="Processor")).to_be_visible()
     expect(one.get_by_role("meter", name="Memory")).to_be_visible()
-
-
-def test_a_killed_agent_turns_red_and_stays_in_sight(page: Page, fleet: Cluster) -> None:
-    doomed = fleet.start_agent("doomed")
-    open_page(page, fleet, "agents")
-    expect(badge(card(page, "doomed"), "Ready", "good")).to_be_visible()
-
-    doomed.send(signal.SIGKILL)
-
-    expect(badge(card(page, "doomed"), "Lost", "bad")).to_be_visible()
-    page.get_by_role("button", name="Dismiss").click()
-    expect(card(page, "doomed")).to_have_count(0)
 
 
 def test_a_silent_agent_turns_red_until_it_is_heard_again(page: Page, fleet: Cluster) -> None:
@@ -210,6 +152,8 @@ def test_an_agent_whose_removal_failed_is_missed_when_it_goes(page: Page, fleet:
     kept.send(signal.SIGKILL)
 
     expect(badge(card(page, "kept"), "Lost", "bad")).to_be_visible()
+    card(page, "kept").get_by_role("button", name="Dismiss").click()
+    expect(card(page, "kept")).to_have_count(0)
 
 
 def test_a_request_is_seen_cancelled_and_remembered(

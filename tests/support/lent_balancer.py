@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -44,11 +44,13 @@ class LentBalancer:
 
 
 @contextmanager
-def lent_balancer(agent: dict[str, Any] | None = None, **settings: Any) -> Iterator[LentBalancer]:
-    """Both, until the block ends; `agent`: how the scripted one is made."""
+def lent_balancer(
+    agent: Callable[[int], FakeAgent] = FakeAgent, **settings: Any
+) -> Iterator[LentBalancer]:
+    """Both, until the block ends; `agent`: makes the scripted one for the management port."""
     ready: Future[LentBalancer] = Future()
     with ThreadPoolExecutor(1) as thread:
-        serving = thread.submit(asyncio.run, _serve(ready, agent or {}, settings))
+        serving = thread.submit(asyncio.run, _serve(ready, agent, settings))
         lent = ready.result(PATIENCE_S)
         try:
             yield lent
@@ -58,12 +60,14 @@ def lent_balancer(agent: dict[str, Any] | None = None, **settings: Any) -> Itera
 
 
 async def _serve(
-    ready: Future[LentBalancer], agent: dict[str, Any], settings: dict[str, Any]
+    ready: Future[LentBalancer],
+    agent: Callable[[int], FakeAgent],
+    settings: dict[str, Any],
 ) -> None:
     try:
         async with (
             running_balancer(**settings) as balancer,
-            FakeAgent(balancer.management_port, **agent) as scripted,
+            agent(balancer.management_port) as scripted,
         ):
             lent = LentBalancer(balancer, scripted)
             ready.set_result(lent)

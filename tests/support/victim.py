@@ -19,7 +19,7 @@ from balancer.http.router import Route
 from balancer.http.routes import ROUTES
 from protocol.models import ServedModel
 from tests.support.cluster import wait_until
-from tests.support.fake_agent import Script
+from tests.support.fake_agent import FakeAgent, Script
 from tests.support.lent_balancer import LentBalancer, lent_balancer
 
 MODEL = ServedModel(name="paddler-demo", context_tokens=2048, embedding_dimensions=3, reranks=True)
@@ -180,7 +180,10 @@ def _example_of(route: Route) -> Example:
 @contextmanager
 def victim(**settings: Any) -> Iterator[Victim]:
     """One, until the block ends."""
-    agent = {"model": MODEL, "script": Script(is_held=True)}
+
+    def agent(port: int) -> FakeAgent:
+        return FakeAgent(port, model=MODEL, script=Script(is_held=True))
+
     with lent_balancer(agent, **settings) as lent:
         made = Victim(lent)
         try:

@@ -1,6 +1,7 @@
 // Asks the management API, which does all that this dashboard can do.
 
 import { duration } from "./format.js";
+import { parsed } from "./text.js";
 
 const PATIENCE_MS = 20_000;
 
@@ -36,7 +37,7 @@ export function wordsOf(status, { message, request_id, retry_after }) {
 
 /** What stands as `error` in a refusal's body. @param {Response} answer @returns {Promise<ErrorObject>} */
 export async function errorIn(answer) {
-  const value = await answer.json().catch(() => null);
+  const value = await answer.text().then(parsed).catch(() => null);
   return value?.error ?? {};
 }
 
@@ -64,7 +65,7 @@ export async function ask(method, path, body) {
   }
   if (!answer.ok) throw new Refused(answer.status, await errorIn(answer));
   try {
-    return await answer.json();
+    return parsed(await answer.text());
   } catch {
     throw new Refused(answer.status, { message: "What was answered is not JSON, or broke off." });
   }

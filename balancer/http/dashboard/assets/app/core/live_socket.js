@@ -5,6 +5,7 @@
 // a whole team do not come back in the same instant.
 
 import { signal } from "@preact/signals";
+import { parsed } from "./text.js";
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
@@ -126,7 +127,7 @@ export class LiveSocket {
 /** @param {string} text @returns {Message | null} */
 function messageOf(text) {
   try {
-    return JSON.parse(text);
+    return parsed(text);
   } catch {
     return null;
   }

@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { html } from "../core/html.js";
-import { isKnown, isLost, isOutdated, link, retryAt, retryNow } from "../core/live.js";
+import { control, isKnown, isLost, isOutdated, link, retryAt, retryNow } from "../core/live.js";
 
 const WORDS = { live: "Live", connecting: "Connecting", waiting: "Disconnected" };
 
@@ -14,11 +14,7 @@ export function LinkState() {
 
 export function LinkBanner() {
   if (isLost.value) return html`<${Lost} />`;
-  if (!isOutdated.value) return null;
-  return html`<div class="banner">
-    <p>Another version of the balancer runs now than the one that this page came from.</p>
-    <button type="button" onClick=${() => location.reload()}>Load the page again</button>
-  </div>`;
+  return isOutdated.value ? html`<${NewVersion} />` : null;
 }
 
 /** It stays while an attempt is made: nothing moves until the connection is back. */
@@ -31,6 +27,13 @@ function Lost() {
       <span class="numeral">${link.value === "waiting" ? html`<${Countdown} />` : "Connecting…"}</span>
     </p>
     <button type="button" onClick=${retryNow}>Connect now</button>
+  </div>`;
+}
+
+function NewVersion() {
+  return html`<div class="banner" role="status">
+    <p>The balancer is version ${control.value?.balancer.version} now, this page is of another.</p>
+    <button type="button" onClick=${() => location.reload()}>Load the new page</button>
   </div>`;
 }
 
