@@ -246,15 +246,15 @@ def test_a_window_that_a_stranger_opens_tells_it_nothing(
     page = context.new_page()
     page.goto(f"http://evil.example:{strangers_port}/")
     before = two_ports.state()
-    for port, path in (
+    opened: tuple[tuple[Port, str], ...] = (
         ("management", "/"),
         ("management", "/agents"),
         ("inference", f"/v1/streams/{two_ports.held}"),
         ("inference", "/docs"),
-    ):
+    )
+    for port, path in opened:
         with context.expect_page() as opening:
             page.evaluate("url => { window.opened = open(url); }", two_ports.url(port) + path)
-        opening.value.wait_for_load_state("commit")
         opening.value.wait_for_function("location.href !== 'about:blank'")
         assert page.evaluate(LOOK_INTO) == "nothing", path
         opening.value.close()
