@@ -178,7 +178,7 @@ def test_nor_does_it_where_both_ports_are_one(
     context: BrowserContext, one_port: Victim, strangers_port: int, tmp_path: Path
 ) -> None:
     frame = PLACES["another port"](context.new_page(), strangers_port, tmp_path)
-    attack_in_vain(frame, one_port, few=False)
+    attack_in_vain(frame, one_port, few=True)
 
 
 def test_nor_does_a_page_of_localhost_by_that_name(

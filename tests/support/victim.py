@@ -44,9 +44,10 @@ class Targets(Struct, frozen=True, kw_only=True):
 
     def few(self) -> Targets:
         """Some of each kind."""
+        streams = tuple(path for path in self.reads if "/streams/" in path)
         return Targets(
             changes=self.changes[:2] + self.changes[-2:],
-            reads=self.reads[:2] + self.reads[-2:],
+            reads=self.reads[:2] + self.reads[-2:] + streams,
             sockets=self.sockets[:1],
         )
 
