@@ -180,14 +180,14 @@ def test_a_balancer_of_another_version_offers_its_own_page(
     sockets: list[WebSocketRoute] = []
     page.route_web_socket(re.compile("/ws/control"), told)
     open_page(page, fleet, "")
-    expect(page.locator(".version")).to_have_text("1.0.0")
+    expect(page.locator(".version")).to_contain_text("1.0.0")
     expect(page.locator(".banner")).to_have_count(0)
 
     sockets[0].close()
 
     expect(page.locator(".banner")).to_contain_text("version 1.1.0 now")
     page.get_by_role("button", name="Load the new page").click()
-    expect(page.locator(".version")).to_have_text("1.1.0")
+    expect(page.locator(".version")).to_contain_text("1.1.0")
     expect(page.locator(".banner")).to_have_count(0)
 
 
