@@ -25,6 +25,7 @@ def test_slots_and_cells_fill_while_a_request_runs(page: Page, cluster: Cluster)
         one = card(page, "one")
         free = one.locator('.slots i[data-state="free"]')
         expect(one.locator('.slots i[data-state="running"]')).to_have_count(0)
+        expect(free).not_to_have_count(0)
         before = free.count()
 
         running = Running(cluster, pool)
