@@ -43,13 +43,6 @@ export function pastFigures() {
  */
 /** Agents that went without a drain before. */
 export const lost = signal(/** @type {Lost[]} */ ([]));
-/** Of the balancer that gave us this page: the first that we hear of. */
-let ownVersion = "";
-/** Whether it is another now, so that this page may show less than it could. */
-export const isOutdated = computed(() => {
-  const version = control.value?.balancer.version;
-  return version !== undefined && version !== ownVersion;
-});
 
 /** Unix seconds by the balancer's clock, a new value each second while the page is seen. */
 export const now = signal(Date.now() / 1000);
