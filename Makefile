@@ -46,7 +46,8 @@ test: setup ## all tests: unit, integration, end to end, pages in a browser
 	@deploy/setup/test_packages.sh
 	@node --test --test-reporter=dot tests/web/
 	@$(BIN)/python -m pytest tests/unit --numprocesses=2 --cov --cov-report=
-	@$(BIN)/python -m pytest tests/browser tests/integration tests/end_to_end tests/soak tests/chaos tests/fuzz --numprocesses=2 --dist=loadfile --cov --cov-append --cov-report=term:skip-covered --cov-report=json:out/coverage.json
+	@$(BIN)/python -m pytest tests/integration tests/end_to_end tests/soak tests/chaos tests/fuzz --numprocesses=2 --dist=loadfile --cov --cov-append --cov-report=term:skip-covered --cov-report=json:out/coverage.json
+	@$(BIN)/python -m pytest tests/browser --numprocesses=3 --dist=loadfile -m "not long"
 	@$(BIN)/python deploy/setup/coverage_floors.py out/coverage.json
 
 check: setup-check ## ruff, mypy strict, import contracts (llama.cpp not needed)
@@ -63,7 +64,7 @@ check-web: ## the dashboard's files: types, lint, and tests that need no browser
 
 browser: setup ## the dashboard's pages in Chromium, against real clusters
 	@deploy/setup/test_packages.sh
-	@$(BIN)/python -m pytest tests/browser
+	@$(BIN)/python -m pytest tests/browser --numprocesses=2 --dist=loadfile
 
 pictures: setup ## a picture of every page of the dashboard, into docs/images/dashboard
 	@deploy/setup/test_packages.sh

@@ -11,8 +11,15 @@ from tests.support.cluster import Cluster
 from tests.support.dashboard import barriers_of
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1440, "light"),
+        (390, "dark"),
+        pytest.param(1440, "dark", marks=pytest.mark.long),
+        pytest.param(390, "light", marks=pytest.mark.long),
+    ],
+)
 def test_nobody_is_kept_out(
     browser: Browser, cluster: Cluster, scheme: Literal["light", "dark"], width: int
 ) -> None:

@@ -65,7 +65,15 @@ def test_a_page_asks_for_nothing_when_requests_end(
     assert traffic.addresses[asked:] == []
 
 
-@pytest.mark.parametrize("place", ["", "agents", "requests", "logs"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "",
+        "agents",
+        pytest.param("requests", marks=pytest.mark.long),
+        pytest.param("logs", marks=pytest.mark.long),
+    ],
+)
 def test_an_open_page_holds_no_more_than_it_shows(
     context: BrowserContext, page: Page, cluster: Cluster, place: str
 ) -> None:

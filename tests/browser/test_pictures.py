@@ -127,7 +127,13 @@ VIEWS = (
 """The overview is last: its rates are those of seconds gone by."""
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.name)
+@pytest.mark.parametrize(
+    "look",
+    [
+        pytest.param(look, id=look.name, marks=[pytest.mark.long] if look.name == "dark" else [])
+        for look in LOOKS
+    ],
+)
 def test_every_page_is_fit_to_be_seen(browser: Browser, lively: Lively, look: Look) -> None:
     context = browser.new_context(
         color_scheme=look.scheme,
