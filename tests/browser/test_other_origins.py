@@ -21,6 +21,7 @@ from tests.support.victim import Targets, Victim, victim
 
 ATTACKS = (Path(__file__).parents[1] / "support" / "attacks.js").read_text("utf-8")
 PORTS: tuple[Port, ...] = ("inference", "management")
+IN_SHORT = {"another name", "a sandboxed frame"}
 SEEING = {
     *("fetch", "no-cors", "credentials", "head", "xhr", "timing", "socket", "message", "events"),
     *("img", "script", "module", "stylesheet", "prefetch"),
@@ -166,7 +167,13 @@ def attack_in_vain(frame: Frame, site: Victim, host: str = "127.0.0.1", *, few: 
     assert site.state() == before
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(place, marks=[] if place in IN_SHORT else [pytest.mark.long])
+        for place in PLACES
+    ],
+)
 def test_a_page_of_another_origin_learns_and_changes_nothing(
     context: BrowserContext, two_ports: Victim, strangers_port: int, tmp_path: Path, place: str
 ) -> None:
