@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from msgspec import Struct
 
+from balancer.access import NO_ALLOWANCE, Allowance, Role, RouteClass, Tier
 from protocol.generation import MAX_PRIORITY
 
-Role = Literal["public", "user", "admin", "system"]
+__all__ = ["Principal", "Role", "has_role", "open_mode_principal"]
 
 _RANKS: dict[Role, int] = {"public": 0, "user": 1, "admin": 2, "system": 3}
 
@@ -18,6 +17,16 @@ class Principal(Struct, frozen=True, kw_only=True):
 
     tenant: str
     role: Role
+    id: str = ""
+    """Of the credential; empty: there was none."""
+    tier: Tier | None = None
+    models: tuple[str, ...] = ()
+    """That it may use; none: all."""
+    classes: tuple[RouteClass, ...] = ()
+    """Of the routes that it may call; none: all that its role may."""
+    allowance: Allowance = NO_ALLOWANCE
+    """What is said of it alone."""
+    is_unlimited: bool = False
 
     @property
     def highest_priority(self) -> int:
@@ -28,7 +37,7 @@ class Principal(Struct, frozen=True, kw_only=True):
 
 def open_mode_principal(client_address: str) -> Principal:
     """The principal of a loopback caller while no credentials are configured."""
-    return Principal(tenant=client_address, role="admin")
+    return Principal(tenant=client_address, role="admin", is_unlimited=True)
 
 
 def has_role(principal: Principal, needed: Role) -> bool:

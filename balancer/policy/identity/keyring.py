@@ -1,0 +1,103 @@
+"""Which credential a key is. Pure; whoever holds a ring makes it anew when its keys change.
+
+A key is looked up by its digest under a secret of this process, so that neither the table's order
+nor the time that a look-up takes tells anything about keys that exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from math import inf
+from typing import Literal
+
+from msgspec import Struct
+
+from balancer.access import Credential, digest_of
+from balancer.policy.identity.principal import Principal
+
+MAX_KEY_CHARS = 4096
+"""Longer ones are nobody's, and are not hashed."""
+
+Fault = Literal["unknown", "expired", "address"]
+
+
+class Denied(Struct, frozen=True):
+    """Why a key opens nothing."""
+
+    fault: Fault
+    id: str = ""
+    """Of the credential, if there is one: for the log, never for the caller."""
+
+
+class _Held(Struct, frozen=True):
+    credential: Credential
+    principal: Principal
+    networks: tuple[IPv4Network | IPv6Network, ...]
+
+
+class KeyRing:
+    """All keys that are in force."""
+
+    def __init__(self, credentials: Iterable[Credential], secret: bytes) -> None:
+        """`secret`: random bytes of this process."""
+        self._secret = secret
+        self._held = {
+            self._tag(one.digest): _Held(
+                one, principal_of(one), tuple(map(ip_network, one.networks))
+            )
+            for one in credentials
+        }
+        self._principals = [held.principal for held in self._held.values()]
+        self._ends_s = {
+            held.principal.id: held.credential.expires_s
+            for held in self._held.values()
+            if held.credential.expires_s is not None
+        }
+
+    def find(self, key: str, *, address: str, unix_s: float) -> Principal | Denied:
+        """Whom a key stands for that was sent from an address at a time."""
+        held = self._held.get(self._tag(digest_of(key[:MAX_KEY_CHARS])))
+        if held is None or len(key) > MAX_KEY_CHARS:
+            return Denied("unknown")
+        credential = held.credential
+        if credential.expires_s is not None and unix_s >= credential.expires_s:
+            return Denied("expired", credential.id)
+        if held.networks and not _is_within(address, held.networks):
+            return Denied("address", credential.id)
+        return held.principal
+
+    def has(self, principal: Principal) -> bool:
+        """Whether a key in force stands for exactly this one."""
+        return principal in self._principals
+
+    def ends_s(self, principal: Principal) -> float:
+        """When its key ends, in unix seconds."""
+        return self._ends_s.get(principal.id, inf)
+
+    def _tag(self, digest: bytes) -> bytes:
+        return hmac.digest(self._secret, digest, hashlib.sha256)
+
+
+def principal_of(credential: Credential) -> Principal:
+    """Whom it stands for."""
+    return Principal(
+        tenant=credential.tenant or f"key:{credential.id}",
+        role=credential.role,
+        id=credential.id,
+        tier=credential.tier,
+        models=credential.models,
+        classes=credential.classes,
+        allowance=credential.allowance,
+    )
+
+
+def _is_within(address: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    try:
+        found: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return any((mapped or found) in network for network in networks)

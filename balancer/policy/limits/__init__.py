@@ -1,0 +1,1 @@
+"""How much of everything somebody may have: windows of arrivals and tokens, days, places. Pure."""

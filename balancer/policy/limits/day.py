@@ -1,0 +1,27 @@
+"""What somebody had of a day of UTC. Pure."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Day(Struct, kw_only=True):
+    """Requests and tokens of one day; `reserved` goes on into the next."""
+
+    day: int = 0
+    requests: int = 0
+    tokens: int = 0
+    reserved: int = 0
+
+    def turn(self, day: int) -> None:
+        """Begin another day, if it is another."""
+        if day > self.day:
+            self.day, self.requests, self.tokens = day, 0, 0
+
+    def requests_left(self, limit: int) -> int:
+        """Ask after `turn`."""
+        return max(limit - self.requests, 0)
+
+    def tokens_left(self, limit: int) -> int:
+        """Ask after `turn`."""
+        return max(limit - self.tokens - self.reserved, 0)

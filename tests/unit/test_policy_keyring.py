@@ -1,0 +1,81 @@
+"""Which credential a key is."""
+
+from __future__ import annotations
+
+import pytest
+
+from balancer.access import Allowance, Limits
+from balancer.policy.identity.keyring import MAX_KEY_CHARS, Denied, KeyRing
+from balancer.policy.identity.principal import Principal
+from tests.support.keys import credential
+
+HERE = "127.0.0.1"
+
+
+def ring(**facts: object) -> KeyRing:
+    return KeyRing([credential("secret", **facts)], b"of this process")
+
+
+def find(keys: KeyRing, key: str = "secret", address: str = HERE) -> Principal | Denied:
+    return keys.find(key, address=address, unix_s=1000.0)
+
+
+def test_a_key_stands_for_what_was_said_of_it() -> None:
+    allowance = Allowance(limits=Limits(concurrent=3))
+    keys = ring(
+        role="admin", tier="pro", tenant="team", models=("m",), classes=("chat",),
+        allowance=allowance,
+    )  # fmt: skip
+    assert find(keys) == Principal(
+        tenant="team",
+        role="admin",
+        id="secret",
+        tier="pro",
+        models=("m",),
+        classes=("chat",),
+        allowance=allowance,
+    )
+
+
+def test_a_key_without_a_tenant_is_its_own() -> None:
+    found = find(ring())
+    assert isinstance(found, Principal)
+    assert found.tenant == "key:secret"
+
+
+@pytest.mark.parametrize(
+    "key", ["", "secre", "secret ", "SECRET", "x" * MAX_KEY_CHARS, "x" * (MAX_KEY_CHARS + 1)]
+)
+def test_any_other_text_is_no_key(key: str) -> None:
+    assert find(ring(), key) == Denied("unknown")
+
+
+def test_a_longer_text_is_not_cut_to_a_key() -> None:
+    longest = "x" * MAX_KEY_CHARS
+    keys = KeyRing([credential(longest)], b"s")
+    assert isinstance(find(keys, longest), Principal)
+    assert find(keys, longest + "y") == Denied("unknown")
+
+
+def test_a_key_ends_at_its_second() -> None:
+    assert find(ring(expires_s=1000.0)) == Denied("expired", "secret")
+    assert isinstance(find(ring(expires_s=1000.1)), Principal)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_let_in"),
+    [
+        ("10.1.2.3", True),
+        ("::ffff:10.1.2.3", True),
+        ("11.0.0.1", False),
+        ("fd00::1", True),
+        ("fd00::1%eth0", True),
+        ("2001:db8::1", False),
+        ("", False),
+        ("no address", False),
+    ],
+)
+def test_a_key_may_be_bound_to_networks(address: str, is_let_in: bool) -> None:
+    found = find(ring(networks=("10.0.0.0/8", "fd00::/8")), address=address)
+    assert found == (found if is_let_in else Denied("address", "secret"))
+    assert isinstance(found, Principal) == is_let_in
