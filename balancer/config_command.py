@@ -15,6 +15,8 @@ from balancer.config_file.json_schema import json_schema
 from balancer.config_file.load import CONFIG_VARIABLE, Loaded, Sources, dotenv_beside, load
 from balancer.config_file.rules import RULES, written
 
+_SHOWN_CHARS = 60
+"""Of a value in the table; `--json` has all of it."""
 _EXIT_FAULTY = 2
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -118,5 +120,6 @@ def _row(loaded: Loaded, name: str) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    """As it would be written in the file."""
-    return value if isinstance(value, str) and value else json.dumps(value)
+    """As it would be written in the file; of a long one its beginning."""
+    text = value if isinstance(value, str) and value else json.dumps(value)
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"

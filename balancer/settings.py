@@ -13,6 +13,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from balancer.access import Auth, LimitTable
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -91,6 +93,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     insecure: bool = False
     """Whether a port may listen elsewhere than on loopback although nobody has to sign in."""
+    auth: Auth = Auth()
+    """Who has to sign in, and how."""
+    limits: LimitTable = LimitTable()
+    """Off for callers on this host while nobody has to sign in."""
     allowed_hosts: tuple[str, ...] = ()
     """Names, beside loopback's and IP addresses, that a `Host` header may have."""
 

@@ -11,12 +11,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from balancer.config_file.dotenv import Variable, read_dotenv
 from balancer.config_file.faults import Fault, FaultyConfiguration, Origin, shown, shown_name
-from balancer.config_file.files import Fingerprint, fingerprint
+from balancer.config_file.files import Fingerprint, fingerprint, read_bounded
 from balancer.config_file.rules import ENVIRONMENT_PREFIX, RULES, variable_of
+from balancer.config_file.sections import SectionFault, line_of
 from balancer.config_file.together import faults_together
 from balancer.config_file.yaml_file import Entry, read_yaml
 from balancer.settings import Settings
@@ -217,14 +219,49 @@ class Loading:
             self._warnings.append(_of_strangers(sorted(strangers)))
 
     def _take(self, name: str, raw: object, origin: Origin) -> None:
+        section = RULES[name].section
         try:
-            self._values[name] = RULES[name].parse(raw)
+            if section is None:
+                self._values[name] = RULES[name].parse(raw)
+            else:
+                self._values[name] = section(self._section(raw), self._secret)
+        except SectionFault as fault:
+            line = line_of(raw, fault.steps, origin.line)
+            where = Origin(origin.kind, origin.name, line)
+            self._fault(fault.field(name), fault.problem, where, fault.remedy)
+            return
         except (ValueError, TypeError, KeyError, OverflowError):
             given = "this value" if RULES[name].kind.is_secret else shown(raw)
             problem = f"{given} cannot be used"
             self._fault(name, problem, origin, f"allowed: {RULES[name].allowed}")
             return
         self._origins[name] = origin
+
+    @staticmethod
+    def _section(raw: object) -> object:
+        """A variable has it as JSON. Raises `SectionFault`."""
+        if not isinstance(raw, str):
+            return raw
+        try:
+            return msgspec.json.decode(raw)
+        except msgspec.DecodeError as error:
+            raise SectionFault((), "this is no JSON", "write an object, as {}") from error
+
+    def _secret(self, kind: str, name: str) -> str:
+        """What a variable or a file holds. Raises ValueError."""
+        if kind == "env":
+            variables = self._sources.variables
+            if name not in variables:
+                raise ValueError(f"there is no variable {shown_name(name)}")
+            return variables[name]
+        path = Path(name)
+        self.seen[path] = fingerprint(path)
+        try:
+            return read_bounded(path, "file").decode().removesuffix("\n").removesuffix("\r")
+        except FaultyConfiguration as error:
+            raise ValueError(error.faults[0].problem) from error
+        except UnicodeDecodeError as error:
+            raise ValueError("the file is not UTF-8") from error
 
     def _fault(self, field: str, problem: str, origin: Origin, remedy: str) -> None:
         self._faults.append(Fault(field=field, problem=problem, origin=origin, remedy=remedy))
@@ -247,12 +284,7 @@ def dotenv_beside(config: Path | None) -> Path:
 
 
 def _unknown(name: str, origin: Origin) -> Fault:
-    if name == "auth":
-        problem, remedy = (
-            "this version asks nobody to sign in, so that its keys would guard nothing",
-            "remove the section, and keep the balancer on loopback or behind a proxy that asks",
-        )
-    elif name == "app":
+    if name == "app":
         problem, remedy = "an overlay cannot choose an environment", "move it to the main file"
     else:
         problem = "this is no setting"

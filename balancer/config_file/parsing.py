@@ -151,6 +151,15 @@ def path(what: str) -> Kind:
     return Kind(_parse_path, f"a {what}'s path", {"type": "string", "maxLength": MAX_PATH_CHARS})
 
 
+def section(allowed: str) -> Kind:
+    """A section; what may stand in it is read with its lines."""
+    return Kind(_parse_nothing, allowed, {"type": "object"})
+
+
+def _parse_nothing(raw: object) -> Any:
+    raise TypeError(raw)
+
+
 def _names(parse: Callable[[Any], Any], allowed: str) -> Kind:
     items = {"type": "string", "minLength": 1}
     schema = {"type": "array", "items": items, "maxItems": _MAX_HOSTS}

@@ -3,10 +3,14 @@ can change it while the balancer runs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
 
+from balancer.access import Auth, LimitTable
+from balancer.config_file.auth_section import SecretReader, auth, shown_auth
+from balancer.config_file.limits_section import limit_table, shown_table
 from balancer.config_file.parsing import (
     ADDRESS,
     HOSTS,
@@ -17,6 +21,7 @@ from balancer.config_file.parsing import (
     count,
     path,
     seconds,
+    section,
 )
 from balancer.settings import KIB, MIB, Address, LogFormat, LogLevel, PolicyName, Secret
 
@@ -32,6 +37,8 @@ class Rule(Struct, frozen=True, kw_only=True):
     flag: str | None = None
     is_live: bool = True
     """Whether a reload may change it; else the balancer has to be started anew."""
+    section: Callable[[Any, SecretReader], Any] | None = None
+    """Reads a section with lines in it; raises `SectionFault`."""
 
     @property
     def allowed(self) -> str:
@@ -39,8 +46,15 @@ class Rule(Struct, frozen=True, kw_only=True):
         return self.kind.allowed
 
     def parse(self, raw: Any) -> Any:
-        """The value; raises ValueError, TypeError, KeyError or OverflowError."""
+        """The value; raises ValueError, TypeError, KeyError or OverflowError, and for a section
+        `SectionFault`."""
+        if self.section is not None:
+            return self.section(raw, _no_secret)
         return self.kind.parse(raw)
+
+
+def _no_secret(kind: str, name: str) -> str:
+    raise ValueError(f"the {kind} {name} cannot be looked at here")
 
 
 def variable_of(name: str) -> str:
@@ -53,6 +67,10 @@ def written(value: Any) -> Any:
     there is one."""
     if isinstance(value, tuple):
         return list(value)
+    if isinstance(value, Auth):
+        return shown_auth(value)
+    if isinstance(value, LimitTable):
+        return shown_table(value)
     return str(value) if isinstance(value, Address | Secret) else value
 
 
@@ -80,6 +98,16 @@ RULES: dict[str, Rule] = {
         what="allow listening beyond loopback although nobody has to sign in",
         flag="--insecure",
         is_live=False,
+    ),
+    "auth": Rule(
+        kind=section("who has to sign in: api_keys, api_key_header"),
+        what="who has to sign in, and how",
+        section=auth,
+    ),
+    "limits": Rule(
+        kind=section("limits by roles, tiers, routes, and of an address"),
+        what="how much everybody may have: roles, tiers, routes, address",
+        section=lambda raw, _: limit_table(raw),
     ),
     "allowed_hosts": Rule(
         kind=HOSTS, what="names, beside loopback's and IP addresses, that a Host header may have"

@@ -17,12 +17,13 @@ def faults_together(settings: Settings, origins: Mapping[str, Origin]) -> Iterat
         used["management"] = settings.management
         yield from _of_two_ports(settings, origins)
     for field, address in used.items():
-        if not settings.insecure and not is_loopback(address.host):
+        if settings.auth.is_open and not settings.insecure and not is_loopback(address.host):
             yield Fault(
                 field=field,
                 problem=f"{address} can be reached by others and nobody has to sign in",
                 origin=origins.get(field, DEFAULT),
-                remedy="listen on 127.0.0.1, or add --insecure if that is what you want",
+                remedy="listen on 127.0.0.1, set auth.api_keys, or add --insecure if that is what "
+                "you want",
             )
 
 

@@ -72,8 +72,65 @@ BROKEN: dict[str, tuple[bytes, int, str, str]] = {
     "a name with dashes": (b"max-waiting: 3\n", 1, "max-waiting", "did you mean max_waiting?"),
     "a strange name": (b"providers: []\n", 1, "providers", "allowed: inference, management"),
     "a section of nobody": (b"server:\n  port: 80\n", 1, "server", "allowed: inference"),
-    "credentials": (
-        b"auth:\n  api_keys: [sk-secret]\n  api_key_header: X-Key\n", 1, "auth", "remove the sect",
+    "a key of a role that there is not": (
+        b"auth:\n  api_keys:\n    - sk-one\n    - key: sk-two\n      role: boss\n",
+        5, "auth.api_keys[1].role", "roles are public, user, admin, system",
+    ),
+    "a key without a key": (
+        b"auth:\n  api_keys:\n    - role: user\n", 3, "auth.api_keys[0]", "one of key: TEXT, env:",
+    ),
+    "a key twice": (
+        b"auth:\n  api_keys:\n    - one\n    - two\n    - key: one\n",
+        5, "auth.api_keys[2]", "give each key once",
+    ),
+    "two keys of one name": (
+        b"auth:\n  api_keys:\n    - {key: a, name: n}\n    - {key: b, name: n}\n",
+        4, "auth.api_keys[1]", "give each name once",
+    ),
+    "a key with a space": (
+        b"auth:\n  api_keys: [one two]\n", 2, "auth.api_keys[0]", "printable ASCII",
+    ),
+    "a key in a variable that is not there": (
+        b"auth:\n  api_keys:\n    - env: NO_SUCH_VARIABLE_OF_OURS\n",
+        3, "auth.api_keys[0].env", "put the key there",
+    ),
+    "a key in a file that is not there": (
+        b"auth:\n  api_keys:\n    - file: /no/such/file\n",
+        3, "auth.api_keys[0].file", "put the key there",
+    ),
+    "a key from a place that is no network": (
+        b"auth:\n  api_keys:\n    - key: a\n      networks:\n        - 10.0.0.1/8\n",
+        4, "auth.api_keys[0].networks[0]", "10.0.0.0/8",
+    ),
+    "a key that ends at no moment": (
+        b"auth:\n  api_keys:\n    - key: a\n      expires: 2027-01-01\n",
+        4, "auth.api_keys[0].expires", "with its time zone",
+    ),
+    "a header that cannot be one": (
+        b"auth:\n  api_key_header: 'X Key:'\n", 2, "auth.api_key_header", "letters, digits and -",
+    ),
+    "keys that are no list": (b"auth:\n  api_keys: one\n", 2, "auth.api_keys", "a list"),
+    "an unknown way to sign in": (b"auth:\n  password: x\n", 1, "auth", "allowed: api_keys"),
+    "a section of auth that is a text": (b"auth: yes please\n", 1, "auth", "write an object"),
+    "a limit that there is not": (
+        b"limits:\n  roles:\n    user:\n      per_hour: 3\n",
+        4, "limits.roles.user.per_hour", "allowed: requests_per_minute",
+    ),
+    "a limit that is no number": (
+        b"limits:\n  routes:\n    chat:\n      burst: -1\n",
+        4, "limits.routes.chat.burst", "a whole number 0..10^12",
+    ),
+    "a limit of a tier that there is not": (
+        b"limits:\n  tiers: {gold: {concurrent: 1}}\n",
+        2, "limits.tiers.gold", "allowed: free, basic, pro, enterprise",
+    ),
+    "a limit of a route that there is not": (
+        b"limits:\n  roles:\n    user:\n      routes:\n        chats: {burst: 1}\n",
+        5, "limits.roles.user.routes.chats", "allowed: chat, completions",
+    ),
+    "limits of a key that are no section": (
+        b"auth:\n  api_keys:\n    - key: a\n      limits: 3\n",
+        4, "auth.api_keys[0].limits", "allowed: requests_per_minute",
     ),
     "no value": (b"policy: latency\nmax_waiting:\n", 2, "max_waiting", "allowed: a whole number"),
     "a word for a number": (b"max_waiting: many\n", 1, "max_waiting", "0..1000000"),

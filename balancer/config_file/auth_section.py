@@ -1,0 +1,204 @@
+"""`auth:` of the file. Keys are hashed as soon as they are read, and are nowhere afterwards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from ipaddress import ip_network
+from typing import Any
+
+from msgspec import Struct
+
+from balancer.access import (
+    DEFAULT_KEY_HEADER,
+    NO_ALLOWANCE,
+    Allowance,
+    Auth,
+    Credential,
+    Role,
+    RouteClass,
+    Tier,
+    digest_of,
+)
+from balancer.config_file.limits_section import allowance, shown_allowance
+from balancer.config_file.sections import SectionFault, listed, shaped, within
+
+MOST_KEYS = 10_000
+_ALLOWED_KEY = "1..4096 printable ASCII characters without spaces"
+_KEY = re.compile(r"[!-~]{1,4096}")
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9._@:-]{1,64}")
+
+SecretReader = Callable[[str, str], str]
+"""What a variable (`env`, NAME) or a file (`file`, PATH) holds. Raises ValueError with why not."""
+
+
+class _Auth(Struct, forbid_unknown_fields=True):
+    api_keys: list[Any] = []
+    api_key_header: str = DEFAULT_KEY_HEADER
+
+
+class _Key(Struct, forbid_unknown_fields=True):
+    key: str | None = None
+    env: str | None = None
+    file: str | None = None
+    name: str | None = None
+    role: Role = "user"
+    tier: Tier | None = None
+    tenant: str = ""
+    models: list[str] = []
+    routes: list[RouteClass] = []
+    networks: list[str] = []
+    limits: Any = None
+    expires: str | None = None
+
+
+_OF_KEY = ", ".join(_Key.__struct_fields__)
+
+
+def auth(raw: Any, secret: SecretReader) -> Auth:
+    """What the section says. Raises `SectionFault`; no message holds a key."""
+    given = shaped(raw, _Auth, "allowed: api_keys (a list), api_key_header (a name)")
+    if not _HEADER.fullmatch(given.api_key_header):
+        problem = f"{given.api_key_header!r:.80} cannot be used"
+        raise SectionFault(("api_key_header",), problem, "allowed: up to 64 letters, digits and -")
+    with within("api_keys"):
+        keys = _credentials(given.api_keys, secret)
+    return Auth(api_keys=keys, api_key_header=given.api_key_header)
+
+
+def shown_auth(given: Auth) -> dict[str, Any]:
+    """What may be shown of it: no key, nor what it is known by."""
+    return {
+        "api_key_header": given.api_key_header,
+        "api_keys": [_shown(one) for one in given.api_keys],
+    }
+
+
+def _credentials(raw: Sequence[Any], secret: SecretReader) -> tuple[Credential, ...]:
+    if len(raw) > MOST_KEYS:
+        raise SectionFault((), f"there are {len(raw)} keys", f"allowed: at most {MOST_KEYS}")
+    found: list[Credential] = []
+    for index, one in enumerate(raw):
+        with within(index):
+            found.append(_credential(one, index, secret))
+    _check_differ([one.digest for one in found], "key")
+    _check_differ([one.id for one in found], "name")
+    return tuple(found)
+
+
+def _check_differ(values: Sequence[object], what: str) -> None:
+    first: dict[object, int] = {}
+    for index, value in enumerate(values):
+        if first.setdefault(value, index) != index:
+            problem = f"its {what} is that of number {first[value] + 1} of the list"
+            raise SectionFault((index,), problem, f"give each {what} once")
+
+
+def _credential(raw: Any, index: int, secret: SecretReader) -> Credential:
+    if isinstance(raw, str):
+        return Credential(digest=_digest(raw, "key"), id=f"configured-{index + 1}")
+    if not isinstance(raw, dict):
+        raise SectionFault((), "this is no key", "write the key, or a section with `key: …`")
+    given = _shaped_key(raw)
+    name = given.name or f"configured-{index + 1}"
+    if not _NAME.fullmatch(name):
+        allowed = "allowed: up to 64 of letters, digits and ._@:-"
+        raise SectionFault(("name",), f"{name!r:.80} cannot be used", allowed)
+    with within("networks"):
+        networks = _networks(given.networks)
+    return Credential(
+        digest=_found_digest(given, secret),
+        id=name,
+        role=given.role,
+        tier=given.tier,
+        tenant=given.tenant,
+        models=tuple(given.models),
+        classes=tuple(given.routes),
+        networks=networks,
+        allowance=_allowance(given.limits),
+        expires_s=None if given.expires is None else _unix_s(given.expires),
+    )
+
+
+def _shaped_key(raw: dict[str, Any]) -> _Key:
+    """As `shaped`, but a fault of the key itself does not repeat it."""
+    for name in ("key", "env", "file"):
+        if name in raw and not isinstance(raw[name], str):
+            raise SectionFault((name,), "this is no text", "put it in quotes")
+    roles, tiers, classes = listed(Role), listed(Tier), listed(RouteClass)
+    return shaped(
+        raw,
+        _Key,
+        f"allowed: {_OF_KEY}; roles are {roles}; tiers are {tiers}; routes are a list of {classes}",
+    )
+
+
+def _allowance(raw: Any) -> Allowance:
+    with within("limits"):
+        return NO_ALLOWANCE if raw is None else allowance(raw)
+
+
+def _found_digest(given: _Key, secret: SecretReader) -> bytes:
+    sources = {
+        kind: value
+        for kind, value in (("key", given.key), ("env", given.env), ("file", given.file))
+        if value is not None
+    }
+    if len(sources) != 1:
+        problem = f"there are {len(sources)} of key, env and file" if sources else "there is no key"
+        remedy = "write one of key: TEXT, env: VARIABLE, file: PATH"
+        raise SectionFault((), problem, remedy)
+    kind, value = next(iter(sources.items()))
+    if kind == "key":
+        return _digest(value, "key")
+    try:
+        return _digest(secret(kind, value), kind)
+    except ValueError as error:
+        raise SectionFault((kind,), str(error), "put the key there, in one line") from error
+
+
+def _digest(key: str, step: str) -> bytes:
+    if not _KEY.fullmatch(key):
+        steps = () if step == "key" else (step,)
+        raise SectionFault(steps, "this key cannot be used", f"allowed: {_ALLOWED_KEY}")
+    return digest_of(key)
+
+
+def _networks(raw: Sequence[str]) -> tuple[str, ...]:
+    found: list[str] = []
+    for index, one in enumerate(raw):
+        try:
+            found.append(str(ip_network(one)))
+        except ValueError as error:
+            remedy = "allowed: addresses and networks, as 10.0.0.0/8 or 2001:db8::/32"
+            raise SectionFault((index,), f"{one!r:.80} is no network", remedy) from error
+    return tuple(found)
+
+
+def _unix_s(raw: str) -> float:
+    found = None
+    with suppress(ValueError):
+        found = datetime.fromisoformat(raw)
+    if found is None or found.tzinfo is None:
+        remedy = "write it as 2027-01-31T12:00:00Z, with its time zone"
+        raise SectionFault(("expires",), f"{raw!r:.80} is no moment", remedy)
+    return found.timestamp()
+
+
+def _shown(one: Credential) -> dict[str, Any]:
+    shown: dict[str, Any] = {"name": one.id, "key": "***", "role": one.role}
+    for name, value in (
+        ("tier", one.tier),
+        ("tenant", one.tenant),
+        ("models", list(one.models)),
+        ("routes", list(one.classes)),
+        ("networks", list(one.networks)),
+        ("limits", shown_allowance(one.allowance)),
+        ("expires_s", one.expires_s),
+    ):
+        if value:
+            shown[name] = value
+    return shown
