@@ -72,7 +72,7 @@ class App:
         self._name = name
         self._epoch = secrets.token_hex(8)
         self._hardware = read_hardware()
-        self._link = BalancerLink(settings.balancer, self)
+        self._link = BalancerLink(settings.balancer, self, token=settings.token)
         self._calls = Calls(self._on_calls_changed)
         self._queries = Queries(self._on_queries_changed)
         self._moves = Moves(self._link, self._note_idle)

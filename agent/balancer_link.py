@@ -101,8 +101,11 @@ class BalancerLink:
         address: BalancerAddress,
         listener: LinkListener,
         *,
+        token: str = "",
         jitter: Callable[[float], float] = lambda longest_s: random.uniform(0, longest_s),
     ) -> None:
+        """`token`: what the balancer asks agents for, if it does."""
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._address = address
         self._listener = listener
         self._jitter = jitter
@@ -230,6 +233,7 @@ class BalancerLink:
                 ping_interval=PING_INTERVAL_S,
                 ping_timeout=PING_INTERVAL_S,
                 proxy=None,
+                additional_headers=self._headers,
             ) as connection:
                 return await self._serve(connection)
         except InvalidStatus as error:
@@ -383,7 +387,14 @@ class BalancerLink:
 
 def _hint(status: int) -> str:
     """What the operator may have got wrong, of a status that refused the link."""
-    return "; this is not a management port (8081 unless changed)" if status == 404 else ""
+    return _HINTS.get(status, "")
+
+
+_HINTS = {
+    401: "; the balancer wants the token of an agent: --token-file or PADDLER_AGENT_TOKEN",
+    403: "; this token is not of an agent, whose role is system",
+    404: "; this is not a management port (8081 unless changed)",
+}
 
 
 def longest_delay_s(failures: int) -> float:

@@ -108,13 +108,16 @@ _switch = partial(click.option, metavar="auto|on|off", shell_complete=_switches)
     "--tool-format", metavar="NAME", help="How tool calls are written (as in the template)."
 )
 @click.option("--reasoning-format", metavar="NAME", help="How reasoning is (as in the template).")
+@click.option(
+    "--token-file", type=_FILE, metavar="FILE", help="What the balancer asks agents for (none)."
+)
 @click.option("--log-level", metavar="L", help="debug, info, warning or error (info).")
 @click.option("--log-format", metavar="F", help="json or console (console).")
 def agent(**flags: Any) -> None:
     """Serve a GGUF model for a balancer from this host.
 
     Every option can be given as an environment variable: --gpu-layers as
-    PADDLER_AGENT_GPU_LAYERS.
+    PADDLER_AGENT_GPU_LAYERS. PADDLER_AGENT_TOKEN has the token itself.
     """
     try:
         settings = build(flags, os.environ, model_aliases=MODEL_ALIASES)

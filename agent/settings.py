@@ -52,6 +52,7 @@ THREADS_PER_CPU = 2
 """More threads than that compute nothing, they only wait for each other."""
 MAX_FILES = 64
 MAX_WARM_FILE_BYTES = 1024 * 1024
+MAX_TOKEN_CHARS = 4096
 _INT32_MAX = 2**31 - 1
 _HOST = r"[A-Za-z0-9._:%-]{1,253}"
 
@@ -74,6 +75,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     balancer: BalancerAddress
     model_path: Path
+    token: str = ""
+    """What the balancer asks agents for; empty: it asks for nothing."""
     name: str = ""
     """Empty: host, model and the first ordinal that is free on this host."""
     aliases: tuple[str, ...] = ()
@@ -133,6 +136,8 @@ class _Rule(Struct, frozen=True):
     field: str
     read: Callable[[Any], Any]
     allowed: str
+    is_secret: bool = False
+    """Whether what was given is shown to nobody."""
 
 
 def build(
@@ -156,9 +161,8 @@ def build(
             values[rule.field] = rule.read(raw)
         except (ValueError, OSError, RuntimeError) as error:  # no such home: RuntimeError
             reason = f" ({error})" if str(error) else ""
-            raise ConfigError(
-                f"{source} is {_shown(raw)}{reason}; allowed: {rule.allowed}"
-            ) from error
+            shown = "not usable" if rule.is_secret else _shown(raw)
+            raise ConfigError(f"{source} is {shown}{reason}; allowed: {rule.allowed}") from error
     for field in ("balancer", "model"):
         if _RULES[field].field not in values:
             raise ConfigError(
@@ -353,11 +357,30 @@ def _one_of(choices: Any) -> tuple[Callable[[str], str], str]:
     return read, ", ".join(allowed)
 
 
+def _token(raw: str) -> str:
+    if not _TOKEN.fullmatch(raw):
+        raise ValueError
+    return raw
+
+
+def _token_file(raw: str) -> str:
+    file = Path(raw).expanduser()
+    with file.open("rb") as content:
+        held = content.read(MAX_TOKEN_CHARS + 2).decode("ascii", errors="replace")
+    if not _TOKEN.fullmatch(held.rstrip("\r\n")):
+        raise ValueError("it holds something else")
+    return held.rstrip("\r\n")
+
+
+_TOKEN = re.compile(rf"[!-~]{{1,{MAX_TOKEN_CHARS}}}")
+_TOKENS = f"1 to {MAX_TOKEN_CHARS} printable ASCII characters without spaces"
 _AGENT_NAMES = "1 to 128 of A-Z a-z 0-9 . _ : -, but not " + ", ".join(sorted(RESERVED_AGENT_NAMES))
 
 _RULES: dict[str, _Rule] = {
     "balancer": _Rule("balancer", _address, "HOST:PORT, the balancer's management port"),
     "model": _Rule("model_path", _model_file, "the path of a GGUF file, or demo"),
+    "token": _Rule("token", _token, _TOKENS, is_secret=True),
+    "token-file": _Rule("token", _token_file, f"a file that holds {_TOKENS}"),
     "name": _Rule("name", _agent_name, _AGENT_NAMES),
     "alias": _Rule("aliases", _aliases, "at most 33 names of 1 to 200 of A-Z a-z 0-9 . _ : / @ -"),
     "label": _Rule("labels", _labels, "at most 64 of KEY=VALUE, 128 characters each side"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import secrets
 import signal
 import socket
 import time
@@ -29,6 +30,7 @@ from balancer.fleet.roster import Roster
 from balancer.http.connection import ClientServer
 from balancer.http.document.build import document_bytes
 from balancer.http.exchange import Port, Wiring
+from balancer.http.gate import Gate
 from balancer.http.management.live.control import ControlFeed
 from balancer.http.management.live.live import Live
 from balancer.http.middleware import Pipeline
@@ -89,6 +91,7 @@ def build(
     started = int(time.time())
     wiring = Wiring(
         configuration=configuration,
+        gate=Gate(live, secret=secrets.token_bytes(32)),
         dispatcher=dispatcher,
         embedding=embedding,
         asker=asker,

@@ -3,6 +3,7 @@
 BalancerError
 ├── ClientMistake            the client's mistake; trying again unchanged is of no use
 │   ├── InvalidRequest       400  invalid_value, or the narrower code that it is given
+│   ├── Unauthorized         401  invalid_api_key
 │   ├── Forbidden            403  insufficient_permissions
 │   ├── ModelNotFound        404  model_not_found
 │   ├── RouteNotFound        404  route_not_found
@@ -12,7 +13,7 @@ BalancerError
 │   │   └── RequestCancelled 409  request_cancelled
 │   ├── RequestTooLarge      413  request_too_large
 │   ├── UnsupportedMediaType 415  unsupported_media_type
-│   ├── LimitExceeded        429  token_limit_exceeded
+│   ├── LimitExceeded        429  token_limit_exceeded, or which other limit it is
 │   └── ClientDropped        499  client_dropped: never sent, for the log only
 ├── NoCapacity               nobody's mistake; `retry_after_s` says when to try again
 │   ├── NoAgents             503  no_agents
@@ -79,6 +80,14 @@ class ClientMistake(BalancerError):
 
 class InvalidRequest(ClientMistake):
     """The request cannot be used as it is; `param` and `details` say which part of it."""
+
+
+class Unauthorized(ClientMistake):
+    """Credentials are missing, or are not what opens anything here."""
+
+    status = 401
+    type = "authentication_error"
+    default_code = "invalid_api_key"
 
 
 class Forbidden(ClientMistake):
@@ -155,6 +164,13 @@ class LimitExceeded(ClientMistake):
     status = 429
     type = "rate_limit_error"
     default_code = "token_limit_exceeded"
+
+    def __init__(
+        self, message: str, *, headers: Mapping[str, str] | None = None, **told: Any
+    ) -> None:
+        """`headers` tell programs of the limit."""
+        super().__init__(message, **told)
+        self.headers = dict(headers or {})
 
 
 class ClientDropped(ClientMistake):

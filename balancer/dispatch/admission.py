@@ -16,6 +16,7 @@ from balancer.errors import (
     BalancerError,
     DeadlineUnreachable,
     DrainingError,
+    Forbidden,
     GenerationTimeout,
     InvalidRequest,
     ModelNotFound,
@@ -29,6 +30,7 @@ from balancer.errors import (
 from balancer.policy.eta import Outlook, Running, retry_after_s
 from balancer.policy.failover import POISON_DEATHS, Verdict
 from balancer.policy.holds import Held, Holds
+from balancer.policy.identity.principal import Principal
 from balancer.settings import LiveSettings
 from protocol.models import ServedModel
 
@@ -139,6 +141,18 @@ class Admission:
             param="model",
             details={"model": model, "served": self._served_names()[:_SHOWN_MODELS]},
         )
+
+    def check_allowed(self, model: str, principal: Principal) -> None:
+        """Raises `Forbidden` where a caller may not use the model. One that is not known yet may
+        become any."""
+        if principal.models and self.resolved(model) not in principal.models:
+            raise Forbidden(
+                f"this key may not use the model {model!r}; it may use "
+                f"{', '.join(principal.models[:_SHOWN_MODELS])}",
+                code="model_not_allowed",
+                param="model",
+                details={"model": model, "allowed": list(principal.models[:_SHOWN_MODELS])},
+            )
 
     def reason_not_to_wait(
         self,

@@ -45,6 +45,7 @@ class Asker(QueryDispatcher[Inquiry, Attempt]):
 
         Raises `BalancerError`. Cancelling is safe at any time: the agent is told to stop.
         """
+        self._admission.check_allowed(question.model, principal)
         self._admit(question.model)
         inquiry = Inquiry(
             question,

@@ -14,6 +14,7 @@ from typing import Protocol
 from msgspec import Struct, structs
 
 from balancer.dispatch.dispatcher import Dispatcher
+from balancer.dispatch.metering import Meter
 from balancer.dispatch.siblings import Siblings
 from balancer.dispatch.sink import Flow, Outcome, Sink
 from balancer.policy.choices import seed_of_choice
@@ -94,6 +95,7 @@ async def generate_choices(
     request_id: str,
     timeout_s: float | None = None,
     body_bytes: int = 0,
+    meter: Meter | None = None,
 ) -> Answers:
     """Run a generation for each sink to its end. Sinks are told of an end while others go on.
     Several `prompts` take the place of the request's; each has the same
@@ -110,6 +112,7 @@ async def generate_choices(
             request_id=request_id,
             timeout_s=timeout_s,
             body_bytes=body_bytes,
+            meter=meter,
         )
         return Answers(outcomes=(outcome,), last=0, whole=outcome)
     return await _generate_several(
@@ -121,6 +124,7 @@ async def generate_choices(
         request_id=request_id,
         timeout_s=timeout_s,
         body_bytes=body_bytes,
+        meter=meter,
     )
 
 
@@ -134,6 +138,7 @@ async def _generate_several(
     request_id: str,
     timeout_s: float | None,
     body_bytes: int,
+    meter: Meter | None,
 ) -> Answers:
     """A function of its own: what its tasks share would cost a single generation that waits."""
     each_bytes = -(-body_bytes // len(sinks))  # they share one body
@@ -154,6 +159,7 @@ async def _generate_several(
             choice=index,
             chain=chains[index // of_each],
             siblings=siblings,
+            meter=meter,
         )
         if len(outcomes) < len(sinks):
             sink.end(outcome)

@@ -18,6 +18,7 @@ from balancer.dispatch.evacuation import Evacuation
 from balancer.dispatch.generation import CACHE_SCOPE
 from balancer.dispatch.journal import Journal, Record, Route
 from balancer.dispatch.listing import RequestSnapshot
+from balancer.dispatch.metering import Meter
 from balancer.dispatch.places import Places
 from balancer.dispatch.relay import Relay
 from balancer.dispatch.siblings import Siblings
@@ -115,13 +116,16 @@ class Dispatcher:
         choice: int = 0,
         chain: Chain | None = None,
         siblings: Siblings | None = None,
+        meter: Meter | None = None,
     ) -> Outcome:
         """Run one generation to its end; `body_bytes` counts against what may wait. `choice` is its
-        index among those of its request, `chain` and `siblings` what they share.
+        index among those of its request, `chain` and `siblings` what they share; `meter` counts its
+        tokens.
 
         Raises `BalancerError`. Cancelling is safe at any time: a running call is cancelled on its
         agent, whose slot stays claimed until the agent confirms.
         """
+        self._admission.check_allowed(request.model, principal)
         self._admit(request.model)
         model = self._admission.resolved(request.model) or ANY_MODEL
         self._arrivals += 1
@@ -136,6 +140,7 @@ class Dispatcher:
             choice=choice,
             chain=chain or self.chain(request),
             siblings=siblings,
+            meter=meter,
             body_bytes=body_bytes,
             deadline_s=None if timeout_s is None else self._now() + timeout_s,
             conductor=self,
@@ -179,6 +184,7 @@ class Dispatcher:
             relay.route.ended_after_ms = round(relay.times.age_ms, 3)
             self._forget(relay)
             self._metrics.generation_ended(outcome_name)
+            relay.tell_meter()
 
     def chain(self, request: GenerationRequest) -> Chain:
         """For all generations that are made for this prompt."""
@@ -187,6 +193,7 @@ class Dispatcher:
     def check_room(self, model: str, principal: Principal, *, count: int, body_bytes: int) -> None:
         """Raises `BalancerError` where so many generations, each with such a body, could not all
         start or wait now."""
+        self._admission.check_allowed(model, principal)
         self._admit(model)
         newcomers = count - self._starts.free_for_newcomers(model)
         if newcomers > 0:

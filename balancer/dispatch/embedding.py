@@ -54,6 +54,7 @@ class EmbeddingDispatcher(QueryDispatcher[Batch, Part]):
         Raises `BalancerError`: the first input that cannot be embedded ends the request. Cancelling
         is safe at any time: agents are told to stop.
         """
+        self._admission.check_allowed(request.model, principal)
         self._admit(request.model)
         now = self._now()
         batch = Batch(

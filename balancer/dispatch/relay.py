@@ -25,6 +25,7 @@ from balancer.dispatch.generation import CACHE_SCOPE, Generation
 from balancer.dispatch.hand_over import HandOver
 from balancer.dispatch.journal import Route
 from balancer.dispatch.listing import RequestState
+from balancer.dispatch.metering import Meter
 from balancer.dispatch.siblings import Siblings
 from balancer.dispatch.sink import Sink
 from balancer.dispatch.times import Times
@@ -64,6 +65,7 @@ class Relay(Generation):
         "_sink",
         "claim",
         "is_paused",
+        "meter",
         "stall",
     )
 
@@ -86,6 +88,7 @@ class Relay(Generation):
         chain: Chain,
         choice: int = 0,
         siblings: Siblings | None = None,
+        meter: Meter | None = None,
     ) -> None:
         super().__init__(
             request,
@@ -103,6 +106,7 @@ class Relay(Generation):
             times=Times(now, metrics),
             now=now,
         )
+        self.meter = meter
         self._model_here = model
         self._sink: Sink | None = sink
         self._conductor = conductor
@@ -200,6 +204,19 @@ class Relay(Generation):
             self.done.exception()  # seen by whoever awaited, or by nobody: no complaint about it
         self._let_go()
 
+    def tell_meter(self) -> None:
+        """It is over: what it took, by the agent's own count where it ended well."""
+        if self.meter is None:
+            return
+        completion_tokens = len(self.so_far.token_ids)
+        if self.done.done() and not self.done.cancelled() and self.done.exception() is None:
+            completion_tokens = self.done.result().usage.completion_tokens
+        self.meter.ended(
+            self.choice,
+            prompt_tokens=self.route.prompt_tokens,
+            completion_tokens=completion_tokens,
+        )
+
     # --- Flow ---
 
     def pause(self) -> None:
@@ -238,6 +255,11 @@ class Relay(Generation):
             return
         self.has_begun = True
         self._metrics.queue_wait_seconds.observe(self.queue_ms / 1000)
+        if self.meter is not None:
+            refusal = self.meter.prompt_counted(self.choice, committed.prompt_tokens)
+            if refusal is not None:
+                self.fail(refusal)
+                return
         try:
             self._sink.on_committed(claim.agent.name, committed)
         except Exception:

@@ -24,6 +24,7 @@ from balancer.http.sinks import (
     gathered_body,
 )
 from balancer.http.sse import EventStream
+from balancer.http.token_meter import metered
 from balancer.settings import MIB
 
 __all__ = ["Generation", "answer", "read_replay"]
@@ -215,20 +216,25 @@ async def _generate(
 ) -> Answers:
     """Let the sinks have what is generated."""
     generation = course.generation
+    meter = metered(exchange, generation)
     try:
         answers = await generate_choices(
             wiring.dispatcher,
-            generation.request,
+            generation.request if meter is None else meter.capped(generation.request),
             exchange.principal,
             sinks,
             prompts=generation.prompts,
             request_id=exchange.id,
             timeout_s=generation.timeout_s,
             body_bytes=generation.body_bytes,
+            meter=meter,
         )
     except InvalidRequest as error:
         error.param = _clients_name(error.param, generation)
         raise
+    finally:
+        if meter is not None:
+            meter.settle()
     whole = answers.whole
     exchange.facts.update(
         agent=whole.agent,

@@ -16,6 +16,7 @@ from balancer.errors import (
     LimitExceeded,
     StoreFailed,
     StoreUnavailable,
+    Unauthorized,
 )
 from balancer.http.envelope import enveloped, media_type, metadata
 from balancer.http.exchange import Exchange
@@ -85,6 +86,10 @@ def error_json(
         told["Retry-After"] = str(error.retry_after_s)
         if error.status == LimitExceeded.status:
             told["X-RateLimit-Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, LimitExceeded):
+        told |= error.headers
+    if isinstance(error, Unauthorized):
+        told["WWW-Authenticate"] = 'Bearer realm="paddler-py"'
     if error.status in _LISTED:
         name, detail = _LISTED[error.status]
         told[name] = ", ".join(error.details.get(detail, ()))

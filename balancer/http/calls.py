@@ -13,12 +13,12 @@ import msgspec
 from aiohttp.web import StreamResponse
 from msgspec import Struct
 
-from balancer.errors import Forbidden, InvalidRequest
+from balancer.errors import InvalidRequest
 from balancer.http.answers import value_answer
 from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.faults import missing, refuse_value
-from balancer.policy.identity.principal import Principal, Role, has_role
+from balancer.policy.identity.principal import Principal
 
 _OBJECT: msgspec.json.Decoder[Mapping[str, Any]] = msgspec.json.Decoder(Mapping[str, Any])
 
@@ -87,15 +87,6 @@ def over_http(
         return value_answer(exchange, await answer(Call.of(exchange, body), wiring))
 
     return handle
-
-
-def check_role(principal: Principal, needed: Role, what: str) -> None:
-    """Raises `Forbidden`."""
-    if not has_role(principal, needed):
-        raise Forbidden(
-            f"{what} needs the role {needed}; without credentials only callers on the balancer's "
-            "own host have it"
-        )
 
 
 def check_names(given: Iterable[str], known: tuple[str, ...], what: str) -> None:

@@ -17,11 +17,13 @@ from balancer.dispatch.embedding import EmbeddingDispatcher
 from balancer.errors import BalancerError
 from balancer.fleet.roster import Roster
 from balancer.http.deprecation import Deprecation
+from balancer.http.gate import Gate, limit_headers
 from balancer.http.management.live.live import Live
 from balancer.http.replay import Replays
 from balancer.observability.metrics import Metrics
 from balancer.observability.samples import Samples
 from balancer.policy.identity.principal import Principal
+from balancer.policy.limits.ledger import Entry
 from balancer.settings import Settings
 from balancer.storage.responses import ResponseStore
 from balancer.upstreams.image_source import ImageSource
@@ -40,6 +42,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
     """The collaborators of all handlers; `app` alone builds it."""
 
     configuration: Configuration
+    gate: Gate
     dispatcher: Dispatcher
     embedding: EmbeddingDispatcher
     asker: Asker
@@ -76,8 +79,10 @@ class Exchange:
         "created",
         "deprecation",
         "echoed",
+        "entry",
         "error_form",
         "facts",
+        "gate",
         "id",
         "is_proxied",
         "is_quiet",
@@ -104,6 +109,10 @@ class Exchange:
         """How an error looks: as the route's family of APIs has it, once the route is known."""
         self.id = request_id
         self.principal = principal
+        """Somebody of the public, until it is known who calls."""
+        self.gate: Gate | None = None
+        self.entry: Entry | None = None
+        """Its place in the account of limits; None: nothing limits it."""
         self.is_proxied = is_proxied
         """Whether it came through a proxy that says so."""
         self.started_s = time.monotonic()
@@ -139,7 +148,19 @@ class Exchange:
             "X-Paddler-Request-Id": self.id,
             **self.echoed,
         }
+        if self.entry is not None and self.gate is not None:
+            headers |= limit_headers(self.entry, self.gate.moment())
         return headers if self.deprecation is None else headers | self.deprecation.headers()
+
+    def enter(self, gate: Gate, route: Route) -> None:
+        """Be counted. Raises `LimitExceeded`."""
+        self.gate = gate
+        self.entry = gate.enter(self.principal, route, self.request.remote or "")
+
+    def leave(self) -> None:
+        """Its place is free."""
+        if self.entry is not None and self.gate is not None:
+            self.entry.leave(self.gate.moment())
 
     def wants(self, flag: str) -> bool:
         """Whether the query says `flag=true`."""

@@ -17,6 +17,7 @@ from balancer.http.exchange import Exchange, Wiring
 from balancer.http.faults import refuse_value
 from balancer.http.iso_time import iso_time
 from balancer.observability.metrics import CONTENT_TYPE
+from balancer.policy.identity.principal import has_role
 
 _PROVIDER_FIELDS = (
     "total_requests",
@@ -31,10 +32,23 @@ _PROVIDER_FIELDS = (
 async def brief_health(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Liveness, without details unless they are asked for. Always 200: the process answers."""
     if exchange.wants("detailed"):
+        if not _may_see_details(exchange, wiring):
+            wiring.gate.require(exchange.principal, "admin", "the detailed health")
         return value_answer(exchange, await detailed_health(Call.of(exchange), wiring))
     agents = wiring.roster.snapshot()
     brief = {"status": status_of(agents, wiring), "timestamp": iso_time(time.time())}
     return value_answer(exchange, brief)
+
+
+async def management_health(exchange: Exchange, wiring: Wiring) -> StreamResponse:
+    """With every detail for operators, without for anybody else."""
+    if not _may_see_details(exchange, wiring):
+        return await brief_health(exchange, wiring)
+    return value_answer(exchange, await detailed_health(Call.of(exchange), wiring))
+
+
+def _may_see_details(exchange: Exchange, wiring: Wiring) -> bool:
+    return wiring.gate.is_open or has_role(exchange.principal, "admin")
 
 
 async def detailed_health(call: Call, wiring: Wiring) -> dict[str, Any]:

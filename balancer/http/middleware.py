@@ -12,6 +12,7 @@ from typing import cast
 import structlog
 from aiohttp.web import BaseRequest, StreamResponse
 
+from balancer.access import RouteClass
 from balancer.errors import (
     ClientDropped,
     Forbidden,
@@ -19,20 +20,20 @@ from balancer.errors import (
     RequestTooLarge,
 )
 from balancer.http.answers import error_answer, internal_error, shown_error
-from balancer.http.calls import check_names, check_role
+from balancer.http.calls import check_names
 from balancer.http.connection import ClientConnection
 from balancer.http.envelope import is_wanted
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.origin import is_allowed_host, is_embedded_elsewhere, is_own_origin
-from balancer.http.router import LimitClass, Route, Router
-from balancer.policy.identity.principal import Principal, open_mode_principal
-from balancer.settings import KIB, is_loopback
+from balancer.http.router import Route, Router
+from balancer.policy.identity.principal import Principal
+from balancer.settings import KIB
 
 log = structlog.get_logger(__name__)
 
 CLIENT_LEFT = 499
 _PROXY_HEADERS = frozenset({"forwarded", "via"})
-_WORK: frozenset[LimitClass] = frozenset({"chat", "completions", "embeddings", "tokens"})
+_WORK: frozenset[RouteClass] = frozenset({"chat", "completions", "embeddings", "tokens"})
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
@@ -58,6 +59,7 @@ class Pipeline:
                 response.force_close()  # the rest of its body would be taken for a request
             return response
         finally:
+            exchange.leave()
             self._sum_up(exchange, status)
 
     def refuse(self, request: BaseRequest, status: int) -> StreamResponse:
@@ -89,11 +91,20 @@ class Pipeline:
         exchange.deprecation = route.deprecation
         exchange.error_form = route.error_form
         _check_origin(request, route)
-        _check_directness(exchange, insecure=self._wiring.settings.insecure)
-        check_role(exchange.principal, route.min_role, route.path)
+        self._let_in(exchange, route)
         if route.limit_class == "management":
             check_names(request.query, route.query, route.path)
         return route
+
+    def _let_in(self, exchange: Exchange, route: Route) -> None:
+        gate, request = self._wiring.gate, exchange.request
+        if gate.is_open:
+            _check_directness(exchange, insecure=self._wiring.settings.insecure)
+        exchange.principal = gate.identify(request, route, is_proxied=exchange.is_proxied)
+        if exchange.principal.id:
+            exchange.facts["key"] = exchange.principal.id
+        gate.check_role(exchange.principal, route)
+        exchange.enter(gate, route)
 
     def _check_headers(self, request: BaseRequest) -> None:
         limit = self._wiring.settings.max_header_bytes
@@ -137,17 +148,10 @@ def _exchange_of(request: BaseRequest) -> Exchange:
     return Exchange(
         request,
         request_id="req_" + secrets.token_hex(16),
-        principal=_principal_of(request.remote or "", is_proxied=is_proxied),
+        principal=Principal(tenant=request.remote or "", role="public"),
         is_proxied=is_proxied,
         error_form=error_answer,
     )
-
-
-def _principal_of(address: str, *, is_proxied: bool) -> Principal:
-    """Open mode: callers on this host may do everything, others (`--insecure`) may infer."""
-    if is_loopback(address) and not is_proxied:
-        return open_mode_principal(address)
-    return Principal(tenant=address, role="public")
 
 
 def _is_proxied(request: BaseRequest) -> bool:

@@ -6,35 +6,25 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Literal
 
 from aiohttp.web import StreamResponse
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from balancer.access import Role, RouteClass
 from balancer.errors import MethodNotAllowed, RouteNotFound
 from balancer.http.answers import error_answer
 from balancer.http.calls import Answer
 from balancer.http.deprecation import Deprecation
 from balancer.http.exchange import ErrorForm, Exchange, Port, Wiring
-from balancer.policy.identity.principal import Role
 
 MAX_SEGMENTS = 8
 """Of a path, that are looked at for how its errors look; no route has more."""
 
 Handler = Callable[[Exchange, Wiring], Awaitable[StreamResponse]]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-LimitClass = Literal[
-    "chat",
-    "completions",
-    "embeddings",
-    "tokens",
-    "models",
-    "health",
-    "metrics",
-    "management",
-    "agents",
-]
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """One row of the table. `min_role` is what a caller needs; `aliases` serve the same.
+    """One row of the table. `min_role` is what a caller needs where credentials are configured;
+    `aliases` serve the same.
 
     `limit_class` groups routes for limits on requests; `is_quiet` keeps probes out of the log.
     A segment `{name}` of the path takes any one segment, `{name...}` any number of them.
@@ -45,8 +35,13 @@ class Route(Struct, frozen=True, kw_only=True):
     path: str
     handler: Handler
     min_role: Role = "public"
-    limit_class: LimitClass
+    limit_class: RouteClass
     aliases: tuple[str, ...] = ()
+    open_role: Role | None = None
+    """What a caller needs where none are; None: callers on this host may do everything, and others
+    what `user`s may."""
+    takes_session: bool = False
+    """Whether the dashboard's cookie may stand for a key."""
     is_socket: bool = False
     has_head: bool = True
     """Whether HEAD is answered where GET is."""
@@ -62,6 +57,14 @@ class Route(Struct, frozen=True, kw_only=True):
     call: str = ""
     takes: tuple[str, ...] = ()
     """What it takes in a body, beside the query."""
+
+    def role_needed(self, *, is_open: bool) -> Role:
+        """Of a caller; `is_open`: nobody has to sign in."""
+        if not is_open:
+            return self.min_role
+        if self.open_role is not None:
+            return self.open_role
+        return "public" if self.min_role == "user" else self.min_role
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -156,6 +159,7 @@ def _table(routes: Iterable[Route], port: Port) -> dict[str, dict[str, Route]]:
     for route in routes:
         if port not in route.ports:
             continue
+        route = _as_on(port, route)
         for path in _paths_of(route):
             methods = by_path.setdefault(path, {})
             if route.method in methods:
@@ -164,6 +168,17 @@ def _table(routes: Iterable[Route], port: Port) -> dict[str, dict[str, Route]]:
             if route.method == "GET" and route.has_head and not route.is_socket:
                 methods["HEAD"] = route
     return by_path
+
+
+def _as_on(port: Port, route: Route) -> Route:
+    """What `user`s may call is on the management port for operators, and the dashboard's cookie is
+    good there alone."""
+    if port == "inference":
+        return route
+    route = structs.replace(route, takes_session=True)
+    if route.min_role != "user":
+        return route
+    return structs.replace(route, min_role="admin", open_role=route.open_role or "public")
 
 
 def _error_forms(by_path: dict[str, dict[str, Route]]) -> dict[str, ErrorForm]:

@@ -5,6 +5,7 @@ All but Ollama's paths are served with `/v1` in front and without.
 
 from __future__ import annotations
 
+from balancer.access import Role, RouteClass
 from balancer.http.answers import error_answer, text_error_answer
 from balancer.http.anthropic.count_tokens import count_tokens
 from balancer.http.anthropic.errors import error_answer as anthropic_error
@@ -16,6 +17,7 @@ from balancer.http.exchange import ErrorForm, Port
 from balancer.http.health import (
     brief_health,
     detailed_health,
+    management_health,
     metrics,
     metrics_text,
     ready,
@@ -48,6 +50,7 @@ from balancer.http.management.requests import (
     show_route,
     show_timeline,
 )
+from balancer.http.management.session import close_session, open_session, show_session
 from balancer.http.ollama.embedding import embed
 from balancer.http.ollama.embedding import embeddings as prompt_embeddings
 from balancer.http.ollama.generation import chat, generate
@@ -65,7 +68,7 @@ from balancer.http.responses.stored import (
     list_input_items,
     show_response,
 )
-from balancer.http.router import Handler, LimitClass, Method, Route
+from balancer.http.router import Handler, Method, Route
 from balancer.http.streams import take_up_stream
 
 _INFERENCE: tuple[Port, ...] = ("inference",)
@@ -81,7 +84,7 @@ def _inference(
     method: Method,
     path: str,
     handler: Handler,
-    limit_class: LimitClass,
+    limit_class: RouteClass,
     *,
     error_form: ErrorForm = error_answer,
     has_head: bool = True,
@@ -94,6 +97,7 @@ def _inference(
         method=method,
         path=path,
         handler=handler,
+        min_role="user",
         limit_class=limit_class,
         aliases=_with_and_without_v1(path),
         error_form=error_form,
@@ -102,13 +106,20 @@ def _inference(
 
 
 def _ollama(
-    method: Method, path: str, handler: Handler, limit_class: LimitClass, *, is_quiet: bool = False
+    method: Method,
+    path: str,
+    handler: Handler,
+    limit_class: RouteClass,
+    *,
+    min_role: Role = "user",
+    is_quiet: bool = False,
 ) -> Route:
     return Route(
         ports=_INFERENCE,
         method=method,
         path=path,
         handler=handler,
+        min_role=min_role,
         limit_class=limit_class,
         error_form=text_error_answer,
         is_quiet=is_quiet,
@@ -121,6 +132,7 @@ def _about(ports: tuple[Port, ...], path: str, handler: Handler) -> Route:
         method="GET",
         path=path,
         handler=handler,
+        min_role="user",
         limit_class="models",
         aliases=_with_and_without_v1(path),
     )
@@ -139,17 +151,33 @@ def _dashboard(path: str, handler: Handler, *, aliases: tuple[str, ...] = ()) ->
     )
 
 
+def _session(method: Method, handler: Handler) -> Route:
+    """For whoever wants to sign in."""
+    return Route(
+        ports=_MANAGEMENT,
+        method=method,
+        path="/session",
+        handler=handler,
+        limit_class="management",
+        aliases=_with_and_without_v1("/session"),
+    )
+
+
 def _probe(
     ports: tuple[Port, ...],
     path: str,
     handler: Handler,
-    limit_class: LimitClass = "health",
+    limit_class: RouteClass = "health",
+    *,
+    min_role: Role = "public",
 ) -> Route:
     return Route(
         ports=ports,
         method="GET",
         path=path,
         handler=handler,
+        min_role=min_role,
+        open_role="public",
         limit_class=limit_class,
         aliases=_with_and_without_v1(path),
         is_quiet=True,
@@ -199,7 +227,14 @@ def _callable(
 
 def _openai_models(path: str, handler: Handler) -> Route:
     """On :8081 the path without `/v1` is another list: of details."""
-    return Route(ports=_MANAGEMENT, method="GET", path=path, handler=handler, limit_class="models")
+    return Route(
+        ports=_MANAGEMENT,
+        method="GET",
+        path=path,
+        handler=handler,
+        min_role="user",
+        limit_class="models",
+    )
 
 
 def _socket(path: str, handler: Handler, *, query: tuple[str, ...] = ()) -> Route:
@@ -227,7 +262,7 @@ ROUTES: tuple[Route, ...] = (
     _ollama("GET", "/api/tags", tags, "models"),
     _ollama("GET", "/api/ps", running, "models"),
     _ollama("POST", "/api/show", show, "models"),
-    _ollama("GET", "/", greeting, "health", is_quiet=True),
+    _ollama("GET", "/", greeting, "health", min_role="public", is_quiet=True),
     _ollama("GET", "/api/version", version, "models"),
     _inference(
         "POST", "/v1/messages/count_tokens", count_tokens, "tokens", error_form=anthropic_error
@@ -252,7 +287,7 @@ ROUTES: tuple[Route, ...] = (
         ports=_MANAGEMENT,
         method="GET",
         path="/health",
-        handler=over_http(detailed_health),
+        handler=management_health,
         limit_class="health",
         aliases=_with_and_without_v1("/health"),
         is_quiet=True,
@@ -264,13 +299,15 @@ ROUTES: tuple[Route, ...] = (
         method="GET",
         path="/api/v1/status",
         handler=over_http(detailed_health),
+        min_role="admin",
+        open_role="public",
         limit_class="health",
         error_form=text_error_answer,
         is_quiet=True,
     ),
     _probe(_BOTH, "/ready", ready),
-    _probe(_BOTH, "/metrics", metrics, "metrics"),
-    _probe(_BOTH, "/metrics/prometheus", metrics_text, "metrics"),
+    _probe(_BOTH, "/metrics", metrics, "metrics", min_role="admin"),
+    _probe(_BOTH, "/metrics/prometheus", metrics_text, "metrics", min_role="admin"),
     _socket("/ws/control", control_socket),
     _socket("/ws/metrics", metrics_socket),
     _socket("/ws/logs", logs_socket, query=("level", "component", "request_id")),
@@ -281,6 +318,9 @@ ROUTES: tuple[Route, ...] = (
     # on a single port `/` greets Ollama's clients
     _dashboard("/", show_dashboard, aliases=("/dashboard",)),
     _dashboard("/assets/{path...}", show_asset),
+    _session("GET", show_session),
+    _session("POST", open_session),
+    _session("DELETE", close_session),
     _callable("GET", "/agents", "agents.list", list_agents),
     _callable("GET", "/agents/{id}", "agents.get", show_agent),
     _callable("DELETE", "/agents/{id}", "agents.remove", remove_agent),
@@ -305,6 +345,8 @@ ROUTES: tuple[Route, ...] = (
         method="GET",
         path="/agents/connect",
         handler=connect_agent,
+        min_role="system",
+        open_role="public",
         limit_class="agents",
         aliases=_with_and_without_v1("/agents/connect"),
         is_socket=True,

@@ -15,6 +15,7 @@ from balancer.errors import ClientDropped
 from balancer.http.answers import json_answer, json_headers
 from balancer.http.envelope import enveloped
 from balancer.http.exchange import Exchange, Wiring
+from balancer.http.token_meter import texts_metered
 from protocol.embeddings import FLOAT_BYTES, EmbeddingRequest
 
 PIECE_FLOATS = 16 * 1024
@@ -31,13 +32,15 @@ async def embed(
     timeout_s: float | None = None,
 ) -> Embedded:
     """Have the inputs embedded, and note what the log says of it. Raises `BalancerError`."""
-    embedded = await wiring.embedding.embed(
-        request,
-        exchange.principal,
-        request_id=exchange.id,
-        timeout_s=timeout_s,
-        body_bytes=body_bytes,
-    )
+    with texts_metered(exchange, request.inputs) as spent:
+        embedded = await wiring.embedding.embed(
+            request,
+            exchange.principal,
+            request_id=exchange.id,
+            timeout_s=timeout_s,
+            body_bytes=body_bytes,
+        )
+        spent(embedded.prompt_tokens)
     exchange.facts.update(
         agent=embedded.agents[0],
         agents=len(embedded.agents),

@@ -263,7 +263,7 @@ async def test_another_tenant_finds_nothing(
 ) -> None:
     kept = await client.responses.create(model="demo", input="hi")
     monkeypatch.setattr(
-        "balancer.http.middleware.open_mode_principal",
+        "balancer.http.gate.open_mode_principal",
         lambda _: Principal(tenant="another", role="admin"),
     )
     with pytest.raises(openai.NotFoundError):

@@ -65,6 +65,7 @@ class Script(Struct, frozen=True, kw_only=True):
     gap_s: float = 0.0
     pieces_at_once: int = 1
     is_held: bool = False
+    prompt_tokens: int = PROMPT_TOKENS
     refuse_with: RefusalCode | None = None
     refuse_about: str = ""
     """The parameter that a refusal names, as agents name it."""
@@ -101,8 +102,10 @@ class FakeAgent:
         epoch: str = "e1",
         script: Script | None = None,
         heartbeat_s: float | None = 0.5,
+        token: str = "",
     ) -> None:
         self._url = f"ws://127.0.0.1:{port}/agents/connect"
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.name = name
         self.slots = slots
         self.script = script or Script()
@@ -145,6 +148,7 @@ class FakeAgent:
             compression=None,
             max_size=None,
             close_timeout=1,
+            additional_headers=self._headers,
             ping_interval=None,  # its payloads are drawn from dice that Hypothesis watches
         )
 
@@ -236,7 +240,7 @@ class FakeAgent:
     def prompt_tokens(self, request: GenerateTokens) -> tuple[int, int]:
         """How many a prompt has, and how many of them were cached."""
         del request
-        return PROMPT_TOKENS, CACHED_TOKENS
+        return self.script.prompt_tokens, CACHED_TOKENS
 
     def timings(self, call: Call) -> Timings:
         """How long its parts took."""

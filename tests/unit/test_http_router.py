@@ -28,7 +28,11 @@ def test_every_row_is_found_under_all_its_paths(port: Port) -> None:
             if port in route.ports:
                 place = re.search(r"{(\w+)[.]*}", path)
                 row, places = router.match(route.method, re.sub(r"{.*?}", "some id", path))
-                assert row is route
+                assert (row.path, row.method, row.handler) == (
+                    route.path,
+                    route.method,
+                    route.handler,
+                )
                 assert places == ({place[1]: "some id"} if place else {})
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from balancer.access import DEFAULT_KEY_HEADER
 from balancer.http.deprecation import SHORTEST_DAYS
 from balancer.http.document.operation import JSON, Answer, Operation, Parameter, Shapes
 from balancer.http.document.operations import OPERATIONS
@@ -35,7 +36,8 @@ _HEADERS = {
 }
 _ERRORS = {
     400: "The request is wrong; the error names the parameter.",
-    403: "The request comes from where it may not.",
+    401: "Credentials are missing or wrong, where they are needed.",
+    403: "The caller may not do this, or the request comes from where it may not.",
     404: "There is no such thing.",
     409: "An operator ended the request.",
     413: "The request is too large, or came too slowly.",
@@ -44,6 +46,10 @@ _ERRORS = {
     502: "Agents failed.",
     503: "Nobody can serve it now.",
     504: "It took too long.",
+}
+_SECURITY = {
+    "key": {"type": "http", "scheme": "bearer", "description": "An API key."},
+    "keyHeader": {"type": "apiKey", "in": "header", "name": DEFAULT_KEY_HEADER},
 }
 _LONG_REF = re.compile(rf'"{_SCHEMAS}(balancer\.[\w.]+)"')
 _WORDS = re.compile(r"\w+")
@@ -79,7 +85,10 @@ def document(routes: Sequence[Route], ports: Sequence[Port]) -> dict[str, Any]:
             "schemas": schemas.components,
             "headers": {name: _header(text) for name, text in _HEADERS.items()},
             "parameters": {name: _echoed(name) for name in _ECHOED},
+            "securitySchemes": _SECURITY,
         },
+        # the empty one: while no keys are configured, and on routes that are for everybody
+        "security": [{}, *({name: []} for name in _SECURITY)],
     }
 
 

@@ -12,7 +12,7 @@ from balancer.http.document.operation import (
     Parameter,
     place,
 )
-from balancer.http.document.shapes import config, fleet
+from balancer.http.document.shapes import access, config, fleet
 from balancer.http.document.shapes.errors import ErrorBody
 from balancer.http.management.agents import LONGEST_DEADLINE_S
 from balancer.observability.log_ring import RANKS
@@ -205,6 +205,35 @@ OPERATIONS = (
         answers=(Answer(description="What is known.", shapes=(fleet.ModelMetadata,)),),
         errors=FINDING,
         examples=(Example(name="by name"),),
+    ),
+    Operation(
+        ports=("management",),
+        method="GET",
+        path="/session",
+        tag="System",
+        summary="Whether somebody has to sign in, and who has",
+        answers=(Answer(description="Of the cookie.", shapes=(access.SessionBody,)),),
+        examples=(Example(name="of nobody"),),
+    ),
+    Operation(
+        ports=("management",),
+        method="POST",
+        path="/session",
+        tag="System",
+        summary="Sign in: a key in, a cookie out",
+        bodies=(access.Login,),
+        answers=(Answer(status=201, description="Who it is.", shapes=(access.SessionBody,)),),
+        errors=(*READING, 404, 415),
+        examples=(Example(name="where nobody has to", body={"key": "sk-mine"}, status=404),),
+    ),
+    Operation(
+        ports=("management",),
+        method="DELETE",
+        path="/session",
+        tag="System",
+        summary="Sign out",
+        answers=(Answer(description="Of nobody any more.", shapes=(access.SessionBody,)),),
+        examples=(Example(name="nobody"),),
     ),
     Operation(
         ports=("management",),

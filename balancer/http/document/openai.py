@@ -141,7 +141,7 @@ OPERATIONS = (
                 stream_type=SSE,
             ),
         ),
-        errors=(*READING, 404, 409, 429, 502, 503, 504),
+        errors=(*READING, 404, 409, 502, 503, 504),
         examples=(Example(name="of nobody", status=404),),
     ),
     asking(

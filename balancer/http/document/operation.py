@@ -15,11 +15,11 @@ JSON = "application/json"
 SSE = "text/event-stream"
 NDJSON = "application/x-ndjson"
 
-READING = (400, 403, 413)
-"""What any request can be refused with: it is no HTTP, it comes from elsewhere, its headers are too
-large."""
+READING = (400, 401, 403, 413, 429)
+"""What any request can be refused with: it is no HTTP, nobody has its key, it comes from elsewhere,
+its headers are too large, there were too many before it."""
 FINDING = (*READING, 404)
-ASKING = (*FINDING, 409, 415, 429, 502, 503, 504)
+ASKING = (*FINDING, 409, 415, 502, 503, 504)
 """What a request with a body can end with that an agent works on."""
 
 Shapes = tuple[type[Struct], ...]

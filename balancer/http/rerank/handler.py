@@ -11,6 +11,7 @@ from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.rerank.schema import EXPECTED, RerankBody
 from balancer.http.rerank.translate import ranking, rerank_question
+from balancer.http.token_meter import texts_metered
 from protocol.embeddings import Scores
 
 _DECODER = msgspec.json.Decoder(RerankBody)
@@ -22,7 +23,11 @@ async def rerank(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     data = await read_body(exchange.request, settings)
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
     question = rerank_question(body)
-    answer, asked = await ask(exchange, wiring, question, Scores, body_bytes=len(data))
+    # each document is scored with the query
+    texts = [part for document in question.documents for part in (question.query, document)]
+    with texts_metered(exchange, texts) as spent:
+        answer, asked = await ask(exchange, wiring, question, Scores, body_bytes=len(data))
+        spent(sum(answer.tokens))
     exchange.facts.update(documents=len(question.documents), prompt_tokens=sum(answer.tokens))
     ranked = ranking(question, answer, model=asked.model, body=body)
     return json_answer(exchange, msgspec.json.encode(ranked), headers=asked.headers)

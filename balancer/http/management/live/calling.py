@@ -14,7 +14,7 @@ from msgspec import Struct
 from balancer.errors import BalancerError, InvalidRequest, LimitExceeded, RouteNotFound
 from balancer.http.answers import error_object, known_error
 from balancer.http.body import decode_json
-from balancer.http.calls import Call, check_names, check_role
+from balancer.http.calls import Call, check_names
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.management.live.reader import Reader
 from balancer.settings import KIB
@@ -111,7 +111,7 @@ class Caller:
                 param="method",
             )
         principal = self._exchange.principal
-        check_role(principal, route.min_role, method)
+        self._wiring.gate.check_role(principal, route)
         check_names(message.params, route.params, method)
         if route.method != "GET":
             log.info("called over a socket", method=method, request_id=request_id)

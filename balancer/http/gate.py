@@ -1,0 +1,302 @@
+"""Who calls, and whether it may come in now: what every request passes before its handler.
+
+Keys, roles and limits are decided by `policy`; here are the headers that credentials stand in, and
+the errors and headers that tell of it.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp.web import BaseRequest
+
+from balancer.access import Limits, Role, RouteClass
+from balancer.errors import Forbidden, LimitExceeded, Unauthorized
+from balancer.policy.identity.keyring import Denied, KeyRing
+from balancer.policy.identity.principal import Principal, has_role, open_mode_principal
+from balancer.policy.identity.sessions import Session, Sessions
+from balancer.policy.limits.amounts import Bound, Moment, Refusal, Standing
+from balancer.policy.limits.bounds import bounds_of, subject_of_address
+from balancer.policy.limits.ledger import Entry, Ledger
+from balancer.settings import LiveSettings, Settings, is_loopback
+
+if TYPE_CHECKING:
+    from balancer.http.router import Route
+
+log = structlog.get_logger(__name__)
+
+SESSION_COOKIE = "paddler_session"
+CSRF_HEADER = "X-CSRF-Token"
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
+FAILURES = Limits(requests_per_minute=60)
+"""Wrong credentials that one address may send; past it no new ones of it are looked at."""
+_REMEMBERED = 10_000
+_BEARER = "bearer"
+_CODES = {
+    "requests": "rate_limit_exceeded",
+    "burst": "rate_limit_exceeded",
+    "concurrency": "concurrency_limit_exceeded",
+    "tokens": "token_limit_exceeded",
+    "requests_of_day": "quota_exceeded",
+    "tokens_of_day": "quota_exceeded",
+}
+_WHAT = {
+    "requests": "{limit} requests a minute",
+    "burst": "{limit} requests a second",
+    "concurrency": "{limit} requests at once",
+    "tokens": "{limit} tokens a minute",
+    "requests_of_day": "{limit} requests a day",
+    "tokens_of_day": "{limit} tokens a day",
+}
+
+
+class Gate:
+    """Knows the keys in force and the account of everybody's requests."""
+
+    def __init__(
+        self,
+        live: LiveSettings,
+        *,
+        secret: bytes,
+        now: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`secret`: random bytes of this process."""
+        self._secret = secret
+        self._now = now
+        self._wall_clock = wall_clock
+        self.ledger = Ledger()
+        self._seen_well: OrderedDict[tuple[str, str], None] = OrderedDict()
+        """Credentials and addresses that have been right: they stay so while somebody at the same
+        address tries wrong ones."""
+        self._bounds: OrderedDict[tuple[str, RouteClass, str], tuple[Bound, ...]]
+        self.sessions = Sessions()
+        self._take(live.current)
+        live.listen(self._take)
+
+    def _take(self, settings: Settings) -> None:
+        self._settings = settings
+        self._ring = KeyRing(settings.auth.api_keys, self._secret)
+        self._bounds = OrderedDict()
+        self.sessions.keep_those_of(self._ring)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has to sign in."""
+        return self._settings.auth.is_open
+
+    def moment(self) -> Moment:
+        """Now, of both clocks."""
+        return Moment(self._now(), self._wall_clock())
+
+    def identify(self, request: BaseRequest, route: Route, *, is_proxied: bool) -> Principal:
+        """Who calls. Raises `Unauthorized` for credentials that are wrong, `LimitExceeded` where
+        an address has sent too many of them, `Forbidden` for a change by a cookie that does not
+        come from its own page. Without any it is somebody of the public."""
+        address = request.remote or ""
+        if self.is_open:
+            if is_loopback(address) and not is_proxied:
+                return open_mode_principal(address)
+            return Principal(tenant=address, role="public")
+        key = self._key_of(request)
+        if key is not None:
+            return self.principal_of(key, address)
+        cookie = request.cookies.get(SESSION_COOKIE) if route.takes_session else None
+        if cookie is None:
+            return Principal(tenant=address, role="public")
+        return self._principal_of_session(cookie, request)
+
+    def principal_of(self, key: str, address: str) -> Principal:
+        """Whom a key stands for. Raises `Unauthorized` or `LimitExceeded`."""
+        at = self.moment()
+        found = self._ring.find(key, address=address, unix_s=at.unix_s)
+        if isinstance(found, Denied):
+            raise self._denied(found, address, at)
+        if (found.id, address) not in self._seen_well:
+            self._check_failures(address, at)
+            self._remember(found.id, address)
+        return found
+
+    def open_session(self, principal: Principal) -> tuple[str, Session]:
+        """A cookie that stands for a key from now on, and its session."""
+        cookie, unix_s = secrets.token_urlsafe(32), self._wall_clock()
+        session = self.sessions.open(
+            cookie,
+            secrets.token_urlsafe(32),
+            principal,
+            unix_s=unix_s,
+            ends_s=self._ring.ends_s(principal),
+        )
+        return cookie, session
+
+    def session_of(self, request: BaseRequest) -> Session | None:
+        """The session that a request's cookie stands for."""
+        cookie = request.cookies.get(SESSION_COOKIE)
+        return None if cookie is None else self.sessions.find(cookie, unix_s=self._wall_clock())
+
+    def _principal_of_session(self, cookie: str, request: BaseRequest) -> Principal:
+        session = self.sessions.find(cookie, unix_s=self._wall_clock())
+        if session is None:  # of no use, and no attempt at anything
+            return Principal(tenant=request.remote or "", role="public")
+        if request.method not in _SAFE_METHODS and not session.knows(
+            request.headers.get(CSRF_HEADER, "")
+        ):
+            raise Forbidden(
+                f"a change by a cookie needs its page's token in {CSRF_HEADER}; GET /session has "
+                "it",
+                details={"header": CSRF_HEADER},
+            )
+        return session.principal
+
+    def enter(self, principal: Principal, route: Route, address: str) -> Entry | None:
+        """Count a request, or raise `LimitExceeded`. None: nothing limits it."""
+        bounds = self._bounds_of(principal, route.limit_class, address)
+        if not bounds:
+            return None
+        at = self.moment()
+        entry = self.ledger.enter(bounds, at)
+        if isinstance(entry, Refusal):
+            raise refused(entry, at)
+        return entry
+
+    def check_role(self, principal: Principal, route: Route) -> None:
+        """Raises `Unauthorized` where somebody has to sign in, else `Forbidden`."""
+        self.require(principal, route.role_needed(is_open=self.is_open), route.path)
+        if principal.classes and route.limit_class not in principal.classes:
+            raise Forbidden(
+                f"this key may not call {route.path}; it may call routes for "
+                f"{', '.join(principal.classes)}"
+            )
+
+    def require(self, principal: Principal, needed: Role, what: str) -> None:
+        """Raises as `check_role`."""
+        if has_role(principal, needed):
+            return
+        if self.is_open:
+            raise Forbidden(
+                f"{what} needs the role {needed}; without credentials only callers on the "
+                "balancer's own host have it"
+            )
+        if not principal.id:
+            raise Unauthorized(
+                f"{what} needs credentials; send an API key as `Authorization: Bearer KEY`",
+                code="missing_credentials",
+            )
+        raise Forbidden(f"{what} needs the role {needed}, and this key has {principal.role}")
+
+    def _key_of(self, request: BaseRequest) -> str | None:
+        """The key that a request brings; the first place that has one decides."""
+        for given in request.headers.getall("Authorization", ()):
+            scheme, _, value = given.partition(" ")
+            if scheme.lower() == _BEARER:
+                return value.strip()
+        return request.headers.get(self._settings.auth.api_key_header)
+
+    def _denied(self, denied: Denied, address: str, at: Moment) -> Exception:
+        """Counts it. What is told does not depend on whether there is such a key, but for one that
+        has expired: who has it knows that it was."""
+        log.warning("credentials refused", reason=denied.fault, key=denied.id, address=address)
+        self._check_failures(address, at, counts=True)
+        if denied.fault == "expired":
+            return Unauthorized("this API key has expired; ask for a new one", code="token_expired")
+        return Unauthorized(
+            "this API key is not known here, or may not be used from this address",
+            code="invalid_api_key",
+        )
+
+    def _check_failures(self, address: str, at: Moment, *, counts: bool = False) -> None:
+        """Raises `LimitExceeded` where too many came."""
+        bound = Bound(f"failures of {subject_of_address(address)}", FAILURES)
+        refusal = self.ledger.count(bound, at) if counts else self.ledger.would_refuse(bound, at)
+        if refusal is not None:
+            raise refused(refusal, at)
+
+    def _remember(self, key_id: str, address: str) -> None:
+        self._seen_well[key_id, address] = None
+        if len(self._seen_well) > _REMEMBERED:
+            self._seen_well.popitem(last=False)
+
+    def _bounds_of(
+        self, principal: Principal, route_class: RouteClass, address: str
+    ) -> tuple[Bound, ...]:
+        if principal.is_unlimited:
+            return ()
+        sought = principal.id, route_class, address
+        bounds = self._bounds.get(sought)
+        if bounds is None:
+            bounds = bounds_of(principal, route_class, address, self._settings.limits)
+            self._bounds[sought] = bounds
+            if len(self._bounds) > _REMEMBERED:
+                self._bounds.popitem(last=False)
+        return bounds
+
+
+def refused(refusal: Refusal, at: Moment) -> LimitExceeded:
+    """What a client is told of it."""
+    retry_after_s = max(1, math.ceil(refusal.retry_after_s))
+    what = _WHAT[refusal.excess].format(limit=refusal.limit)
+    message = f"the limit is {what} ({_whose(refusal.subject)}); try again in {retry_after_s} s"
+    if refusal.is_hopeless:
+        message = (
+            f"the limit is {what}, and this request alone could take more; lower `max_tokens`, or "
+            "shorten the prompt"
+        )
+    return LimitExceeded(
+        message,
+        code=_CODES[refusal.excess],
+        retry_after_s=retry_after_s,
+        details={"limit": refusal.limit, "limited": refusal.excess},
+        headers=_standing_headers(
+            Standing(refusal.limit, 0, refusal.retry_after_s), at, refusal.excess
+        ),
+    )
+
+
+def _whose(subject: str) -> str:
+    """In words that tell no more than its owner knows."""
+    kind = subject.split(" ", 1)[0]
+    return {"key": "of this API key", "failures": "of wrong credentials from this address"}.get(
+        kind, "of this address"
+    )
+
+
+def limit_headers(entry: Entry, at: Moment) -> dict[str, str]:
+    """What is left, by the strictest of the bounds."""
+    requests, tokens = entry.requests_standing(at), entry.tokens_standing(at)
+    headers: dict[str, str] = {}
+    if (strictest := requests or tokens) is not None:
+        headers = _standing_headers(strictest, at)
+    for name, standing in (("requests", requests), ("tokens", tokens)):
+        if standing is not None:
+            headers[f"x-ratelimit-limit-{name}"] = str(standing.limit)
+            headers[f"x-ratelimit-remaining-{name}"] = str(standing.remaining)
+            headers[f"x-ratelimit-reset-{name}"] = _duration(standing.reset_s)
+    return headers
+
+
+def _standing_headers(standing: Standing, at: Moment, excess: str | None = None) -> dict[str, str]:
+    headers = {
+        "X-RateLimit-Limit": str(standing.limit),
+        "X-RateLimit-Remaining": str(standing.remaining),
+        "X-RateLimit-Reset": str(math.ceil(at.unix_s + standing.reset_s)),
+    }
+    if excess is not None:
+        name = "tokens" if excess.startswith("tokens") else "requests"
+        headers[f"x-ratelimit-limit-{name}"] = str(standing.limit)
+        headers[f"x-ratelimit-remaining-{name}"] = "0"
+        headers[f"x-ratelimit-reset-{name}"] = _duration(standing.reset_s)
+    return headers
+
+
+def _duration(seconds: float) -> str:
+    """As OpenAI writes one: `6m0s`, `1.5s`, `20ms`."""
+    if seconds < 1:
+        return f"{max(round(1000 * seconds), 0)}ms"
+    minutes, rest = divmod(round(seconds, 3), 60)
+    return f"{minutes:.0f}m{rest:g}s" if minutes else f"{rest:g}s"

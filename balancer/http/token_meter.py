@@ -1,0 +1,132 @@
+"""Holds a generation's tokens to its caller's limits: reserves, corrects, settles.
+
+The reservation is made from an estimate of the prompt and the hard cap on what is generated, at
+most. An agent's exact count corrects it before the first token; at the end, however it comes, it is
+settled to what was spent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from msgspec import structs
+
+from balancer.errors import BalancerError
+from balancer.http.exchange import Exchange
+from balancer.http.gate import Gate, refused
+from balancer.http.shape import Generation
+from balancer.policy.limits.amounts import Refusal
+from balancer.policy.limits.estimate import (
+    MOST_BY_DEFAULT,
+    most_tokens,
+    prompt_estimate,
+    text_estimate,
+)
+from balancer.policy.limits.ledger import Entry, Reservation
+from protocol.generation import GenerationRequest
+
+
+def metered(exchange: Exchange, generation: Generation) -> TokenMeter | None:
+    """A meter where the caller's tokens are limited. Raises `LimitExceeded`."""
+    entry, gate = exchange.entry, exchange.gate
+    if entry is None or gate is None or not entry.limits_tokens:
+        return None
+    return TokenMeter(entry, gate, generation)
+
+
+class TokenMeter:
+    """Of one request. Satisfies `Meter`. Whoever made it calls `settle`."""
+
+    def __init__(self, entry: Entry, gate: Gate, generation: Generation) -> None:
+        """Raises `LimitExceeded`."""
+        self._gate = gate
+        self._of_each = generation.made_of_each
+        request = generation.request
+        texts = generation.prompts
+        self._estimates = [text_estimate(text) for text in texts] or [prompt_estimate(request)]
+        """By prompts; exact once an agent has counted."""
+        self._completions = [0] * generation.made
+        at = gate.moment()
+        prompt = sum(self._estimates)
+        self.most_tokens = request.max_tokens or _most_that_fit(
+            entry.tokens_left(at), prompt, generation.made
+        )
+        """That each generation may have."""
+        found = entry.reserve(prompt + self.most_tokens * generation.made, at)
+        if isinstance(found, Refusal):
+            raise refused(found, at)
+        self._reservation: Reservation = found
+        self._counted: set[int] = set()
+
+    @property
+    def spent(self) -> int:
+        """So far: prompts that an agent has begun with, and what was generated."""
+        return sum(self._estimates[prompt] for prompt in self._counted) + sum(self._completions)
+
+    def capped(self, request: GenerationRequest) -> GenerationRequest:
+        """The request with its hard cap."""
+        if request.max_tokens is not None:
+            return request
+        return structs.replace(request, max_tokens=self.most_tokens)
+
+    def prompt_counted(self, choice: int, tokens: int) -> BalancerError | None:
+        """Correct what was reserved for this prompt."""
+        prompt = choice // self._of_each
+        if prompt in self._counted:
+            return None
+        more = tokens - self._estimates[prompt]
+        if more > 0:
+            at = self._gate.moment()
+            refusal = self._reservation.extend(more, at)
+            if refusal is not None:
+                return refused(refusal, at)
+        else:
+            self._reservation.shrink(-more)
+        self._counted.add(prompt)
+        self._estimates[prompt] = tokens
+        return None
+
+    def ended(self, choice: int, *, prompt_tokens: int, completion_tokens: int) -> None:
+        """What the generation took."""
+        if prompt_tokens:
+            self._counted.add(choice // self._of_each)
+            self._estimates[choice // self._of_each] = prompt_tokens
+        self._completions[choice] = completion_tokens
+
+    def settle(self) -> None:
+        """Nothing of the request is generated any more."""
+        self._reservation.settle(self._gate.moment(), spent=self.spent)
+
+
+@contextmanager
+def texts_metered(
+    exchange: Exchange, texts: Iterable[str | tuple[int, ...]]
+) -> Iterator[Callable[[int], None]]:
+    """For what generates nothing: as many tokens as the texts can have are reserved while this is
+    open, and settled to what the function is told. Raises `LimitExceeded`."""
+    entry, gate = exchange.entry, exchange.gate
+    if entry is None or gate is None or not entry.limits_tokens:
+        yield lambda _: None
+        return
+    at = gate.moment()
+    found = entry.reserve(most_tokens(texts), at)
+    if isinstance(found, Refusal):
+        raise refused(found, at)
+    spent = 0
+
+    def told(tokens: int) -> None:
+        nonlocal spent
+        spent = tokens
+
+    try:
+        yield told
+    finally:
+        found.settle(gate.moment(), spent=spent)
+
+
+def _most_that_fit(left: int | None, prompt: int, made: int) -> int:
+    """Where the request does not say: what the limit leaves, up to a bound."""
+    if left is None:
+        return MOST_BY_DEFAULT
+    return max(min(MOST_BY_DEFAULT, (left - prompt) // made), 1)
