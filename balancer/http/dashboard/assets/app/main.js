@@ -1,15 +1,28 @@
 // Begins everything: the sockets, the address, the first drawing.
 
+import { effect } from "@preact/signals";
 import { render } from "preact";
 import { drawByFrames } from "./core/frames.js";
 import { html } from "./core/html.js";
-import { start } from "./core/live.js";
+import { link, retryNow, start } from "./core/live.js";
 import { forgetOldNodes } from "./core/old_nodes.js";
 import { follow } from "./core/router.js";
+import { look, mustSignIn } from "./core/session.js";
 import { Layout } from "./parts/layout.js";
 
 drawByFrames();
 forgetOldNodes();
 follow();
-start();
 render(html`<${Layout} />`, /** @type {Element} */ (document.getElementById("app")));
+await look();
+let hasStarted = false;
+effect(() => {
+  if (mustSignIn.value) return;
+  if (hasStarted) retryNow();
+  else start();
+  hasStarted = true;
+});
+// a socket cannot say that it was refused for want of a key
+effect(() => {
+  if (link.value === "waiting") look();
+});

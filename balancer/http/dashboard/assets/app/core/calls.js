@@ -21,6 +21,24 @@ export class Refused extends Error {
   }
 }
 
+let token = "";
+let whenUnauthorized = () => {};
+
+/** What is said beside a cookie when something changes; empty: nobody signed in. @param {string} given */
+export function useToken(given) {
+  token = given;
+}
+
+/** Headers of whatever changes something. @returns {Record<string, string>} */
+export function changeHeaders() {
+  return token ? { "X-CSRF-Token": token } : {};
+}
+
+/** Have this called when the balancer asks for a key. @param {() => void} listener */
+export function onUnauthorized(listener) {
+  whenUnauthorized = listener;
+}
+
 /**
  * What the balancer said, when to ask again, and by which id its log has more.
  * @param {number} status
@@ -51,10 +69,10 @@ export async function errorIn(answer) {
  */
 export async function ask(method, path, body) {
   /** @type {RequestInit} */
-  const request = { method, signal: AbortSignal.timeout(PATIENCE_MS) };
+  const request = { method, signal: AbortSignal.timeout(PATIENCE_MS), headers: changeHeaders() };
   if (body !== undefined) {
     request.body = JSON.stringify(body);
-    request.headers = { "Content-Type": "application/json" };
+    request.headers = { ...changeHeaders(), "Content-Type": "application/json" };
   }
   /** @type {Response} */
   let answer;
@@ -63,6 +81,7 @@ export async function ask(method, path, body) {
   } catch {
     throw new Refused(0, { message: "The balancer does not answer. Is it running?" });
   }
+  if (answer.status === 401 && path !== "/session") whenUnauthorized();
   if (!answer.ok) throw new Refused(answer.status, await errorIn(answer));
   try {
     return parsed(await answer.text());

@@ -4,10 +4,12 @@ import { useEffect, useErrorBoundary, useRef, useState } from "preact/hooks";
 import { html } from "../core/html.js";
 import { control, isKnown } from "../core/live.js";
 import { place } from "../core/router.js";
+import { mustSignIn, session, signOut } from "../core/session.js";
 import { PAGES } from "../pages.js";
 import { LinkBanner, LinkState } from "./link_state.js";
 import { Icon } from "./icon.js";
-import { Notes } from "./notes.js";
+import { Notes, complain } from "./notes.js";
+import { SignIn } from "./sign_in.js";
 import { ThemeSwitch } from "./theme_switch.js";
 
 /** @typedef {import("../pages.js").PageRow} PageRow */
@@ -28,12 +30,12 @@ export function Layout() {
       <div class="bar-end">
         <${LinkState} />
         <${ThemeSwitch} />
+        ${session.value?.is_open ? html`<${SignOut} />` : null}
         <p class="version">${versionOf(control.value)}</p>
       </div>
     </header>
     <main id="main" tabindex="-1">
-      <${LinkBanner} />
-      ${row ? html`<${LoadedPage} key=${row.path} row=${row} />` : html`<${NoSuchPage} />`}
+      ${mustSignIn.value ? html`<${SignIn} />` : html`<${Opened} row=${row} />`}
     </main>
     <${Notes} />
   `;
@@ -53,6 +55,19 @@ function useArrival(path) {
 /** @param {import("../core/shapes.js").Control | null} known */
 function versionOf(known) {
   return known?.balancer.version ? `Version ${known.balancer.version}` : "";
+}
+
+/** @param {{row: PageRow | undefined}} properties */
+function Opened({ row }) {
+  return html`<${LinkBanner} />
+    ${row ? html`<${LoadedPage} key=${row.path} row=${row} />` : html`<${NoSuchPage} />`}`;
+}
+
+function SignOut() {
+  const name = session.value?.key;
+  return html`<button type="button" class="quiet" title=${`Signed in as ${name}`} onClick=${() => signOut().catch(complain)}>
+    Sign out
+  </button>`;
 }
 
 /** @param {MouseEvent} event */

@@ -1,6 +1,6 @@
 // Sends a chat completion and hands on what comes back, piece by piece.
 
-import { errorIn, wordsOf } from "../core/calls.js";
+import { changeHeaders, errorIn, wordsOf } from "../core/calls.js";
 import { EventReader } from "./event_stream.js";
 
 export const CHAT_PATH = "/v1/chat/completions";
@@ -41,7 +41,7 @@ async function sent(body, signal, send) {
   try {
     return await send(CHAT_PATH, {
       method: "POST",
-      headers: { "Content-Type": "application/json" },
+      headers: { ...changeHeaders(), "Content-Type": "application/json" },
       body: JSON.stringify(body),
       signal,
     });
