@@ -21,6 +21,7 @@ RouteClass = Literal[
     "models",
     "health",
     "metrics",
+    "pages",
     "management",
     "agents",
 ]
@@ -141,6 +142,7 @@ def _of_classes() -> dict[RouteClass, Limits]:
         "models": _a_minute(60),
         "health": _a_minute(600, 100),
         "metrics": _a_minute(30),
+        "pages": _a_minute(3000, 500),
     }
 
 

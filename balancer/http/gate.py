@@ -75,7 +75,7 @@ class Gate:
         self._seen_well: OrderedDict[tuple[str, str], None] = OrderedDict()
         """Credentials and addresses that have been right: they stay so while somebody at the same
         address tries wrong ones."""
-        self._bounds: OrderedDict[tuple[str, RouteClass, str], tuple[Bound, ...]]
+        self._bounds: OrderedDict[tuple[str, RouteClass, bool, str], tuple[Bound, ...]]
         self.sessions = Sessions()
         self._take(live.current)
         live.listen(self._take)
@@ -156,7 +156,7 @@ class Gate:
 
     def enter(self, principal: Principal, route: Route, address: str) -> Entry | None:
         """Count a request, or raise `LimitExceeded`. None: nothing limits it."""
-        bounds = self._bounds_of(principal, route.limit_class, address)
+        bounds = self._bounds_of(principal, route, address)
         if not bounds:
             return None
         at = self.moment()
@@ -222,15 +222,20 @@ class Gate:
         if len(self._seen_well) > _REMEMBERED:
             self._seen_well.popitem(last=False)
 
-    def _bounds_of(
-        self, principal: Principal, route_class: RouteClass, address: str
-    ) -> tuple[Bound, ...]:
+    def _bounds_of(self, principal: Principal, route: Route, address: str) -> tuple[Bound, ...]:
         if principal.is_unlimited:
             return ()
-        sought = principal.id, route_class, address
+        is_for_all = route.min_role == "public"
+        sought = principal.id, route.limit_class, is_for_all, address
         bounds = self._bounds.get(sought)
         if bounds is None:
-            bounds = bounds_of(principal, route_class, address, self._settings.limits)
+            bounds = bounds_of(
+                principal,
+                route.limit_class,
+                address,
+                self._settings.limits,
+                is_for_all=is_for_all,
+            )
             self._bounds[sought] = bounds
             if len(self._bounds) > _REMEMBERED:
                 self._bounds.popitem(last=False)

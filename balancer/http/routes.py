@@ -145,7 +145,7 @@ def _dashboard(path: str, handler: Handler, *, aliases: tuple[str, ...] = ()) ->
         method="GET",
         path=path,
         handler=handler,
-        limit_class="models",
+        limit_class="pages",
         aliases=aliases,
         is_quiet=True,
     )

@@ -63,6 +63,13 @@ def test_a_class_s_limit_is_for_whom_nothing_narrower_says_anything_of_it() -> N
     assert of_models == (Bound("key k models", a_minute(60)),)
 
 
+def test_what_is_for_all_has_the_limit_of_its_class_alone() -> None:
+    public = Principal(tenant="10.0.0.1", role="public")
+    assert bounds_of(public, "health", "10.0.0.1", DEFAULTS, is_for_all=True) == (
+        Bound("address 10.0.0.1 health", a_minute(600, 100)),
+    )
+
+
 def test_a_day_is_limited_by_the_tier() -> None:
     (whole, _) = bounds_of(principal(tier="free"), "chat", "x", DEFAULTS)
     assert whole.limits == Limits(requests_per_minute=300, requests_per_day=1000)

@@ -13,10 +13,16 @@ _IPV6_NETWORK_BITS = 64
 
 
 def bounds_of(
-    principal: Principal, route_class: RouteClass, address: str, table: LimitTable
+    principal: Principal,
+    route_class: RouteClass,
+    address: str,
+    table: LimitTable,
+    *,
+    is_for_all: bool = False,
 ) -> tuple[Bound, ...]:
     """Those that limit anything. What a key says goes before its tier's, that before its role's;
-    a class's own limit binds those of whom none of these says anything about that class."""
+    a class's own limit binds those of whom none of these says anything about that class. Routes
+    that are for all, as probes and pages, have that of their class alone."""
     if principal.is_unlimited:
         return ()
     allowances = (
@@ -36,7 +42,7 @@ def bounds_of(
     where = subject_of_address(address)
     who = f"key {principal.id}" if principal.id else where
     candidates = (
-        Bound(who, whole),
+        Bound(who, NO_LIMITS if is_for_all else whole),
         Bound(f"{who} {route_class}", of_class),
         Bound(f"all of {where}", table.address),
     )
