@@ -29,7 +29,7 @@ MODEL = ServedModel(name="demo", context_tokens=2048, embedding_dimensions=3, re
 
 
 def keys(limits: Limits, **classes: Limits) -> Auth:
-    allowance = Allowance(limits=limits, classes=classes)  # type: ignore[arg-type]
+    allowance = Allowance(limits=limits, classes=classes)  # type: ignore[arg-type]  # its keys are text
     return Auth(
         api_keys=(
             credential(USER, allowance=allowance),

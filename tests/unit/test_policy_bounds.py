@@ -17,7 +17,7 @@ def a_minute(requests: int, burst: int | None = None) -> Limits:
 
 
 def principal(**facts: object) -> Principal:
-    return Principal(**{"tenant": "t", "role": "user", "id": "k", **facts})  # type: ignore[arg-type]
+    return Principal(**{"tenant": "t", "role": "user", "id": "k", **facts})  # type: ignore[arg-type]  # any facts
 
 
 def test_a_caller_on_this_host_has_no_bounds_while_nobody_has_to_sign_in() -> None:
