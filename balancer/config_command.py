@@ -44,7 +44,7 @@ def schema() -> None:
 def check(file: Path, environment: str | None, *, as_json: bool) -> None:
     """Say what is wrong with FILE and its overlay, alone: no variable is looked at. Exit code 2
     where anything is."""
-    sources = Sources(config=file, environment=environment)
+    sources = Sources(config=file, environment=environment, is_alone=True)
     loaded = _loaded(sources, as_json=as_json)
     if as_json:
         click.echo(json.dumps({"valid": True, "errors": []}))

@@ -48,6 +48,8 @@ class Sources(Struct, frozen=True, kw_only=True):
     """Whose overlay is laid over the file, where neither variable nor file has to say it."""
     dotenv: Path | None = None
     """It need not exist."""
+    is_alone: bool = False
+    """Whether the file is looked at without the variables that it may name."""
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
@@ -250,6 +252,8 @@ class Loading:
     def _secret(self, kind: str, name: str) -> str:
         """What a variable or a file holds. Raises ValueError."""
         if kind == "env":
+            if self._sources.is_alone:
+                return f"what-{name}-holds"  # any two variables hold different keys
             variables = self._sources.variables
             if name not in variables:
                 raise ValueError(f"there is no variable {shown_name(name)}")

@@ -97,3 +97,45 @@ def test_show_refuses_what_a_start_would_refuse(file: Path) -> None:
 
 def test_schema_prints_the_schema() -> None:
     assert json.loads(run("schema").output) == json_schema()
+
+
+def test_keys_are_taken_from_variables_and_shown_to_nobody(file: Path) -> None:
+    kept = file.with_name("key")
+    kept.write_text("key-of-a-file\n")
+    file.write_text(
+        "auth:\n  api_keys:\n    - plain-key\n    - {env: TEAM_KEY, name: team}\n"
+        f"    - {{file: {kept}, role: admin}}\n"
+    )
+    assert run("check", file).exit_code == 0  # without its variables
+    missing = run("show", file)
+    assert missing.exit_code == 2
+    assert "auth.api_keys[1].env: there is no variable TEAM_KEY" in missing.output
+    result = run("show", file, "--json", TEAM_KEY="key-of-a-variable")
+    shown = {row["name"]: row["value"] for row in json.loads(result.output)["settings"]}
+    assert shown["auth"]["api_keys"] == [
+        {"name": "configured-1", "key": "***", "role": "user"},
+        {"name": "team", "key": "***", "role": "user"},
+        {"name": "configured-3", "key": "***", "role": "admin"},
+    ]
+    for key in ("plain-key", "key-of-a-variable", "key-of-a-file"):
+        assert key not in result.output
+    assert "…" in run("show", file, TEAM_KEY="x").output  # the table has the beginning
+
+
+def test_a_section_may_be_a_variable_as_json() -> None:
+    result = run("show", "--json", PADDLER_AUTH='{"api_keys": ["a-key"]}')
+    shown = {row["name"]: row for row in json.loads(result.output)["settings"]}
+    assert shown["auth"]["origin"] == "PADDLER_AUTH"
+    assert shown["auth"]["value"]["api_keys"] == [
+        {"name": "configured-1", "key": "***", "role": "user"}
+    ]
+    broken = run("show", PADDLER_AUTH="[")
+    assert (broken.exit_code, "as {}" in broken.output) == (2, True)
+
+
+def test_no_message_about_a_key_holds_it(file: Path) -> None:
+    for keys in ("[a secret]", "[{key: a secret}]", "[{key: [a secret]}]", "[{key: x, name: a b}]"):
+        file.write_text(f"auth:\n  api_keys: {keys}\n")
+        result = run("check", file)
+        assert result.exit_code == 2
+        assert "secret" not in result.output
