@@ -12,7 +12,7 @@ from tests.chaos.storm import storm
 async def test_streams_say_the_same_while_agents_are_killed_frozen_and_robbed(
     tmp_path: Path,
 ) -> None:
-    tally = await storm(tmp_path, seconds=10.0)
+    tally = await storm(tmp_path, seconds=7.0)
     assert not tally.failed, words(tally)
     assert not tally.different, words(tally)
     assert tally.faults.total() >= 2

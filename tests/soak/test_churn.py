@@ -8,7 +8,7 @@ import pytest
 
 from tests.soak import churn, killed_engine
 
-SECONDS = float(os.environ.get("PADDLER_SOAK_SECONDS", "15"))
+SECONDS = float(os.environ.get("PADDLER_SOAK_SECONDS", "8"))
 
 
 @pytest.mark.parametrize("name", churn.CACHES)
