@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ask, placed } from "../../balancer/http/dashboard/assets/app/core/calls.js";
+import { app } from "./support/browser.js";
+
+const { ask, changeHeaders, look, mustSignIn, placed, signIn } = await app("core/calls.js");
 
 /** Have the balancer answer this. */
 function answering(body, options) {
@@ -47,4 +49,37 @@ test("a balancer that is not there is told apart", async () => {
 
 test("a name is one part of a path, whatever it holds", () => {
   assert.equal(placed("a/b?c#d e.~%"), "a%2Fb%3Fc%23d%20e.~%25");
+});
+
+test("whoever has to sign in says the session's token with changes", async () => {
+  assert.equal(mustSignIn.value, false);
+  answering(JSON.stringify({ is_needed: true, is_open: false }));
+  await look();
+  assert.equal(mustSignIn.value, true);
+  assert.deepEqual(changeHeaders(), {});
+  answering(JSON.stringify({ is_needed: true, is_open: true, csrf_token: "token" }));
+  await signIn("a key");
+  assert.equal(mustSignIn.value, false);
+  let sent;
+  globalThis.fetch = async (_, request) => {
+    sent = request;
+    return new Response("{}");
+  };
+  await ask("POST", "/agents/one/drain");
+  assert.equal(sent.headers["X-CSRF-Token"], "token");
+});
+
+test("a session that ended is noticed by the next call, one that cannot be asked for stays", async () => {
+  globalThis.fetch = async () => {
+    throw new TypeError("no connection");
+  };
+  await look();
+  assert.equal(mustSignIn.value, false);
+  globalThis.fetch = async (path) =>
+    path === "/session"
+      ? new Response(JSON.stringify({ is_needed: true, is_open: false }))
+      : new Response(JSON.stringify({ error: { message: "sign in" } }), { status: 401 });
+  await assert.rejects(ask("GET", "/agents"), /sign in/);
+  await new Promise(setImmediate);
+  assert.equal(mustSignIn.value, true);
 });

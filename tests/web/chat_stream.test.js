@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ChatFailed, streamChat } from "../../balancer/http/dashboard/assets/app/playground/chat_stream.js";
+import { app } from "./support/browser.js";
+
+const { ChatFailed, streamChat } = await app("playground/chat_stream.js");
 
 function answering(text, options = {}) {
   return async () => new Response(text, options);

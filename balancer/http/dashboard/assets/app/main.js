@@ -2,12 +2,12 @@
 
 import { effect } from "@preact/signals";
 import { render } from "preact";
+import { look, mustSignIn } from "./core/calls.js";
 import { drawByFrames } from "./core/frames.js";
 import { html } from "./core/html.js";
 import { link, retryNow, start } from "./core/live.js";
 import { forgetOldNodes } from "./core/old_nodes.js";
 import { follow } from "./core/router.js";
-import { look, mustSignIn } from "./core/session.js";
 import { Layout } from "./parts/layout.js";
 
 drawByFrames();

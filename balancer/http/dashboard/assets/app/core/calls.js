@@ -1,5 +1,6 @@
-// Asks the management API, which does all that this dashboard can do.
+// Asks the management API, which does all that this dashboard can do, as whoever has signed in.
 
+import { computed, signal } from "@preact/signals";
 import { duration } from "./format.js";
 import { parsed } from "./text.js";
 
@@ -21,22 +22,45 @@ export class Refused extends Error {
   }
 }
 
-let token = "";
-let whenUnauthorized = () => {};
+/**
+ * Who has signed in, where the balancer asks for keys. A cookie that no script can read stands for
+ * the key; what changes something says the session's token beside it.
+ * @typedef {object} Session
+ * @property {boolean} is_needed whether keys are configured
+ * @property {boolean} is_open
+ * @property {string} [key] the name of the key that was used
+ * @property {string} [csrf_token]
+ */
 
-/** What is said beside a cookie when something changes; empty: nobody signed in. @param {string} given */
-export function useToken(given) {
-  token = given;
+const SESSION_PATH = "/session";
+
+/** null: the balancer has not said yet. */
+export const session = signal(/** @type {Session | null} */ (null));
+export const mustSignIn = computed(() => {
+  const known = session.value;
+  return known !== null && known.is_needed && !known.is_open;
+});
+
+/** Ask who has signed in. What is known stays where the balancer does not answer. */
+export async function look() {
+  await ask("GET", SESSION_PATH).then((said) => (session.value = said), () => undefined);
+}
+
+/** @param {string} key @throws {Refused} */
+export async function signIn(key) {
+  session.value = await ask("POST", SESSION_PATH, { key });
+}
+
+/** The page begins anew: nothing that it knew stays in sight. @throws {Refused} */
+export async function signOut() {
+  await ask("DELETE", SESSION_PATH);
+  location.reload();
 }
 
 /** Headers of whatever changes something. @returns {Record<string, string>} */
 export function changeHeaders() {
+  const token = session.value?.csrf_token;
   return token ? { "X-CSRF-Token": token } : {};
-}
-
-/** Have this called when the balancer asks for a key. @param {() => void} listener */
-export function onUnauthorized(listener) {
-  whenUnauthorized = listener;
 }
 
 /**
@@ -81,7 +105,7 @@ export async function ask(method, path, body) {
   } catch {
     throw new Refused(0, { message: "The balancer does not answer. Is it running?" });
   }
-  if (answer.status === 401 && path !== "/session") whenUnauthorized();
+  if (answer.status === 401 && path !== SESSION_PATH) look();
   if (!answer.ok) throw new Refused(answer.status, await errorIn(answer));
   try {
     return parsed(await answer.text());

@@ -1,15 +1,14 @@
 // The frame around every page: navigation, connection, colour scheme, and the page itself.
 
 import { useEffect, useErrorBoundary, useRef, useState } from "preact/hooks";
+import { mustSignIn, session, signOut } from "../core/calls.js";
 import { html } from "../core/html.js";
 import { control, isKnown } from "../core/live.js";
 import { place } from "../core/router.js";
-import { mustSignIn, session, signOut } from "../core/session.js";
 import { PAGES } from "../pages.js";
 import { LinkBanner, LinkState } from "./link_state.js";
 import { Icon } from "./icon.js";
 import { Notes, complain } from "./notes.js";
-import { SignIn } from "./sign_in.js";
 import { ThemeSwitch } from "./theme_switch.js";
 
 /** @typedef {import("../pages.js").PageRow} PageRow */
@@ -35,7 +34,7 @@ export function Layout() {
       </div>
     </header>
     <main id="main" tabindex="-1">
-      ${mustSignIn.value ? html`<${SignIn} />` : html`<${Opened} row=${row} />`}
+      ${mustSignIn.value ? html`<${Door} />` : html`<${Opened} row=${row} />`}
     </main>
     <${Notes} />
   `;
@@ -61,6 +60,13 @@ function versionOf(known) {
 function Opened({ row }) {
   return html`<${LinkBanner} />
     ${row ? html`<${LoadedPage} key=${row.path} row=${row} />` : html`<${NoSuchPage} />`}`;
+}
+
+/** Few need it: it is loaded when it is shown. */
+function Door() {
+  const [Form, setForm] = useState(/** @type {import("preact").ComponentType | null} */ (null));
+  useEffect(() => void import("./sign_in.js").then(({ SignIn }) => setForm(() => SignIn)), []);
+  return Form && html`<${Form} />`;
 }
 
 function SignOut() {

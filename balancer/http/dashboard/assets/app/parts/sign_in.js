@@ -1,8 +1,8 @@
 // The door, where the balancer asks for keys.
 
 import { useEffect, useRef, useState } from "preact/hooks";
+import { signIn } from "../core/calls.js";
 import { html } from "../core/html.js";
-import { signIn } from "../core/session.js";
 
 export function SignIn() {
   const field = useRef(/** @type {HTMLInputElement | null} */ (null));
