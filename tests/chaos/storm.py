@@ -13,8 +13,8 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -155,6 +155,19 @@ class Fleet:
         self._numbers = itertools.count(1)
         self._agents: dict[str, Program] = {}
         self._frozen: list[Program] = []
+        self._streams: set[object] = set()
+        self._saw_an_engine_die: set[object] = set()
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """One more stream goes on meanwhile."""
+        stream = object()
+        self._streams.add(stream)
+        try:
+            yield
+        finally:
+            self._streams.remove(stream)
+            self._saw_an_engine_die.discard(stream)
 
     async def start(self) -> None:
         """All agents, serving."""
@@ -178,7 +191,13 @@ class Fleet:
         return [name for name, row in rows.items() if row["slots"]["total"]]
 
     async def strike(self, fault: str) -> bool:
-        """Do one of `FAULTS` to one agent that serves; False where only one is left."""
+        """Do one of `FAULTS` to one agent that serves; False where only one is left.
+
+        No engine dies while a stream goes on that may have seen another die: two that die under
+        its prompt make a request poison, and it would be refused as it should be.
+        """
+        if fault == "rob" and self._saw_an_engine_die:
+            return False
         serving = [name for name in await self.serving() if name in self._agents]
         if len(serving) < 2:
             return False
@@ -186,6 +205,7 @@ class Fleet:
         agent = self._agents[name]
         if fault == "rob":
             engine = await asyncio.to_thread(agent.engine)
+            self._saw_an_engine_die = set(self._streams)
             engine.kill()
             return True
         del self._agents[name]
@@ -232,7 +252,7 @@ async def storm(
             until = time.monotonic() + seconds
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(streams):
-                    tasks.create_task(_keep_asking(ask, asked, expected, tally, dice, until))
+                    tasks.create_task(_keep_asking(fleet, ask, asked, expected, tally, dice, until))
                 tasks.create_task(_keep_striking(fleet, tally, dice, until, every_s))
     finally:
         fleet.bury_frozen()
@@ -241,6 +261,7 @@ async def storm(
 
 
 async def _keep_asking(
+    fleet: Fleet,
     ask: Callable[[Body], Any],
     asked: dict[str, Body],
     expected: dict[str, Said],
@@ -251,7 +272,9 @@ async def _keep_asking(
     names = list(asked)
     while time.monotonic() < until:
         name = dice.choice(names)
-        tally.add(name, await ask(asked[name]), expected[name])
+        with fleet.streaming():
+            said = await ask(asked[name])
+        tally.add(name, said, expected[name])
 
 
 async def _keep_striking(
@@ -259,9 +282,10 @@ async def _keep_striking(
 ) -> None:
     while (left_s := until - time.monotonic()) > 0:
         await asyncio.sleep(min(every_s, left_s))
-        fault = dice.choice(FAULTS)
-        if await fleet.strike(fault):
-            tally.faults[fault] += 1
+        for fault in dice.sample(FAULTS, len(FAULTS)):
+            if await fleet.strike(fault):
+                tally.faults[fault] += 1
+                break
 
 
 @asynccontextmanager
