@@ -27,6 +27,7 @@ from balancer.dispatch.embedding import EmbeddingDispatcher
 from balancer.dispatch.query_turns import QueryTurns
 from balancer.errors import AddressNotFree, SettingError
 from balancer.fleet.roster import Roster
+from balancer.http.client_address import ClientAddresses
 from balancer.http.connection import ClientServer
 from balancer.http.document.build import document_bytes
 from balancer.http.exchange import Port, Wiring
@@ -92,6 +93,7 @@ def build(
     wiring = Wiring(
         configuration=configuration,
         gate=Gate(live, secret=secrets.token_bytes(32)),
+        clients=ClientAddresses(live),
         dispatcher=dispatcher,
         embedding=embedding,
         asker=asker,

@@ -99,6 +99,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Off for callers on this host while nobody has to sign in."""
     allowed_hosts: tuple[str, ...] = ()
     """Names, beside loopback's and IP addresses, that a `Host` header may have."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks, as CIDR, whose word about their clients' addresses and TLS counts."""
 
     image_hosts: tuple[str, ...] = ()
     """From where images are fetched that requests name by their URLs; empty: from nowhere."""

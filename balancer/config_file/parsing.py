@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from ipaddress import ip_network
 from math import isfinite
 from typing import Any, get_args
 
@@ -107,6 +108,10 @@ def _parse_image_hosts(raw: Any) -> tuple[str, ...]:
     return hosts
 
 
+def _parse_networks(raw: Any) -> tuple[str, ...]:
+    return tuple(str(ip_network(network)) for network in _listed(raw))
+
+
 def _lower(raw: Any) -> str:
     if not isinstance(raw, str):
         raise TypeError
@@ -175,6 +180,9 @@ SWITCH = Kind(_parse_switch, "true or false", {"type": "boolean"})
 HOSTS = _names(_parse_hosts, "a list of host names")
 HOSTS_AND_PORTS = _names(
     _parse_image_hosts, "a list of host names or addresses, each may have a :PORT"
+)
+NETWORKS = _names(
+    _parse_networks, "a list of addresses and networks, as 10.0.0.0/8 or 2001:db8::/32"
 )
 SECRET = Kind(
     _parse_secret,

@@ -15,6 +15,7 @@ from balancer.config_file.parsing import (
     ADDRESS,
     HOSTS,
     HOSTS_AND_PORTS,
+    NETWORKS,
     SWITCH,
     Kind,
     choice,
@@ -111,6 +112,9 @@ RULES: dict[str, Rule] = {
     ),
     "allowed_hosts": Rule(
         kind=HOSTS, what="names, beside loopback's and IP addresses, that a Host header may have"
+    ),
+    "trusted_proxies": Rule(
+        kind=NETWORKS, what="whose X-Forwarded-For and X-Forwarded-Proto are believed"
     ),
     "image_hosts": Rule(
         kind=HOSTS_AND_PORTS,

@@ -16,6 +16,7 @@ from balancer.dispatch.dispatcher import Dispatcher
 from balancer.dispatch.embedding import EmbeddingDispatcher
 from balancer.errors import BalancerError
 from balancer.fleet.roster import Roster
+from balancer.http.client_address import Client, ClientAddresses
 from balancer.http.deprecation import Deprecation
 from balancer.http.gate import Gate, limit_headers
 from balancer.http.management.live.live import Live
@@ -43,6 +44,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
 
     configuration: Configuration
     gate: Gate
+    clients: ClientAddresses
     dispatcher: Dispatcher
     embedding: EmbeddingDispatcher
     asker: Asker
@@ -75,6 +77,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "address",
         "client_id",
         "created",
         "deprecation",
@@ -86,6 +89,7 @@ class Exchange:
         "id",
         "is_proxied",
         "is_quiet",
+        "is_secure",
         "is_work",
         "places",
         "principal",
@@ -100,20 +104,23 @@ class Exchange:
         request: BaseRequest,
         *,
         request_id: str,
-        principal: Principal,
-        is_proxied: bool,
+        client: Client,
         error_form: ErrorForm,
     ) -> None:
         self.request = request
         self.error_form = error_form
         """How an error looks: as the route's family of APIs has it, once the route is known."""
         self.id = request_id
-        self.principal = principal
+        self.address = client.address
+        """The client's, which trusted proxies tell."""
+        self.is_secure = client.is_secure
+        """Whether the client used TLS."""
+        self.principal = Principal(tenant=client.address, role="public")
         """Somebody of the public, until it is known who calls."""
         self.gate: Gate | None = None
         self.entry: Entry | None = None
         """Its place in the account of limits; None: nothing limits it."""
-        self.is_proxied = is_proxied
+        self.is_proxied = client.is_proxied
         """Whether it came through a proxy that says so."""
         self.started_s = time.monotonic()
         self.created = int(time.time())
@@ -155,7 +162,7 @@ class Exchange:
     def enter(self, gate: Gate, route: Route) -> None:
         """Be counted. Raises `LimitExceeded`."""
         self.gate = gate
-        self.entry = gate.enter(self.principal, route, self.request.remote or "")
+        self.entry = gate.enter(self.principal, route, self.address)
 
     def leave(self) -> None:
         """Its place is free."""

@@ -95,11 +95,12 @@ class Gate:
         """Now, of both clocks."""
         return Moment(self._now(), self._wall_clock())
 
-    def identify(self, request: BaseRequest, route: Route, *, is_proxied: bool) -> Principal:
+    def identify(
+        self, request: BaseRequest, route: Route, *, address: str, is_proxied: bool
+    ) -> Principal:
         """Who calls. Raises `Unauthorized` for credentials that are wrong, `LimitExceeded` where
         an address has sent too many of them, `Forbidden` for a change by a cookie that does not
         come from its own page. Without any it is somebody of the public."""
-        address = request.remote or ""
         if self.is_open:
             if is_loopback(address) and not is_proxied:
                 return open_mode_principal(address)
@@ -110,7 +111,7 @@ class Gate:
         cookie = request.cookies.get(SESSION_COOKIE) if route.takes_session else None
         if cookie is None:
             return Principal(tenant=address, role="public")
-        return self._principal_of_session(cookie, request)
+        return self._principal_of_session(cookie, request, address)
 
     def principal_of(self, key: str, address: str) -> Principal:
         """Whom a key stands for. Raises `Unauthorized` or `LimitExceeded`."""
@@ -140,10 +141,10 @@ class Gate:
         cookie = request.cookies.get(SESSION_COOKIE)
         return None if cookie is None else self.sessions.find(cookie, unix_s=self._wall_clock())
 
-    def _principal_of_session(self, cookie: str, request: BaseRequest) -> Principal:
+    def _principal_of_session(self, cookie: str, request: BaseRequest, address: str) -> Principal:
         session = self.sessions.find(cookie, unix_s=self._wall_clock())
         if session is None:  # of no use, and no attempt at anything
-            return Principal(tenant=request.remote or "", role="public")
+            return Principal(tenant=address, role="public")
         if request.method not in _SAFE_METHODS and not session.knows(
             request.headers.get(CSRF_HEADER, "")
         ):

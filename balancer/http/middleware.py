@@ -26,13 +26,11 @@ from balancer.http.envelope import is_wanted
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.origin import is_allowed_host, is_embedded_elsewhere, is_own_origin
 from balancer.http.router import Route, Router
-from balancer.policy.identity.principal import Principal
 from balancer.settings import KIB
 
 log = structlog.get_logger(__name__)
 
 CLIENT_LEFT = 499
-_PROXY_HEADERS = frozenset({"forwarded", "via"})
 _WORK: frozenset[RouteClass] = frozenset({"chat", "completions", "embeddings", "tokens"})
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 
@@ -46,7 +44,7 @@ class Pipeline:
 
     async def __call__(self, request: BaseRequest) -> StreamResponse:
         """Answer one request. Raises only cancellation: its client left."""
-        exchange = _exchange_of(request)
+        exchange = self._exchange_of(request)
         status = CLIENT_LEFT
         try:
             try:
@@ -65,9 +63,17 @@ class Pipeline:
     def refuse(self, request: BaseRequest, status: int) -> StreamResponse:
         """The answer to what is not HTTP, or where aiohttp found a fault of ours."""
         if status >= 500:
-            return error_answer(_exchange_of(request), internal_error())
+            return error_answer(self._exchange_of(request), internal_error())
         error = InvalidRequest("this is not a valid HTTP/1.1 request")
-        return error_answer(_exchange_of(request), error)
+        return error_answer(self._exchange_of(request), error)
+
+    def _exchange_of(self, request: BaseRequest) -> Exchange:
+        return Exchange(
+            request,
+            request_id="req_" + secrets.token_hex(16),
+            client=self._wiring.clients.client_of(request),
+            error_form=error_answer,
+        )
 
     @staticmethod
     def _failed(exchange: Exchange, error: Exception) -> StreamResponse:
@@ -90,7 +96,7 @@ class Pipeline:
         exchange.is_work = route.limit_class in _WORK
         exchange.deprecation = route.deprecation
         exchange.error_form = route.error_form
-        _check_origin(request, route)
+        _check_origin(exchange, route)
         self._let_in(exchange, route)
         if route.limit_class == "management":
             check_names(request.query, route.query, route.path)
@@ -100,7 +106,9 @@ class Pipeline:
         gate, request = self._wiring.gate, exchange.request
         if gate.is_open:
             _check_directness(exchange, insecure=self._wiring.settings.insecure)
-        exchange.principal = gate.identify(request, route, is_proxied=exchange.is_proxied)
+        exchange.principal = gate.identify(
+            request, route, address=exchange.address, is_proxied=exchange.is_proxied
+        )
         if exchange.principal.id:
             exchange.facts["key"] = exchange.principal.id
         gate.check_role(exchange.principal, route)
@@ -143,24 +151,6 @@ class Pipeline:
         )
 
 
-def _exchange_of(request: BaseRequest) -> Exchange:
-    is_proxied = _is_proxied(request)
-    return Exchange(
-        request,
-        request_id="req_" + secrets.token_hex(16),
-        principal=Principal(tenant=request.remote or "", role="public"),
-        is_proxied=is_proxied,
-        error_form=error_answer,
-    )
-
-
-def _is_proxied(request: BaseRequest) -> bool:
-    return any(
-        name in _PROXY_HEADERS or name.startswith("x-forwarded-")
-        for name in map(str.lower, request.headers)
-    )
-
-
 def _check_version(request: BaseRequest) -> None:
     """What calls itself HTTP/0.9 or HTTP/2.0 would read the answer in another way."""
     if not cast(ClientConnection, request.protocol).speaks_our_http:
@@ -176,17 +166,18 @@ def _check_directness(exchange: Exchange, *, insecure: bool) -> None:
         )
 
 
-def _check_origin(request: BaseRequest, route: Route) -> None:
+def _check_origin(exchange: Exchange, route: Route) -> None:
     """Pages of other origins may not change state, which opening an agent's socket does; nor may
     they load answers, which cost work and whose success they could see."""
+    request = exchange.request
     if is_embedded_elsewhere(request.headers):
         raise Forbidden(
             "a page of another origin asked for this; it may lead here by a link, and nothing else"
         )
     if request.method in _SAFE_METHODS and not route.is_socket:
         return
-    origin = request.headers.get("Origin")
-    if origin is not None and not is_own_origin(origin, request.headers.get("Host", "")):
+    origin, host = request.headers.get("Origin"), request.headers.get("Host", "")
+    if origin is not None and not is_own_origin(origin, host, is_secure=exchange.is_secure):
         raise Forbidden(
             f"the origin {origin[:200]!r} is foreign here; a page may only call the balancer "
             "that served it"

@@ -34,13 +34,15 @@ def is_allowed_host(host: str, allowed: Collection[str]) -> bool:
     return True
 
 
-def is_own_origin(origin: str, host: str) -> bool:
-    """Whether an `Origin` header is the address that `Host` names; `null` is foreign."""
+def is_own_origin(origin: str, host: str, *, is_secure: bool = False) -> bool:
+    """Whether an `Origin` header is the address that `Host` names; `null` is foreign, and so is a
+    page without TLS where this request has it."""
     try:
         parts = urlsplit(origin)
     except ValueError:
         return False
-    return parts.scheme in {"http", "https"} and bool(host) and parts.netloc.lower() == host.lower()
+    schemes = {"https"} if is_secure else {"http", "https"}
+    return parts.scheme in schemes and bool(host) and parts.netloc.lower() == host.lower()
 
 
 def is_embedded_elsewhere(headers: Mapping[str, str]) -> bool:

@@ -69,7 +69,7 @@ def _microseconds(gate: Gate, requests: int, *, has_tokens: bool) -> float:
     started_s = time.process_time()
     for number in range(requests):
         request = sent[number % len(sent)]
-        principal = gate.identify(request, route, is_proxied=False)
+        principal = gate.identify(request, route, address=request.remote, is_proxied=False)
         gate.check_role(principal, route)
         entry = gate.enter(principal, route, request.remote)
         if entry is None:

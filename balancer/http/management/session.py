@@ -39,7 +39,7 @@ async def open_session(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     )
     if gate.is_open:
         raise ResourceNotFound("nobody has to sign in here: no key is configured")
-    principal = gate.principal_of(login.key, request.remote or "")
+    principal = gate.principal_of(login.key, exchange.address)
     gate.require(principal, "admin", "the dashboard")
     exchange.facts["key"] = principal.id
     cookie, session = gate.open_session(principal)
@@ -50,7 +50,7 @@ async def open_session(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         max_age=int(LONGEST_S),
         httponly=True,
         samesite="Strict",
-        secure=request.secure,
+        secure=exchange.is_secure,
     )
     return answer
 
