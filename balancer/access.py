@@ -11,6 +11,8 @@ from typing import Literal
 
 from msgspec import Struct, field, structs
 
+from balancer.secret import Secret
+
 Role = Literal["public", "user", "admin", "system"]
 Tier = Literal["free", "basic", "pro", "enterprise"]
 RouteClass = Literal[
@@ -26,6 +28,8 @@ RouteClass = Literal[
     "agents",
 ]
 """Routes that are limited alike."""
+
+SigningAlgorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 
 DEFAULT_KEY_HEADER = "X-API-Key"
 
@@ -99,17 +103,86 @@ def digest_of(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
+class ClaimRules(Struct, frozen=True, kw_only=True):
+    """Which claims of a token say whom it stands for. Dots lead into objects, as in
+    `realm_access.roles`; empty: no claim does."""
+
+    subject: str = "sub"
+    role: str = ""
+    tier: str = ""
+    tenant: str = ""
+    models: str = ""
+    roles: Mapping[str, Role] = {}
+    """What the claim's values mean; none: roles by their own names."""
+    tiers: Mapping[str, Tier] = {}
+    refuses_without_role: bool = False
+    """Else whose token says nothing of a role is a `user`."""
+    default_tier: Tier | None = None
+    default_tenant: str = ""
+    """Of those of whom no claim says one; empty: everybody is their own."""
+
+
+class JwtIssuer(Struct, frozen=True, kw_only=True):
+    """Who signs tokens that are taken here: by exactly one of a secret, a public key, and keys
+    that are published."""
+
+    algorithms: tuple[SigningAlgorithm, ...]
+    secret: Secret = Secret("")
+    public_key: str = ""
+    """PEM."""
+    jwks_url: str = ""
+    issuer: str = ""
+    """What `iss` has to be; empty: anything."""
+    audience: tuple[str, ...] = ()
+    """Of which `aud` has to name one; none: there must be no `aud`."""
+    leeway_s: float = 30.0
+    """By how much clocks may differ."""
+    refresh_s: float = 600.0
+    """How often published keys are looked at."""
+    keep_s: float = 86_400.0
+    """Published keys are good for so long while nobody can look at them."""
+    claims: ClaimRules = ClaimRules()
+
+
+class Introspection(Struct, frozen=True, kw_only=True):
+    """Who is asked about tokens that say nothing themselves (RFC 7662)."""
+
+    url: str
+    client_id: str
+    client_secret: Secret
+    issuer: str = ""
+    audience: tuple[str, ...] = ()
+    """Of which `aud` has to name one; none: nobody looks at it."""
+    timeout_s: float = 5.0
+    keep_s: float = 30.0
+    """An answer is good for so long, and no longer than its token."""
+    claims: ClaimRules = ClaimRules()
+
+
+class PasswordHolder(Struct, frozen=True, kw_only=True):
+    """Who signs in with a name and a password."""
+
+    name: str
+    password_hash: Secret
+    """By Argon2id, in its own notation."""
+    credential: Credential
+    """What it stands for; its digest is the hash's."""
+
+
 class Auth(Struct, frozen=True, kw_only=True):
     """Who has to sign in, and how."""
 
     api_keys: tuple[Credential, ...] = ()
     api_key_header: str = DEFAULT_KEY_HEADER
     """Where a key may stand beside `Authorization: Bearer`."""
+    jwt: tuple[JwtIssuer, ...] = ()
+    basic: tuple[PasswordHolder, ...] = ()
+    introspection: Introspection | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether nobody has to."""
-        return not self.api_keys
+        return not (self.api_keys or self.jwt or self.basic or self.introspection)
 
 
 def _a_minute(requests: int, burst: int | None = None) -> Limits:

@@ -10,7 +10,7 @@ import math
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,6 +18,7 @@ from aiohttp.web import BaseRequest
 
 from balancer.access import Limits, Role, RouteClass
 from balancer.errors import Forbidden, LimitExceeded, Unauthorized
+from balancer.http.methods import Found, Methods, Pending
 from balancer.policy.identity.keyring import Denied, KeyRing
 from balancer.policy.identity.principal import Principal, has_role, open_mode_principal
 from balancer.policy.identity.sessions import Session, Sessions
@@ -37,7 +38,6 @@ _SAFE_METHODS = frozenset({"GET", "HEAD"})
 FAILURES = Limits(requests_per_minute=60)
 """Wrong credentials that one address may send; past it no new ones of it are looked at."""
 _REMEMBERED = 10_000
-_BEARER = "bearer"
 _CODES = {
     "requests": "rate_limit_exceeded",
     "burst": "rate_limit_exceeded",
@@ -64,11 +64,14 @@ class Gate:
         live: LiveSettings,
         *,
         secret: bytes,
+        methods: Methods | None = None,
         now: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`secret`: random bytes of this process."""
+        """`secret`: random bytes of this process; `methods`: what stands for somebody beside
+        keys."""
         self._secret = secret
+        self._methods = methods or Methods()
         self._now = now
         self._wall_clock = wall_clock
         self.ledger = Ledger()
@@ -83,6 +86,7 @@ class Gate:
     def _take(self, settings: Settings) -> None:
         self._settings = settings
         self._ring = KeyRing(settings.auth.api_keys, self._secret)
+        self._methods.take(settings)
         self._bounds = OrderedDict()
         self.sessions.keep_those_of(self._ring)
 
@@ -97,32 +101,61 @@ class Gate:
 
     def identify(
         self, request: BaseRequest, route: Route, *, address: str, is_proxied: bool
-    ) -> Principal:
-        """Who calls. Raises `Unauthorized` for credentials that are wrong, `LimitExceeded` where
-        an address has sent too many of them, `Forbidden` for a change by a cookie that does not
-        come from its own page. Without any it is somebody of the public."""
+    ) -> Principal | Awaitable[Principal]:
+        """Who calls; to be awaited where others have to be asked. Raises `Unauthorized` for
+        credentials that are wrong, `LimitExceeded` where an address has sent too many of them,
+        `Forbidden` for a change by a cookie that does not come from its own page. Without any it
+        is somebody of the public. What is awaited raises the same, and `NoCapacity` where they
+        cannot be asked now."""
         if self.is_open:
             if is_loopback(address) and not is_proxied:
                 return open_mode_principal(address)
             return Principal(tenant=address, role="public")
-        key = self._key_of(request)
-        if key is not None:
-            return self.principal_of(key, address)
+        scheme, value = self._given_by(request)
+        if scheme == "bearer":
+            return self.principal_of(value, address)
+        if scheme == "basic":
+            found = self._methods.of_basic(value, unix_s=self._wall_clock())
+            return self._settled(found, address)
         cookie = request.cookies.get(SESSION_COOKIE) if route.takes_session else None
         if cookie is None:
             return Principal(tenant=address, role="public")
         return self._principal_of_session(cookie, request, address)
 
-    def principal_of(self, key: str, address: str) -> Principal:
-        """Whom a key stands for. Raises `Unauthorized` or `LimitExceeded`."""
-        at = self.moment()
-        found = self._ring.find(key, address=address, unix_s=at.unix_s)
+    def principal_of(self, value: str, address: str) -> Principal | Awaitable[Principal]:
+        """Whom a key or a token stands for: the first method that knows it decides. To be awaited
+        and raises as `identify` says."""
+        unix_s = self._wall_clock()
+        found: Found | Pending = self._ring.find(value, address=address, unix_s=unix_s)
+        if isinstance(found, Denied) and found.fault == "unknown":
+            found = self._methods.of_token(value, unix_s=unix_s)
+        return self._settled(found, address)
+
+    def _settled(self, found: Found | Pending, address: str) -> Principal | Awaitable[Principal]:
+        if isinstance(found, Pending):
+            return self._asked_for(found, address)
         if isinstance(found, Denied):
-            raise self._denied(found, address, at)
-        if (found.id, address) not in self._seen_well:
-            self._check_failures(address, at)
-            self._remember(found.id, address)
+            raise self._denied(found, address, self.moment())
+        self._let_by(found.id, address)
         return found
+
+    async def _asked_for(self, pending: Pending, address: str) -> Principal:
+        """What was right from there may be asked for again; others only while few were wrong, as
+        asking costs us and others much."""
+        if (pending.tag, address) not in self._seen_well:
+            self._check_failures(address, self.moment())
+        found = await pending.ask()
+        if isinstance(found, Denied):
+            raise self._denied(found, address, self.moment())
+        self._remember(pending.tag, address)
+        self._remember(found.id, address)
+        return found
+
+    def _let_by(self, name: str, address: str) -> None:
+        """Raises `LimitExceeded` for what was not seen from there, where too many were wrong."""
+        if (name, address) not in self._seen_well:
+            self._check_failures(address, self.moment())
+            self._remember(name, address)
 
     def open_session(self, principal: Principal) -> tuple[str, Session]:
         """A cookie that stands for a key from now on, and its session."""
@@ -191,13 +224,16 @@ class Gate:
             )
         raise Forbidden(f"{what} needs the role {needed}, and this key has {principal.role}")
 
-    def _key_of(self, request: BaseRequest) -> str | None:
-        """The key that a request brings; the first place that has one decides."""
+    def _given_by(self, request: BaseRequest) -> tuple[str, str]:
+        """How a request signs in, and with what; the first place that has anything decides. Keys
+        and tokens are `bearer`, wherever they stand; empty: not at all."""
+        auth = self._settings.auth
         for given in request.headers.getall("Authorization", ()):
             scheme, _, value = given.partition(" ")
-            if scheme.lower() == _BEARER:
-                return value.strip()
-        return request.headers.get(self._settings.auth.api_key_header)
+            if (name := scheme.lower()) == "bearer" or (name == "basic" and auth.basic):
+                return name, value.strip()
+        key = request.headers.get(auth.api_key_header)
+        return ("", "") if key is None else ("bearer", key)
 
     def _denied(self, denied: Denied, address: str, at: Moment) -> Exception:
         """Counts it. What is told does not depend on whether there is such a key, but for one that

@@ -26,6 +26,7 @@ from balancer.http.envelope import is_wanted
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.origin import is_allowed_host, is_embedded_elsewhere, is_own_origin
 from balancer.http.router import Route, Router
+from balancer.policy.identity.principal import Principal
 from balancer.settings import KIB
 
 log = structlog.get_logger(__name__)
@@ -48,7 +49,7 @@ class Pipeline:
         status = CLIENT_LEFT
         try:
             try:
-                route = self._admit(exchange)
+                route = await self._admit(exchange)
                 response = await route.handler(exchange, self._wiring)
             except Exception as error:  # noqa: BLE001 (the request's outermost edge)
                 response = self._failed(exchange, error)
@@ -83,7 +84,7 @@ class Pipeline:
         form = error_answer if is_wanted(exchange) else exchange.error_form
         return form(exchange, shown)
 
-    def _admit(self, exchange: Exchange) -> Route:
+    async def _admit(self, exchange: Exchange) -> Route:
         """The row for this request, once it may be served."""
         request = exchange.request
         exchange.error_form = self._router.error_form(request.path)
@@ -97,18 +98,19 @@ class Pipeline:
         exchange.deprecation = route.deprecation
         exchange.error_form = route.error_form
         _check_origin(exchange, route)
-        self._let_in(exchange, route)
+        await self._let_in(exchange, route)
         if route.limit_class == "management":
             check_names(request.query, route.query, route.path)
         return route
 
-    def _let_in(self, exchange: Exchange, route: Route) -> None:
+    async def _let_in(self, exchange: Exchange, route: Route) -> None:
         gate, request = self._wiring.gate, exchange.request
         if gate.is_open:
             _check_directness(exchange, insecure=self._wiring.settings.insecure)
-        exchange.principal = gate.identify(
+        found = gate.identify(
             request, route, address=exchange.address, is_proxied=exchange.is_proxied
         )
+        exchange.principal = found if isinstance(found, Principal) else await found
         if exchange.principal.id:
             exchange.facts["key"] = exchange.principal.id
         gate.check_role(exchange.principal, route)

@@ -22,6 +22,7 @@ from balancer.access import Allowance, Auth, Limits, LimitTable
 from balancer.http.gate import Gate, limit_headers
 from balancer.http.router import Router
 from balancer.http.routes import ROUTES
+from balancer.policy.identity.principal import Principal
 from balancer.policy.limits.ledger import Reservation
 from balancer.settings import LiveSettings, Settings
 from tests.support.keys import credential
@@ -70,6 +71,7 @@ def _microseconds(gate: Gate, requests: int, *, has_tokens: bool) -> float:
     for number in range(requests):
         request = sent[number % len(sent)]
         principal = gate.identify(request, route, address=request.remote, is_proxied=False)
+        assert isinstance(principal, Principal)
         gate.check_role(principal, route)
         entry = gate.enter(principal, route, request.remote)
         if entry is None:

@@ -18,6 +18,7 @@ from balancer.http.document.shapes.access import Login
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.gate import SESSION_COOKIE
 from balancer.http.iso_time import iso_time
+from balancer.policy.identity.principal import Principal
 from balancer.policy.identity.sessions import LONGEST_S, Session
 
 _DECODER = msgspec.json.Decoder(Login)
@@ -39,7 +40,8 @@ async def open_session(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     )
     if gate.is_open:
         raise ResourceNotFound("nobody has to sign in here: no key is configured")
-    principal = gate.principal_of(login.key, exchange.address)
+    found = gate.principal_of(login.key, exchange.address)
+    principal = found if isinstance(found, Principal) else await found
     gate.require(principal, "admin", "the dashboard")
     exchange.facts["key"] = principal.id
     cookie, session = gate.open_session(principal)
