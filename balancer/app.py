@@ -34,6 +34,7 @@ from balancer.http.exchange import Port, Wiring
 from balancer.http.gate import Gate
 from balancer.http.management.live.control import ControlFeed
 from balancer.http.management.live.live import Live
+from balancer.http.methods import Methods
 from balancer.http.middleware import Pipeline
 from balancer.http.replay import Replays
 from balancer.http.router import Router
@@ -44,6 +45,7 @@ from balancer.observability.metrics import Metrics
 from balancer.observability.route_file import RouteFile
 from balancer.observability.samples import Samples
 from balancer.services.config_reload import ConfigReload
+from balancer.services.key_refresh import KeyRefresh
 from balancer.services.liveness import Liveness
 from balancer.services.sampling import Gatherer, Sampling
 from balancer.services.watchdog import Watchdog
@@ -90,9 +92,10 @@ def build(
     embedding = EmbeddingDispatcher(roster=roster, settings=live, metrics=metrics, turns=turns)
     asker = Asker(roster=roster, settings=live, metrics=metrics, turns=turns)
     started = int(time.time())
+    secret = secrets.token_bytes(32)
     wiring = Wiring(
         configuration=configuration,
-        gate=Gate(live, secret=secrets.token_bytes(32)),
+        gate=Gate(live, secret=secret, methods=Methods(secret=secret)),
         clients=ClientAddresses(live),
         dispatcher=dispatcher,
         embedding=embedding,
@@ -200,6 +203,11 @@ class App:
         self._routes = routes
         self._live = wiring.configuration.live
         self._reloading = ConfigReload(wiring.configuration)
+        methods = wiring.gate.methods
+        self._fetching = KeyRefresh(
+            self._live, fetch=methods.fetch_keys, take=wiring.gate.take_keys
+        )
+        methods.want_keys = self._fetching.ask
         self._watchdog = Watchdog(
             manager,
             roster=wiring.roster,
@@ -255,6 +263,7 @@ class App:
                     )
                     watching = tasks.create_task(liveness.run(), name="liveness")
                     reloading = tasks.create_task(self._reloading.run(), name="config reload")
+                    fetching = tasks.create_task(self._fetching.run(), name="key refresh")
                     telling = tasks.create_task(self._watchdog.run(), name="watchdog")
                     measuring = tasks.create_task(self._sampling.run(), name="sampling")
                     self._announce(ready)
@@ -262,6 +271,7 @@ class App:
                     await self._drain(tasks)
                     watching.cancel()
                     reloading.cancel()
+                    fetching.cancel()
                     telling.cancel()
                     measuring.cancel()
             finally:
@@ -271,6 +281,7 @@ class App:
                 if self._routes is not None:
                     self._routes.close()
                 await self.wiring.images.close()
+                await self.wiring.gate.methods.close()
                 await self.wiring.responses.close()
         log.info("balancer stopped")
 

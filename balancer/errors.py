@@ -22,6 +22,7 @@ BalancerError
 │   ├── DeadlineUnreachable  503  deadline_unreachable
 │   ├── DrainingError        503  draining
 │   ├── StoreUnavailable     503  store_unavailable
+│   ├── IdentityUnavailable  503  identity_unavailable
 │   ├── QueueTimeout         504  queue_timeout
 │   └── GenerationTimeout    504  generation_timeout
 ├── UpstreamError            an agent's mistake or death
@@ -32,6 +33,7 @@ BalancerError
 SettingError                 the configuration is wrong; one line for the operator
 └── AddressNotFree           an address cannot be had now, and perhaps later
 StoreFailed                  what is stored cannot be read or written now; the text is for the log
+ProviderFailed               a provider of identities said nothing, or what cannot be; for the log
 ImageNotFetched              an image that a request names by its URL cannot be had
 LinkRefused                  an agent may not register; the text holds the remedy
 """
@@ -269,8 +271,18 @@ class StoreUnavailable(NoCapacity):
     default_code = "store_unavailable"
 
 
+class IdentityUnavailable(NoCapacity):
+    """Who would have to be asked whom credentials stand for cannot be asked at present."""
+
+    default_code = "identity_unavailable"
+
+
 class StoreFailed(Exception):
     """A store cannot be read or written at present. The message has no content of anybody."""
+
+
+class ProviderFailed(Exception):
+    """The message says why, and has no credential."""
 
 
 class ImageNotFetched(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from ipaddress import ip_network
@@ -22,7 +22,14 @@ from balancer.access import (
     Tier,
     digest_of,
 )
+from balancer.config_file.jwt_section import (
+    introspection,
+    issuers,
+    shown_introspection,
+    shown_issuer,
+)
 from balancer.config_file.limits_section import allowance, shown_allowance
+from balancer.config_file.secret_texts import SecretReader
 from balancer.config_file.sections import SectionFault, listed, shaped, within
 
 MOST_KEYS = 10_000
@@ -31,13 +38,12 @@ _KEY = re.compile(r"[!-~]{1,4096}")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 _NAME = re.compile(r"[A-Za-z0-9._@:-]{1,64}")
 
-SecretReader = Callable[[str, str], str]
-"""What a variable (`env`, NAME) or a file (`file`, PATH) holds. Raises ValueError with why not."""
-
 
 class _Auth(Struct, forbid_unknown_fields=True):
     api_keys: list[Any] = []
     api_key_header: str = DEFAULT_KEY_HEADER
+    jwt: Any = None
+    introspection: Any = None
 
 
 class _Key(Struct, forbid_unknown_fields=True):
@@ -60,21 +66,33 @@ _OF_KEY = ", ".join(_Key.__struct_fields__)
 
 def auth(raw: Any, secret: SecretReader) -> Auth:
     """What the section says. Raises `SectionFault`; no message holds a key."""
-    given = shaped(raw, _Auth, "allowed: api_keys (a list), api_key_header (a name)")
+    given = shaped(
+        raw, _Auth, "allowed: api_keys (a list), api_key_header (a name), jwt, introspection"
+    )
     if not _HEADER.fullmatch(given.api_key_header):
         problem = f"{given.api_key_header!r:.80} cannot be used"
         raise SectionFault(("api_key_header",), problem, "allowed: up to 64 letters, digits and -")
     with within("api_keys"):
         keys = _credentials(given.api_keys, secret)
-    return Auth(api_keys=keys, api_key_header=given.api_key_header)
+    with within("jwt"):
+        jwt = () if given.jwt is None else issuers(given.jwt, secret)
+    with within("introspection"):
+        asked = given.introspection
+        provider = None if asked is None else introspection(asked, secret)
+    return Auth(api_keys=keys, api_key_header=given.api_key_header, jwt=jwt, introspection=provider)
 
 
 def shown_auth(given: Auth) -> dict[str, Any]:
     """What may be shown of it: no key, nor what it is known by."""
-    return {
+    shown: dict[str, Any] = {
         "api_key_header": given.api_key_header,
         "api_keys": [_shown(one) for one in given.api_keys],
     }
+    if given.jwt:
+        shown["jwt"] = [shown_issuer(one) for one in given.jwt]
+    if given.introspection is not None:
+        shown["introspection"] = shown_introspection(given.introspection)
+    return shown
 
 
 def _credentials(raw: Sequence[Any], secret: SecretReader) -> tuple[Credential, ...]:

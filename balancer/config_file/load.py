@@ -18,6 +18,7 @@ from balancer.config_file.dotenv import Variable, read_dotenv
 from balancer.config_file.faults import Fault, FaultyConfiguration, Origin, shown, shown_name
 from balancer.config_file.files import Fingerprint, fingerprint, read_bounded
 from balancer.config_file.rules import ENVIRONMENT_PREFIX, RULES, variable_of
+from balancer.config_file.secret_texts import Unread
 from balancer.config_file.sections import SectionFault, line_of
 from balancer.config_file.together import faults_together
 from balancer.config_file.yaml_file import Entry, read_yaml
@@ -253,7 +254,7 @@ class Loading:
         """What a variable or a file holds. Raises ValueError."""
         if kind == "env":
             if self._sources.is_alone:
-                return f"what-{name}-holds"  # any two variables hold different keys
+                return Unread(f"what-{name}-holds")  # any two variables hold different keys
             variables = self._sources.variables
             if name not in variables:
                 raise ValueError(f"there is no variable {shown_name(name)}")

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from balancer.access import Auth, LimitTable
-from balancer.config_file.auth_section import SecretReader, auth, shown_auth
+from balancer.config_file.auth_section import auth, shown_auth
 from balancer.config_file.limits_section import limit_table, shown_table
 from balancer.config_file.parsing import (
     ADDRESS,
@@ -24,6 +24,7 @@ from balancer.config_file.parsing import (
     seconds,
     section,
 )
+from balancer.config_file.secret_texts import SecretReader
 from balancer.settings import KIB, MIB, Address, LogFormat, LogLevel, PolicyName, Secret
 
 ENVIRONMENT_PREFIX = "PADDLER_"
@@ -101,7 +102,7 @@ RULES: dict[str, Rule] = {
         is_live=False,
     ),
     "auth": Rule(
-        kind=section("who has to sign in: api_keys, api_key_header"),
+        kind=section("who has to sign in: api_keys, api_key_header, jwt, basic, introspection"),
         what="who has to sign in, and how",
         section=auth,
     ),

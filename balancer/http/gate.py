@@ -18,6 +18,7 @@ from aiohttp.web import BaseRequest
 
 from balancer.access import Limits, Role, RouteClass
 from balancer.errors import Forbidden, LimitExceeded, Unauthorized
+from balancer.http.denials import unauthorized
 from balancer.http.methods import Found, Methods, Pending
 from balancer.policy.identity.keyring import Denied, KeyRing
 from balancer.policy.identity.principal import Principal, has_role, open_mode_principal
@@ -26,6 +27,7 @@ from balancer.policy.limits.amounts import Bound, Moment, Refusal, Standing
 from balancer.policy.limits.bounds import bounds_of, subject_of_address
 from balancer.policy.limits.ledger import Entry, Ledger
 from balancer.settings import LiveSettings, Settings, is_loopback
+from balancer.signing_keys import SigningKey
 
 if TYPE_CHECKING:
     from balancer.http.router import Route
@@ -71,7 +73,7 @@ class Gate:
         """`secret`: random bytes of this process; `methods`: what stands for somebody beside
         keys."""
         self._secret = secret
-        self._methods = methods or Methods()
+        self.methods = methods or Methods(secret=secret)
         self._now = now
         self._wall_clock = wall_clock
         self.ledger = Ledger()
@@ -86,9 +88,15 @@ class Gate:
     def _take(self, settings: Settings) -> None:
         self._settings = settings
         self._ring = KeyRing(settings.auth.api_keys, self._secret)
-        self._methods.take(settings)
+        has_changed = self.methods.take(settings)
         self._bounds = OrderedDict()
-        self.sessions.keep_those_of(self._ring)
+        self.sessions.keep(lambda one: self._ring.has(one) or (one.is_by_token and not has_changed))
+
+    def take_keys(self, url: str, keys: tuple[SigningKey, ...]) -> None:
+        """An issuer publishes these now: what others have signed opens nothing any more."""
+        gone = self.methods.take_keys(url, keys, unix_s=self._wall_clock())
+        if gone:
+            self.sessions.keep(lambda one: one.id not in gone)
 
     @property
     def is_open(self) -> bool:
@@ -115,7 +123,7 @@ class Gate:
         if scheme == "bearer":
             return self.principal_of(value, address)
         if scheme == "basic":
-            found = self._methods.of_basic(value, unix_s=self._wall_clock())
+            found = self.methods.of_basic(value, address, unix_s=self._wall_clock())
             return self._settled(found, address)
         cookie = request.cookies.get(SESSION_COOKIE) if route.takes_session else None
         if cookie is None:
@@ -128,7 +136,7 @@ class Gate:
         unix_s = self._wall_clock()
         found: Found | Pending = self._ring.find(value, address=address, unix_s=unix_s)
         if isinstance(found, Denied) and found.fault == "unknown":
-            found = self._methods.of_token(value, unix_s=unix_s)
+            found = self.methods.of_token(value, unix_s=unix_s)
         return self._settled(found, address)
 
     def _settled(self, found: Found | Pending, address: str) -> Principal | Awaitable[Principal]:
@@ -165,7 +173,7 @@ class Gate:
             secrets.token_urlsafe(32),
             principal,
             unix_s=unix_s,
-            ends_s=self._ring.ends_s(principal),
+            ends_s=min(self._ring.ends_s(principal), self.methods.ends_s(principal)),
         )
         return cookie, session
 
@@ -236,16 +244,16 @@ class Gate:
         return ("", "") if key is None else ("bearer", key)
 
     def _denied(self, denied: Denied, address: str, at: Moment) -> Exception:
-        """Counts it. What is told does not depend on whether there is such a key, but for one that
-        has expired: who has it knows that it was."""
-        log.warning("credentials refused", reason=denied.fault, key=denied.id, address=address)
-        self._check_failures(address, at, counts=True)
-        if denied.fault == "expired":
-            return Unauthorized("this API key has expired; ask for a new one", code="token_expired")
-        return Unauthorized(
-            "this API key is not known here, or may not be used from this address",
-            code="invalid_api_key",
+        """Counts it."""
+        log.warning(
+            "credentials refused",
+            reason=denied.fault,
+            kind=denied.kind,
+            key=denied.id,
+            address=address,
         )
+        self._check_failures(address, at, counts=True)
+        return unauthorized(denied)
 
     def _check_failures(self, address: str, at: Moment, *, counts: bool = False) -> None:
         """Raises `LimitExceeded` where too many came."""

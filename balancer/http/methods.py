@@ -7,13 +7,44 @@ still try, and awaits it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
+import structlog
 from msgspec import Struct
 
+from balancer.access import Auth, Introspection
+from balancer.errors import IdentityUnavailable, ProviderFailed
+from balancer.http.passwords import Passwords
+from balancer.http.single_flight import SingleFlight
+from balancer.policy.identity.basic import Attempt, PasswordRing
+from balancer.policy.identity.introspected import judge
+from balancer.policy.identity.jwt import (
+    MAX_TOKEN_CHARS,
+    JwtVerifier,
+    KeysWanted,
+    is_like_a_token,
+)
 from balancer.policy.identity.keyring import Denied
+from balancer.policy.identity.known import KnownCredentials
 from balancer.policy.identity.principal import Principal
+from balancer.policy.identity.published import PublishedKeys
 from balancer.settings import Settings
+from balancer.signing_keys import SigningKey
+from balancer.upstreams.introspection import Introspector
+from balancer.upstreams.jwks import KeySource
+from balancer.upstreams.provider import ProviderClient
+
+log = structlog.get_logger(__name__)
+
+PASSWORD_KNOWN_S = 300.0
+"""A password that was right is not compared again for so long."""
+DENIAL_KNOWN_S = 5.0
+"""Likewise what was wrong; it counts as another attempt all the same."""
+MOST_ASKED = 64
+"""Credentials that are asked about, or wait for it."""
+_RETRY_S = 5
 
 Found = Principal | Denied
 
@@ -26,17 +57,152 @@ class Pending(Struct, frozen=True):
 
 
 class Methods:
-    """All that are on."""
+    """All that are on. `close` it."""
 
-    def take(self, settings: Settings) -> None:
-        """From now on these are in force."""
+    def __init__(self, *, secret: bytes, wall_clock: Callable[[], float] = time.time) -> None:
+        """`secret`: random bytes of this process."""
+        self._secret = secret
+        self._wall_clock = wall_clock
+        self._client = ProviderClient()
+        self._source = KeySource(self._client)
+        self._introspector = Introspector(self._client)
+        self._passwords = Passwords()
+        self._flights = SingleFlight(MOST_ASKED)
+        self._published = PublishedKeys()
+        self.want_keys: Callable[[str], None] = _nobody_fetches
+        """Called with the URL of an issuer whose keys are not known, or not all."""
+        self._auth = Auth()
+        self._use(self._auth)
+
+    def take(self, settings: Settings) -> bool:
+        """From now on these are in force. Whether tokens that were good may not be any more."""
+        if settings.auth == self._auth:
+            return False
+        self._auth = settings.auth
+        self._use(settings.auth)
+        return True
 
     def of_token(self, token: str, *, unix_s: float) -> Found | Pending:
-        """Whom a bearer token stands for that is no key."""
-        del token, unix_s
-        return Denied("unknown")
+        """Whom a bearer token stands for that is no key. Raises `IdentityUnavailable` where its
+        issuer's keys are not known yet."""
+        is_jwt = bool(self._auth.jwt) and is_like_a_token(token)
+        provider = self._auth.introspection
+        if not (is_jwt or provider):
+            return Denied("unknown")
+        if not is_jwt and len(token) > MAX_TOKEN_CHARS:
+            return Denied("too long", kind="token")
+        tag = self._known.tag_of(token)
+        found = self._known.find(tag, unix_s=unix_s)
+        if found is not None:
+            return found
+        if is_jwt:
+            return self._verified(token, tag, unix_s)
+        assert provider is not None  # or it would be a JWT's turn
+        ask = partial(self._introspected, token, tag, provider, self._known)
+        return Pending(tag.hex(), partial(self._asked, tag, ask))
 
-    def of_basic(self, given: str, *, unix_s: float) -> Found | Pending:
+    def of_basic(self, given: str, address: str, *, unix_s: float) -> Found | Pending:
         """Whom a name and a password stand for, as they stand behind `Basic`."""
-        del given, unix_s
-        return Denied("unknown")
+        ring = self._ring
+        if ring is None:
+            return Denied("unknown", kind="password")
+        tag = self._known.tag_of(f"basic {given}")
+        found = self._known.find(tag, unix_s=unix_s)
+        if found is None:
+            attempt = ring.attempt(given)
+            if isinstance(attempt, Denied):
+                return attempt
+            return Pending(tag.hex(), partial(self._checked, ring, tag, attempt, address))
+        return ring.check(found, address=address, unix_s=unix_s)
+
+    def ends_s(self, principal: Principal) -> float:
+        """When what stands for somebody ends, in unix seconds, as far as that is known."""
+        return self._known.ends_s(principal)
+
+    async def fetch_keys(self, url: str) -> tuple[SigningKey, ...]:
+        """What an issuer publishes. Raises `ProviderFailed`."""
+        return await self._source.fetch(url)
+
+    def take_keys(self, url: str, keys: tuple[SigningKey, ...], *, unix_s: float) -> frozenset[str]:
+        """These are published there now. The ids of those whose tokens are by no key any more."""
+        if url not in self._urls:
+            return frozenset()
+        gone = self._published.take(url, keys, unix_s=unix_s)
+        log.info("keys fetched", url=url, keys=[key.id for key in keys], gone=len(gone))
+        return self._known.drop_signed(gone) if gone else frozenset()
+
+    async def close(self) -> None:
+        """End threads and connections."""
+        self._passwords.close()
+        await self._client.close()
+
+    def _use(self, auth: Auth) -> None:
+        """What was known is so no more: it could mean something else."""
+        self._known = KnownCredentials(self._secret)
+        self._urls = {one.jwks_url for one in auth.jwt}
+        self._published.keep_those_of(self._urls)
+        self._verifier = JwtVerifier(auth.jwt, self._published)
+        self._ring = PasswordRing(auth.basic, self._secret) if auth.basic else None
+
+    def _verified(self, token: str, tag: bytes, unix_s: float) -> Found:
+        found = self._verifier.verify(token, unix_s=unix_s)
+        if isinstance(found, KeysWanted):
+            self.want_keys(found.url)
+            if found.are_there_any:
+                return Denied("key", kind="token")
+            raise IdentityUnavailable(
+                "the keys of this token's issuer could not be fetched yet; try again",
+                retry_after_s=_RETRY_S,
+            )
+        if isinstance(found, Denied):
+            return found
+        self._known.keep(
+            tag,
+            found.principal,
+            until_s=min(found.ends_s, found.until_s),
+            ends_s=found.ends_s,
+            signed_by=found.signed_by,
+        )
+        return found.principal
+
+    async def _asked(self, tag: bytes, ask: Callable[[], Awaitable[Found]]) -> Found:
+        """One who asks for the same credentials asks for all."""
+        if self._flights.is_full:
+            raise IdentityUnavailable(
+                "too many credentials are looked up; try again", retry_after_s=1
+            )
+        known = self._known
+        async with self._flights.turn(tag):
+            found = known.find(tag, unix_s=self._wall_clock())
+            return await ask() if found is None else found
+
+    async def _introspected(
+        self, token: str, tag: bytes, provider: Introspection, known: KnownCredentials
+    ) -> Found:
+        try:
+            said = await self._introspector.ask(provider, token)
+        except ProviderFailed as error:
+            log.warning("token not looked up", url=provider.url, reason=str(error))
+            raise IdentityUnavailable(
+                "whoever knows this token could not be asked; try again", retry_after_s=_RETRY_S
+            ) from error
+        judged = judge(said, provider, unix_s=self._wall_clock(), denial_s=DENIAL_KNOWN_S)
+        known.keep(tag, judged.found, until_s=judged.until_s, ends_s=judged.ends_s)
+        return judged.found
+
+    async def _compared(self, attempt: Attempt, tag: bytes, known: KnownCredentials) -> Found:
+        fits = await self._passwords.fits(attempt.password, attempt.password_hash)
+        found = attempt.found if fits else Denied("unknown", kind="password")
+        known_s = DENIAL_KNOWN_S if isinstance(found, Denied) else PASSWORD_KNOWN_S
+        known.keep(tag, found, until_s=self._wall_clock() + known_s)
+        return found
+
+    async def _checked(
+        self, ring: PasswordRing, tag: bytes, attempt: Attempt, address: str
+    ) -> Found:
+        found = await self._asked(tag, partial(self._compared, attempt, tag, self._known))
+        return ring.check(found, address=address, unix_s=self._wall_clock())
+
+
+def _nobody_fetches(url: str) -> None:
+    """Until somebody is wired up."""

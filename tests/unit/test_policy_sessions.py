@@ -62,6 +62,6 @@ def test_sessions_end_with_keys_that_are_taken_away_or_changed() -> None:
     sessions = Sessions()
     sessions.open("one", "t", one, unix_s=0, ends_s=inf)
     sessions.open("other", "t", other, unix_s=0, ends_s=inf)
-    sessions.keep_those_of(KeyRing([credential("a", role="user"), credential("b")], b"s"))
+    sessions.keep(KeyRing([credential("a", role="user"), credential("b")], b"s").has)
     assert sessions.find("one", unix_s=0) is None
     assert sessions.find("other", unix_s=0) is not None

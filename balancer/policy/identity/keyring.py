@@ -21,15 +21,34 @@ from balancer.policy.identity.principal import Principal
 MAX_KEY_CHARS = 4096
 """Longer ones are nobody's, and are not hashed."""
 
-Fault = Literal["unknown", "expired", "address"]
+Fault = Literal[
+    "unknown",
+    "expired",
+    "address",
+    "too long",
+    "form",
+    "header",
+    "algorithm",
+    "issuer",
+    "key",
+    "signature",
+    "audience",
+    "early",
+    "claim",
+    "role",
+    "inactive",
+]
 
 
 class Denied(Struct, frozen=True):
-    """Why a key opens nothing."""
+    """Why credentials open nothing."""
 
     fault: Fault
     id: str = ""
     """Of the credential, if there is one: for the log, never for the caller."""
+    kind: Literal["key", "token", "password"] = "key"
+    claim: str = ""
+    """Of a token: which is missing or wrong."""
 
 
 class _Held(Struct, frozen=True):
@@ -65,7 +84,7 @@ class KeyRing:
         credential = held.credential
         if credential.expires_s is not None and unix_s >= credential.expires_s:
             return Denied("expired", credential.id)
-        if held.networks and not _is_within(address, held.networks):
+        if held.networks and not is_within(address, held.networks):
             return Denied("address", credential.id)
         return held.principal
 
@@ -94,7 +113,8 @@ def principal_of(credential: Credential) -> Principal:
     )
 
 
-def _is_within(address: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+def is_within(address: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    """Whether an address is of one of these networks."""
     try:
         found: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
     except ValueError:

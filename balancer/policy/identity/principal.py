@@ -7,7 +7,7 @@ from msgspec import Struct
 from balancer.access import NO_ALLOWANCE, Allowance, Role, RouteClass, Tier
 from protocol.generation import MAX_PRIORITY
 
-__all__ = ["Principal", "Role", "has_role", "open_mode_principal"]
+__all__ = ["Principal", "Role", "has_role", "open_mode_principal", "rank_of"]
 
 _RANKS: dict[Role, int] = {"public": 0, "user": 1, "admin": 2, "system": 3}
 
@@ -27,6 +27,8 @@ class Principal(Struct, frozen=True, kw_only=True):
     allowance: Allowance = NO_ALLOWANCE
     """What is said of it alone."""
     is_unlimited: bool = False
+    is_by_token: bool = False
+    """Whether somebody else's token stands for it, and no credential of ours."""
 
     @property
     def highest_priority(self) -> int:
@@ -43,3 +45,8 @@ def open_mode_principal(client_address: str) -> Principal:
 def has_role(principal: Principal, needed: Role) -> bool:
     """Whether its role is this one or a higher one."""
     return _RANKS[principal.role] >= _RANKS[needed]
+
+
+def rank_of(role: Role) -> int:
+    """The higher, the more it may."""
+    return _RANKS[role]

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hmac
 from collections import OrderedDict
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from balancer.access import digest_of
-from balancer.policy.identity.keyring import KeyRing
 from balancer.policy.identity.principal import Principal
 
 MOST_SESSIONS = 1000
@@ -79,10 +79,10 @@ class Sessions:
         """Somebody signed out."""
         self._sessions.pop(digest_of(cookie), None)
 
-    def keep_those_of(self, ring: KeyRing) -> None:
+    def keep(self, is_in_force: Callable[[Principal], bool]) -> None:
         """Other keys are in force: sessions of those that are not, or changed, end."""
         self._sessions = OrderedDict(
             (digest, session)
             for digest, session in self._sessions.items()
-            if ring.has(session.principal)
+            if is_in_force(session.principal)
         )
