@@ -80,7 +80,8 @@ class LazyGroup(click.Group):
                 f"`paddler-py {cmd_name}` needs the package {error.name!r}: "
                 f"pip install 'paddler-py[{extra}]'"
             ) from error
-        assert isinstance(command, click.Command)
+        if not isinstance(command, click.Command):
+            raise AssertionError(f"{cmd_name} is no command")
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -128,7 +129,8 @@ def completion(shell: str) -> None:
           paddler-py completion fish > ~/.config/fish/completions/paddler-py.fish
     """
     script = get_completion_class(shell)
-    assert script is not None
+    if script is None:
+        raise AssertionError(f"click completes nothing in {shell}")
     source = script(main, {}, "paddler-py", "_PADDLER_PY_COMPLETE").source()
     click.echo(source.replace(*_MENDED.get(shell, ("", ""))))
 

@@ -7,6 +7,7 @@ from agent.commands.desk import Desk
 from agent.commands.served import Served
 from protocol.codec import encode_result
 from protocol.descriptions import MAX_TEMPLATE_CHARS, ModelDescription
+from protocol.invariants import instance_of, present
 from protocol.jsonrpc import Request
 from protocol.to_agent import DescribeModel
 
@@ -15,14 +16,12 @@ _MAX_TOKEN_CHARS = 200
 
 def describe_model(desk: Desk, request: Request) -> None:
     """Answer at once: the engine is not asked."""
-    params = request.params
-    assert isinstance(params, DescribeModel)
+    params = instance_of(request.params, DescribeModel)
     query = open_query(desk, request, params.model)
     if query is None:
         return
     desk.queries.close(query.number)
-    assert desk.served is not None
-    desk.send(encode_result(query.id, _description(desk.served)))
+    desk.send(encode_result(query.id, _description(present(desk.served))))
 
 
 def _description(served: Served) -> ModelDescription:

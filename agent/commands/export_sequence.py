@@ -13,6 +13,7 @@ from agent.commands.state_file import ID_BYTES, most_state_bytes
 from agent.engine import query_frames
 from agent.engine.query_frames import Exported
 from protocol.codec import encode_result
+from protocol.invariants import instance_of, present
 from protocol.jsonrpc import CallId, Request, RpcCode
 from protocol.refusals import RefusalCode
 from protocol.to_agent import ExportedSequence, ExportSequence
@@ -23,25 +24,21 @@ _Refusal = tuple[int, str, str]
 
 def export_sequence(desk: Desk, request: Request) -> None:
     """Pass it on to the engine, or refuse it. A draining agent exports all the same."""
-    params = request.params
-    assert isinstance(params, ExportSequence)
+    params = instance_of(request.params, ExportSequence)
     call = desk.calls.with_id(params.call)
     refusal = refused_move(desk, request.id) or _refusal(call, params.call)
     if refusal is not None:
         refuse_move(desk, request.id, *refusal)
         return
-    assert call is not None
-    assert isinstance(request.id, int)
-    query = desk.queries.open(request.id)
-    assert query is not None
+    call, call_id = present(call), instance_of(request.id, int)
+    query = present(desk.queries.open(call_id))
     try:
-        move = desk.moves.begin_export(query.number, request.id)
+        move = desk.moves.begin_export(query.number, call_id)
     except OSError as error:
         desk.queries.close(query.number)
         refuse_move(desk, request.id, RefusalCode.CANNOT_MOVE, "no_memory", f"no file: {error}")
         return
-    facts = desk.engine.facts
-    assert facts is not None
+    facts = present(desk.engine.facts)
     most_bytes = most_state_bytes() - ID_BYTES * facts.context_tokens
     call.released = call.released or params.release
     desk.engine.send(
@@ -57,8 +54,7 @@ def export_sequence(desk: Desk, request: Request) -> None:
 
 def relay_exported(desk: Desk, move: Move, answer: Exported) -> None:
     """The engine wrote the file: answer, and let it follow."""
-    served = desk.served
-    assert served is not None
+    served = present(desk.served)
     try:
         move.file.filled(answer.size_bytes)
         move.file.append_ids(answer.token_ids)

@@ -25,6 +25,7 @@ from agent.commands.prepared import Refusal, prepared
 from agent.commands.served import Served
 from agent.commands.text_form import FREE, TextForm, checked_form
 from agent.engine.frames import PauseCall, Sampling, Submit
+from protocol.invariants import instance_of, present
 from protocol.jsonrpc import CallId, Request, RpcCode
 from protocol.refusals import RefusalCode
 from protocol.to_agent import GenerateTokens
@@ -40,8 +41,7 @@ _Refusal = tuple[int, str]
 
 def generate_tokens(desk: Desk, request: Request) -> None:
     """Take the call or refuse it; rendering goes on in a task of its own."""
-    params = request.params
-    assert isinstance(params, GenerateTokens)
+    params = instance_of(request.params, GenerateTokens)
     refusal = _refusal(desk, params) or _media_refusal(desk, params)
     if refusal is not None:
         desk.refuse(request.id, *refusal)
@@ -83,9 +83,7 @@ def _refusal(desk: Desk, params: GenerateTokens) -> _Refusal | None:
 
 
 def _media_refusal(desk: Desk, params: GenerateTokens) -> _Refusal | None:
-    facts = desk.engine.facts
-    assert facts is not None
-    return media_refusal(media_of(params), facts)
+    return media_refusal(media_of(params), present(desk.engine.facts))
 
 
 async def _prepare_and_submit(desk: Desk, call: Call) -> None:
@@ -102,8 +100,7 @@ async def _prepare_and_submit(desk: Desk, call: Call) -> None:
 
 async def _ready(desk: Desk, call: Call) -> tuple[str | tuple[int, ...], TextForm]:
     """The prompt, and what the text is held to."""
-    served = desk.served
-    assert served is not None
+    served = present(desk.served)
     prompt = await _prompt(desk, call, served)
     form = await checked_form(desk, call, served, prompt)
     await _decode_media(desk, call)

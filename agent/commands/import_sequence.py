@@ -12,6 +12,7 @@ from agent.commands.export_sequence import refuse_move, refused_move
 from agent.commands.moves import Move
 from agent.commands.state_file import ID_BYTES, most_state_bytes
 from agent.engine import query_frames
+from protocol.invariants import instance_of, present
 from protocol.jsonrpc import Request
 from protocol.refusals import RefusalCode
 from protocol.to_agent import ImportSequence
@@ -24,17 +25,15 @@ _Refusal = tuple[int, str, str]
 
 def import_sequence(desk: Desk, request: Request) -> None:
     """Let the state come, or refuse it before any of it does."""
-    params = request.params
-    assert isinstance(params, ImportSequence)
+    params = instance_of(request.params, ImportSequence)
     refusal = refused_move(desk, request.id) or _refusal(desk, params)
     if refusal is not None:
         refuse_move(desk, request.id, *refusal)
         return
-    assert isinstance(request.id, int)
-    query = desk.queries.open(request.id)
-    assert query is not None
+    call_id = instance_of(request.id, int)
+    query = present(desk.queries.open(call_id))
     try:
-        move = desk.moves.begin_import(query.number, request.id, params.tokens)
+        move = desk.moves.begin_import(query.number, call_id, params.tokens)
     except OSError as error:
         desk.queries.close(query.number)
         refuse_move(desk, request.id, RefusalCode.CANNOT_MOVE, "no_memory", f"no file: {error}")
@@ -43,9 +42,7 @@ def import_sequence(desk: Desk, request: Request) -> None:
 
 
 def _refusal(desk: Desk, params: ImportSequence) -> _Refusal | None:
-    served, facts = desk.served, desk.engine.facts
-    assert served is not None
-    assert facts is not None
+    served, facts = present(desk.served), present(desk.engine.facts)
     cannot = RefusalCode.CANNOT_MOVE
     if desk.draining:
         return RefusalCode.DRAINING, "draining", "the agent is stopping"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from agent.commands.state_file import StateFile
+from protocol.invariants import present
 from protocol.streams import Sink, Source
 
 MAX_MOVES = 4
@@ -74,8 +75,7 @@ class Moves:
 
     def receive(self, move: Move, sink: Sink) -> None:
         """Let the bytes of an import come."""
-        assert self._link is not None
-        self._link.expect(move.call_id, sink)
+        present(self._link).expect(move.call_id, sink)
 
     def received(self, move: Move) -> None:
         """The file is the engine's from now on."""
@@ -83,9 +83,9 @@ class Moves:
 
     def send(self, move: Move) -> None:
         """The engine wrote an export: it travels, and its file is gone when that is over."""
-        assert self._link is not None
+        link = present(self._link)
         move.state = "sending"
-        self._link.send_stream(move.call_id, move.file)
+        link.send_stream(move.call_id, move.file)
 
     def numbered(self, number: int) -> Move | None:
         """The move of a query."""

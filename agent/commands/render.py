@@ -16,6 +16,7 @@ from agent.commands.served import Served
 from agent.engine.query_frames import TokenizeCall
 from protocol.codec import encode_result
 from protocol.generation import GenerationRequest
+from protocol.invariants import instance_of, present
 from protocol.jsonrpc import Request
 from protocol.refusals import RefusalCode
 from protocol.rendering import Rendered
@@ -24,25 +25,24 @@ from protocol.to_agent import Render
 
 def render(desk: Desk, request: Request) -> None:
     """Take the query or refuse it."""
-    params = request.params
-    assert isinstance(params, Render)
+    params = instance_of(request.params, Render)
     query = open_query(desk, request, params.model)
     if query is None:
         return
-    assert desk.served is not None
+    served = present(desk.served)
     chat = GenerationRequest(
         messages=params.messages,
         tools=params.tools,
         enable_thinking=params.enable_thinking,
         template_arguments=params.template_arguments,
     )
-    if refusal := desk.served.refusal_to_render():
+    if refusal := served.refusal_to_render():
         _refuse(desk, query, *refusal)
     elif media_of(chat):
         message = "`messages` hold images or sounds, and only text is rendered: leave them out"
         _refuse(desk, query, RefusalCode.UNSUPPORTED, message, param="messages")
     else:
-        desk.spawn(_render(desk, query, desk.served, params, chat))
+        desk.spawn(_render(desk, query, served, params, chat))
 
 
 async def _render(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from agent.commands.asking import ask_engine
 from agent.commands.desk import Desk
 from agent.engine.query_frames import RerankCall
+from protocol.invariants import instance_of
 from protocol.jsonrpc import Request
 from protocol.to_agent import Rerank
 
 
 def rerank(desk: Desk, request: Request) -> None:
     """Pass it on to the engine."""
-    params = request.params
-    assert isinstance(params, Rerank)
+    params = instance_of(request.params, Rerank)
     ask_engine(
         desk,
         request,

@@ -7,6 +7,7 @@ from random import Random
 
 from agent.demo_model import corpus, tool_tasks, words
 from agent.demo_model.example import JsonObject, Turn
+from protocol.invariants import present
 
 _PLAIN_MIX = {
     "fact": 27,
@@ -123,9 +124,9 @@ def _value_of_type(rng: Random, kind: str) -> tool_tasks.Value:
 
 
 def _natural_turn(rng: Random, tool: OfferedTool) -> Turn:
-    assert tool.family is not None
-    value = tool_tasks.natural_value(rng, tool.family["value"])
-    prompt = rng.choice(tool.family["ask"]).format(value=value.written)
+    family = present(tool.family)
+    value = tool_tasks.natural_value(rng, family["value"])
+    prompt = rng.choice(family["ask"]).format(value=value.written)
     return tool_tasks.call_turn("natural_tool", prompt, tool.name, {tool.keys[0]: value.json})
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from protocol.invariants import present
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
@@ -36,8 +38,7 @@ class Muon:
         """One update from the gradients, which are dropped."""
         with torch.no_grad():
             for tensor, momentum in zip(self.tensors, self.momenta, strict=True):
-                gradient = tensor.grad
-                assert gradient is not None
+                gradient = present(tensor.grad)
                 momentum.lerp_(gradient, 1 - self._momentum)
                 update = gradient.lerp(momentum, self._momentum)
                 rows, columns = update.shape[-2:]

@@ -20,8 +20,8 @@ CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 USER_TOKENS = (
     "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
 )  # fmt: skip
-END_TOKEN = "<|im_end|>"
-PAD_TOKEN = "<|endoftext|>"
+END_TOKEN = "<|im_end|>"  # noqa: S105 (the text of a token)
+PAD_TOKEN = "<|endoftext|>"  # noqa: S105 (likewise)
 _PIECES = r"[A-Za-z]+|[0-9]|_|\s|[^A-Za-z0-9_\s]+"
 
 
@@ -93,7 +93,8 @@ def train_vocabulary(seed: int) -> Vocabulary:
     merges = [*numbers, *learned]
     merged = ["".join(pair) for pair in merges]
     tokens = (*alphabet, *merged, *specials)
-    assert len(tokens) == len(set(tokens)) <= VOCABULARY_SIZE
+    if not len(tokens) == len(set(tokens)) <= VOCABULARY_SIZE:
+        raise ValueError(f"{len(tokens)} tokens, {len(set(tokens))} of them different")
     return Vocabulary(tokens=tokens, merges=tuple(" ".join(pair) for pair in merges))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.demo_model import words
 from agent.demo_model.example import JsonObject, ToolCallTask, Turn
+from protocol.invariants import present
 
 FIRST_TOKEN_WEIGHT = 3.0
 CLOSING_WEIGHT = 2.0
@@ -183,9 +184,8 @@ def natural_task(
             prompt = rng.choice(family["ask"]).format(value=value.written)
             turn = call_turn("natural_tool", prompt, name, {key: value.json})
             target = (turn, name, {key: value.json})
-    assert target is not None
     rng.shuffle(offered)
-    turn, name, arguments = target
+    turn, name, arguments = present(target)
     return ToolCallTask(tools=tuple(offered), turn=turn, name=name, arguments=arguments)
 
 

@@ -5,6 +5,7 @@ that training and tests draw from disjoint sets without a list of either.
 """
 
 import zlib
+from collections.abc import Callable
 from random import Random
 
 
@@ -46,10 +47,9 @@ def is_held_out(text: str) -> bool:
     return zlib.crc32(text.encode()) % 10 == 0
 
 
-def _matching(rng: Random, make: "object", *, held_out: bool) -> str:
-    assert callable(make)
+def _matching(rng: Random, make: Callable[[Random], str], *, held_out: bool) -> str:
     while True:
-        text = str(make(rng))
+        text = make(rng)
         if is_held_out(text.lower()) == held_out:
             return text
 

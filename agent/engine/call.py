@@ -16,6 +16,7 @@ from agent.engine.media import MediaPrompt
 from agent.engine.prompt_scores import PromptScores
 from agent.engine.speculation import Speculation
 from protocol.generation import FinishReason, Timings, TokenLogprob, Usage
+from protocol.invariants import present
 
 NO_TOKENS: Ints = np.empty(0, dtype=np.int32)
 
@@ -115,8 +116,7 @@ class Call:
 
     def score(self, rows: Rows, start: int) -> None:
         """The rows of its prompt's tokens from `start` on."""
-        assert self.scores is not None
-        self.scores.take(rows, start)
+        present(self.scores).take(rows, start)
 
     def take_best(self, token: int) -> CallTokens | None:
         """Take the likeliest token, in one go; None: it must be `take`."""

@@ -20,6 +20,7 @@ from agent.engine.llama.context import Context
 from agent.engine.llama.memory import State
 from agent.engine.prefix_cache import FIRST_ENTRY, LEAST_SAVED_TOKENS, Placement, PrefixCache
 from agent.engine.stderr_lines import say
+from protocol.invariants import present
 
 _NEW_SHARE = 0.25
 NO_SEQUENCE = -1
@@ -209,8 +210,7 @@ class KvStore:
         if self.cells.capacity - self.cells.held_by(self.cache.running) < cells:
             return False
         while self.cells.free < cells:
-            victim = self.cache.to_evict()
-            assert victim is not None
+            victim = present(self.cache.to_evict())
             self._save(victim, spare=spare)
             self._drop(victim)
         return True

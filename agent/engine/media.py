@@ -23,6 +23,7 @@ from agent.engine.llama.projector import Image, Part, Piece, Projector, Sound
 from agent.engine.media_ids import media_ids
 from agent.engine.prompts import PromptRefused
 from agent.engine.scheduler import Chunk, Run
+from protocol.invariants import present
 from protocol.refusals import RefusalCode
 
 MAX_KEPT_BYTES = 256 * 1024 * 1024
@@ -63,8 +64,7 @@ class MediaPrompt:
     def decode(self, context: Context, chunk: Chunk) -> int:
         """Decode a chunk that is encoded; llama.cpp's code, as of `Context.decode`."""
         nth = self._nth(chunk)
-        run, rows = self.runs[nth], self._media.kept(self._names[nth])
-        assert rows is not None
+        run, rows = self.runs[nth], present(self._media.kept(self._names[nth]))
         first = chunk.start - run.start
         return context.decode_embeddings(
             rows[first : first + chunk.count],

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from agent.engine.benefit import Idle, Ledger
 from agent.engine.media_ids import before_media
 from agent.engine.prefix_tree import PrefixTree
+from protocol.invariants import present
 
 Ints = NDArray[np.int32]
 MemoryKind = Literal["ranged", "whole"]
@@ -247,10 +248,8 @@ class PrefixCache:
             return None, []
         gone: list[int] = []
         while self.host_bytes_used + size_bytes > self._host_bytes:
-            worst = self._ledger.first_to_go(
-                self._as_idle(one) for one in self._entries if one != spare
-            )
-            assert worst is not None
+            others = (self._as_idle(one) for one in self._entries if one != spare)
+            worst = present(self._ledger.first_to_go(others))
             self._ledger.evicted(worst)
             self._leave(worst.holder)
             gone.append(worst.holder)

@@ -15,6 +15,7 @@ from typing import Protocol
 from agent.engine.frames import Submit
 from agent.engine.intake import Intake, Prepared
 from agent.engine.text_thread import TextJob, TextThread
+from protocol.invariants import present
 
 
 class Admit(Protocol):
@@ -52,9 +53,9 @@ class Preparing:
 
     def take(self, submit: Submit) -> None:
         """Have a call made ready that was promised a slot."""
-        assert self._texts is not None
+        texts = present(self._texts)
         work = partial(self._intake.prepared, submit)
-        job = self._texts.do(work, partial(self._ready, submit), first=True)
+        job = texts.do(work, partial(self._ready, submit), first=True)
         self._waiting[submit.call] = _Waiting(job)
 
     def forget(self, call: int) -> bool:

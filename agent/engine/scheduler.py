@@ -24,6 +24,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from protocol.invariants import present
+
 NOTHING: Mapping[int, int] = MappingProxyType({})
 
 
@@ -226,8 +228,7 @@ class Scheduler:
 
     def _plan_run(self, seat: Seat, *, alone: bool) -> Plan:
         """The first of the calls goes on with its run; `alone`: nobody generates."""
-        run = seat.run
-        assert run is not None
+        run = present(seat.run)
         count = run.end - seat.cached
         if not run.whole:
             count = min(count, self._batch_tokens)

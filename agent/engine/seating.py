@@ -16,6 +16,7 @@ from agent.engine.llama.adapters import AdapterSet
 from agent.engine.pace import Pace
 from agent.engine.scheduler import Plan, Scheduler, Seat
 from agent.engine.speculation import Speculation
+from protocol.invariants import present
 
 USUAL_OUTPUT_TOKENS = 64.0
 """What calls are expected to generate before any has ended."""
@@ -212,8 +213,7 @@ class Seating:
         """Whose prefix is there, or will not come any more, goes on with what there is."""
         still = []
         for call in self._waiting:
-            seat = self.scheduler.seat_of(call.number)
-            assert seat is not None
+            seat = present(self.scheduler.seat_of(call.number))
             if self._is_coming(call):
                 still.append(call)
                 continue
@@ -277,8 +277,7 @@ class Seating:
     def _shift_those_full(self) -> None:
         """Whose share of the context is full drops its older tokens, if it asked for that."""
         for call in self._shifting:
-            seat = self.scheduler.seat_of(call.number)
-            assert seat is not None
+            seat = present(self.scheduler.seat_of(call.number))
             if seat.cached == self._store.context_tokens:
                 start, count = dropped(prompt_tokens=call.prompt_tokens, cached=seat.cached)
                 call.drop(start, count)

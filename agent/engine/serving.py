@@ -44,6 +44,7 @@ from agent.engine.stderr_lines import say
 from agent.engine.text_thread import TextThread
 from agent.errors import GrammarRefused
 from protocol.generation import FinishReason
+from protocol.invariants import present
 from protocol.refusals import RefusalCode
 
 
@@ -282,12 +283,12 @@ class Serving:
         (chunk,) = plan.chunks
         seat = self._scheduler.in_slot(chunk.slot)
         call = self._calls[seat.call]
-        assert call.media is not None
-        if call.media.is_encoded(chunk):
+        media = present(call.media)
+        if media.is_encoded(chunk):
             return True
         self._scheduler.passed(plan)
         try:
-            call.encode_ms += call.media.encode(chunk)
+            call.encode_ms += media.encode(chunk)
         except ValueError as error:
             self._fail(seat, f"an image or a sound failed: {error}")
         return False
@@ -297,8 +298,7 @@ class Serving:
         if plan.of_run:
             (chunk,) = plan.chunks
             media = self._calls[self._scheduler.in_slot(chunk.slot).call].media
-            assert media is not None
-            return media.decode(self._context, chunk), {}
+            return present(media).decode(self._context, chunk), {}
         drafted = self._filling.fill(plan)
         return self._context.decode(), drafted
 

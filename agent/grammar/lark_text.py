@@ -29,6 +29,7 @@ from agent.grammar.reasoning_block import ReasoningBlock
 from agent.grammar.tool_rules import calls_rules, spoken_rules
 from agent.grammar.tools import ToolGrammar
 from protocol.grammar import MAX_GRAMMAR_CHARS, MAX_TRIGGER_CHARS, Grammar
+from protocol.invariants import present
 
 _NO_FORCING = '%llguidance {"no_forcing": true}\n'
 """Forced text would be tokenised by the library; the model's own choice of tokens is better."""
@@ -129,8 +130,7 @@ def _begun(opening: str, token_id: TokenId) -> str:
 def _bound(grammar: Grammar | None, tokens: TokenNames, tools: ToolGrammar | None) -> str:
     """The rule `bound` and all that it needs."""
     if tools is None:
-        assert grammar is not None
-        return f"bound: answer\n{_answer(grammar, tokens)}"
+        return f"bound: answer\n{_answer(present(grammar), tokens)}"
     if tools.must_call:
         return f"bound: {BLANKS} calls\n{calls_rules(tools, tokens)}"
     if grammar is None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from protocol.invariants import present
+
 _OUTSIDE = re.compile(r"\\[pP](?:\{[^}]*\}|.)|\\.|\[\^?(?:\]|-(?=-))?|.", re.DOTALL)
 _INSIDE = re.compile(r"\\.|--|.", re.DOTALL)
 _SET_SIGNS = frozenset("[&~")
@@ -31,8 +33,7 @@ def respelt(pattern: str) -> str:
     pieces: list[str] = []
     place, opening = 0, ""
     while place < len(pattern):
-        found = (_INSIDE if opening else _OUTSIDE).match(pattern, place)
-        assert found is not None
+        found = present((_INSIDE if opening else _OUTSIDE).match(pattern, place))
         piece, place = found.group(), found.end()
         if opening:
             pieces.append(_member(piece, is_negated="^" in opening))

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from balancer.config_file.yaml_file import Entry
+from protocol.invariants import present
 
 _WHERE = re.compile(r"^(?P<problem>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
@@ -74,8 +75,7 @@ def shaped(raw: Any, shape: type[_Shape], remedy: str) -> _Shape:
     try:
         return msgspec.convert(plain(raw), shape, strict=False)
     except msgspec.ValidationError as error:
-        found = _WHERE.match(str(error))
-        assert found is not None  # anything matches
+        found = present(_WHERE.match(str(error)))  # anything matches
         raise SectionFault(_steps(found["path"] or ""), found["problem"], remedy) from error
 
 

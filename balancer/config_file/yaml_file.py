@@ -95,8 +95,8 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def _fault_at(self, event: yaml.Event, problem: str, remedy: str) -> FaultyConfiguration:
-        assert event.start_mark is not None  # what was read from a text has its place there
-        line = event.start_mark.line + 1
+        mark: Any = event.start_mark  # what was read from a text has its place there
+        line = mark.line + 1
         return _fault(self._path, line, self._field, problem, remedy)
 
 

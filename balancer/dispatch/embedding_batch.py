@@ -16,6 +16,7 @@ from balancer.dispatch.query_request import QueryRequest
 from balancer.fleet.agent import Agent
 from balancer.fleet.queries import Answer
 from protocol.embeddings import FLOAT_BYTES, EmbeddingInput, EmbeddingRequest, Embeddings
+from protocol.invariants import instance_of
 from protocol.jsonrpc import ErrorObject
 from protocol.to_agent import Embed
 
@@ -95,8 +96,7 @@ class Part:
 
     def on_answer(self, answer: Answer) -> None:
         """The vectors."""
-        assert isinstance(answer, Embeddings)
-        self.keeper.on_answer(self, answer)
+        self.keeper.on_answer(self, instance_of(answer, Embeddings))
 
     def on_refused(self, error: ErrorObject) -> None:
         """Why there are none."""

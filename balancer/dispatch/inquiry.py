@@ -57,7 +57,8 @@ class Attempt:
 
     def on_answer(self, answer: Answer) -> None:
         """What the agent says."""
-        assert not isinstance(answer, Embeddings | ExportedSequence | ImportedSequence)
+        if isinstance(answer, Embeddings | ExportedSequence | ImportedSequence):
+            raise AssertionError(f"an inquiry's question has no {type(answer).__name__}")
         self.keeper.on_answer(self, answer)
 
     def on_refused(self, error: ErrorObject) -> None:

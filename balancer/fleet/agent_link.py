@@ -33,6 +33,7 @@ from protocol.codec import (
     encode_result,
 )
 from protocol.errors import ProtocolError
+from protocol.invariants import present
 from protocol.jsonrpc import (
     CallId,
     ErrorObject,
@@ -128,8 +129,7 @@ class AgentLink:
     @property
     def heartbeat_interval_s(self) -> float:
         """Between two heartbeats, as the agent was told; of one that is registered."""
-        assert self.welcome is not None
-        return self.welcome.heartbeat_interval_ms / 1000
+        return present(self.welcome).heartbeat_interval_ms / 1000
 
     @property
     def claimed_slots(self) -> int:

@@ -12,6 +12,7 @@ from typing import Protocol
 import structlog
 
 from balancer.fleet.queries import UNUSABLE, Answer, AnswerHandler, Queries
+from protocol.invariants import instance_of
 from protocol.jsonrpc import ErrorObject
 from protocol.to_agent import ExportedSequence, ExportSequence
 from protocol.transfers import Inbox
@@ -85,8 +86,7 @@ class _Export:
 
     def on_answer(self, answer: Answer) -> None:
         """The state follows."""
-        assert isinstance(answer, ExportedSequence)
-        self.size_bytes = answer.size_bytes
+        self.size_bytes = instance_of(answer, ExportedSequence).size_bytes
         self._begin(self)
         self.handler.on_answer(answer)
 

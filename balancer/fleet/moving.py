@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from balancer.fleet.agent_link import AgentLink
 from balancer.fleet.queries import Answer
+from protocol.invariants import instance_of
 from protocol.jsonrpc import CallId, ErrorObject
 from protocol.refusals import RefusalCode
 from protocol.to_agent import (
@@ -64,12 +65,11 @@ class Move:
 
     def on_answer(self, answer: Answer) -> None:
         """The export's answer: have the target expect its state."""
-        assert isinstance(answer, ExportedSequence)
-        self._exported = answer
+        self._exported = exported = instance_of(answer, ExportedSequence)
         params = ImportSequence(
-            tokens=answer.tokens,
-            size_bytes=answer.size_bytes,
-            kv_key=answer.kv_key,
+            tokens=exported.tokens,
+            size_bytes=exported.size_bytes,
+            kv_key=exported.kv_key,
             cache_scope=self._cache_scope,
         )
         if self._target.is_closed:
@@ -148,7 +148,7 @@ class _Import:
         self._move = move
 
     def on_answer(self, answer: Answer) -> None:
-        assert isinstance(answer, ImportedSequence)
+        instance_of(answer, ImportedSequence)
         self._move.imported()
 
     def on_refused(self, error: ErrorObject) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from protocol.invariants import present
 from protocol.prefix_chain import HASH_BYTES
 
 
@@ -87,14 +88,10 @@ class PrefixIndex:
 
     def _names_of(self, agents: int) -> Iterator[str]:
         if not agents & (agents - 1):  # a single one, as mostly
-            name = self._names[agents.bit_length() - 1]
-            assert name is not None, "an agent left its blocks behind"
-            yield name
+            yield present(self._names[agents.bit_length() - 1])  # its blocks went when it did
             return
         digits = f"{agents:b}"[::-1]
         number = digits.find("1")
         while number >= 0:
-            name = self._names[number]
-            assert name is not None, "an agent left its blocks behind"
-            yield name
+            yield present(self._names[number])
             number = digits.find("1", number + 1)

@@ -11,6 +11,7 @@ from balancer.dispatch.inquiry import Answered
 from balancer.errors import InvalidRequest
 from balancer.fleet.queries import TextAnswer, TextQuestion
 from balancer.http.exchange import Exchange, Wiring
+from protocol.invariants import instance_of
 
 _Kind = TypeVar("_Kind", bound=TextAnswer)
 
@@ -40,11 +41,11 @@ async def ask(
     except InvalidRequest as error:
         _rename(error, names or {})
         raise
-    assert isinstance(answered.answer, kind)
+    answer = instance_of(answered.answer, kind)
     exchange.facts.update(
         agent=answered.agent, attempts=answered.attempts, queue_ms=round(answered.queue_ms, 3)
     )
-    return answered.answer, Asked(model=answered.model, headers=_headers(answered))
+    return answer, Asked(model=answered.model, headers=_headers(answered))
 
 
 def _headers(answered: Answered) -> dict[str, str]:

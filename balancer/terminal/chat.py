@@ -173,7 +173,8 @@ def _show(piece: Piece) -> None:
 def _interrupt_cancels() -> Iterator[None]:
     """Ctrl-C ends the answer instead of the program."""
     task = asyncio.current_task()
-    assert task is not None
+    if task is None:
+        raise AssertionError("a coroutine runs in a task")
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, task.cancel)
     try:

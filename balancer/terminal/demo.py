@@ -60,7 +60,8 @@ def demo(*, once: bool, slots: int, as_json: bool) -> None:
 
 async def _demo(*, once: bool, slots: int, as_json: bool) -> None:
     task = asyncio.current_task()
-    assert task is not None
+    if task is None:
+        raise AssertionError("a coroutine runs in a task")
     on_signals(_END_SIGNALS, task.cancel)
     inference = _free_port(_INFERENCE_PORT)
     management = _free_port(_MANAGEMENT_PORT, taken=inference)

@@ -191,6 +191,14 @@ def test_promised_tokens_count_until_they_are_settled_to_what_was_spent() -> Non
     assert third.tokens_left(at(62)) == 100
 
 
+def test_a_settled_reservation_promises_no_more() -> None:
+    entry = let_in(Ledger().enter(of(tokens_per_minute=100), at(0)))
+    reservation = promised(entry.reserve(50, at(0)))
+    reservation.settle(at(1), spent=10)
+    with pytest.raises(AssertionError, match="is settled"):
+        reservation.extend(1, at(1))
+
+
 def test_a_reservation_grows_and_shrinks_as_more_is_known() -> None:
     ledger = Ledger()
     entry = let_in(ledger.enter(of(tokens_per_minute=100), at(0)))

@@ -23,6 +23,7 @@ from agent.chat.tool_calls.heads import Found, NamedHead, NoCall, ObjectHead
 from agent.chat.tool_calls.objects import ObjectScanner
 from agent.chat.tool_calls.tagged import TaggedArguments, TaggedHead
 from protocol.generation import ContentDelta, ToolCallDelta, TypedDelta
+from protocol.invariants import present
 
 MAX_CALLS = 128
 """Calls of one answer; what looks like more of them is text."""
@@ -193,13 +194,13 @@ class CallParser:
         return "arguments"
 
     def _tagged_arguments(self) -> bool:
-        assert self._tagged is not None
-        taken, arguments = self._tagged.feed(self._held)
+        tagged = present(self._tagged)
+        taken, arguments = tagged.feed(self._held)
         self._emit_arguments(arguments)
         self._held = self._held[taken:]
-        if self._tagged.has_ended:
+        if tagged.has_ended:
             self._state = "after"
-        return self._tagged.has_ended
+        return tagged.has_ended
 
     def _arguments(self) -> bool:
         taken = self._scanner.feed(self._held)

@@ -15,6 +15,7 @@ from agent.engine.llama.vocabulary import Vocabulary
 from agent.engine.prompts import PromptRefused
 from agent.engine.query_frames import EmbedCall, Embedded, QueryAnswer, RerankCall, Reranked
 from protocol.embeddings import MAX_VECTOR_BYTES, EmbeddingInput, InputError, Pooling
+from protocol.invariants import instance_of
 from protocol.refusals import RefusalCode
 
 FIRST_LOOK_BYTES = 32 * 1024
@@ -237,8 +238,7 @@ class RerankJob(Job):
         return super().next_size + len(self._query)
 
     def _tokens_of(self, index: int) -> Ints:
-        document = self._inputs[index]
-        assert isinstance(document, str)
+        document = instance_of(self._inputs[index], str)
         for text in (self._query, document):
             check_text(text, self.vocabulary, self.input_tokens)
         return rerank_prompt(self.vocabulary, self._template, self._query, document)

@@ -18,6 +18,7 @@ from agent.engine.llama.memory import Memory, memory_kind
 from agent.engine.llama.model import Model
 from agent.engine.loading.cpu import sensible_threads
 from agent.errors import ModelUnusable
+from protocol.invariants import present
 
 # without ctypes's pointer objects: 25 µs less when the caches are cold
 _logits_address: Any = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(
@@ -196,8 +197,7 @@ class Context:
 
     def rows(self) -> list[Row]:
         """The outputs' rows where some are reduced, in the batch's order; see `BackendSamplers`."""
-        assert self.samplers is not None
-        return self.samplers.rows(self.logits())
+        return present(self.samplers).rows(self.logits())
 
     def forget(self, sequence: int, start: int = 0) -> bool:
         """Drop a sequence from position `start` on; False: this model cannot drop a part."""

@@ -27,6 +27,7 @@ from agent.engine.sampling.dry import Dry, is_dry
 from agent.engine.sampling.mirostat import Mirostat
 from agent.engine.sampling.penalties import Penalties, is_penalised
 from agent.engine.sampling.xtc import acts, exclude_top_choices
+from protocol.invariants import present
 
 GREEDY_BELOW = 1e-5
 """Temperatures that would only overflow the division."""
@@ -230,8 +231,7 @@ class Sampler:
 
         Where it wants the end, the text may end: a constraint is stronger than `min_tokens`.
         """
-        assert self._constraint is not None
-        mask = self._constraint.mask()
+        mask = present(self._constraint).mask()
         if mask is None:
             return refused
         mask = mask[: self._vocabulary_size]

@@ -10,6 +10,7 @@ from balancer.http.calls import Call
 from balancer.http.exchange import Wiring
 from balancer.http.management.rows import model_row, model_rows
 from protocol.descriptions import ModelDescription
+from protocol.invariants import instance_of
 from protocol.to_agent import DescribeModel
 
 DESCRIBED_WITHIN_S = 5.0
@@ -45,8 +46,7 @@ async def _described(call: Call, wiring: Wiring, name: str) -> dict[str, Any]:
         async with asyncio.timeout(DESCRIBED_WITHIN_S):
             question = DescribeModel(model=name)
             answered = await wiring.asker.ask(question, call.principal, request_id=call.id)
-        assert isinstance(answered.answer, ModelDescription)
-        found = answered.answer
+        found = instance_of(answered.answer, ModelDescription)
     except TimeoutError:
         unknown = f"no agent told within {DESCRIBED_WITHIN_S:g} s"
     except BalancerError as error:

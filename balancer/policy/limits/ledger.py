@@ -165,7 +165,8 @@ class Reservation:
 
     def extend(self, tokens: int, at: Moment) -> Refusal | None:
         """Promise so many more, or say which bound does not let it have them."""
-        assert not self.is_settled
+        if self.is_settled:
+            raise AssertionError("a reservation that is settled promises no more")
         for subject, bound in self._accounts:
             subject.look(at)
             shortage = subject.shortage_of_tokens(bound.limits, at, tokens)
