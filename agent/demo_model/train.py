@@ -6,7 +6,6 @@ fewer steps; with `--steps` it follows the step count and two runs see the same 
 
 import argparse
 import csv
-import pickle
 import sys
 import time
 from pathlib import Path
@@ -109,7 +108,7 @@ class Run:
             "momenta": self.muon.momenta,
             "adam": self.adam.state_dict(),
             "step": self.step, "wall_s": self.wall_s, "cpu_s": self.cpu_s,
-            "rng": pickle.dumps(self.batches.rng.getstate()),
+            "rng": self.batches.rng.getstate(),
         }  # fmt: skip
         part = self.out / "checkpoint.part"
         torch.save(state, part)
@@ -123,7 +122,7 @@ class Run:
         self.muon.momenta = state["momenta"]
         self.adam.load_state_dict(state["adam"])
         self.step, self.wall_s, self.cpu_s = state["step"], state["wall_s"], state["cpu_s"]
-        self.batches.rng.setstate(pickle.loads(state["rng"]))
+        self.batches.rng.setstate(state["rng"])
 
     def report_probes(self, count: int = 48) -> None:
         """Print exactness and smallest margins per class."""
