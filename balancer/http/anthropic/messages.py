@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import secrets
 
 import msgspec
 from aiohttp.web import StreamResponse
@@ -34,7 +34,7 @@ async def _asked(exchange: Exchange, wiring: Wiring) -> Generation:
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
     fetched_bytes = await fetch_images(exchange, wiring, body.messages, remote_images)
     return Generation(
-        request=messages_request(body, seed=random.getrandbits(63)),
+        request=messages_request(body, seed=secrets.randbits(63)),
         id_prefix="msg_",
         body_bytes=len(data) + fetched_bytes,
         is_stream=bool(body.stream),

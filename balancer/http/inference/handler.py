@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import secrets
 from collections.abc import Sequence
 from functools import partial
 
@@ -44,7 +44,7 @@ def _generation(wiring: Wiring, body: InferenceBody, *, body_bytes: int) -> Gene
 
     given = body.parameters or Parameters()
     return Generation(
-        request=inference_request(body, drawn_seed=random.getrandbits(63)),
+        request=inference_request(body, drawn_seed=secrets.randbits(63)),
         id_prefix="inf-",
         body_bytes=body_bytes,
         timeout_s=given.timeout,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import secrets
 from functools import partial
 
 import msgspec
@@ -53,7 +53,7 @@ def _asked_chat(exchange: Exchange, wiring: Wiring, data: bytes) -> Generation |
     if asks_to_load(body):
         return _loaded(exchange, wiring, body, MESSAGE)
     request = chat_request(
-        body, model=served_name(body.model, wiring.roster), drawn_seed=random.getrandbits(63)
+        body, model=served_name(body.model, wiring.roster), drawn_seed=secrets.randbits(63)
     )
     return _generation(body, request, shape=MESSAGE, body_bytes=len(data))
 
@@ -69,7 +69,7 @@ def _asked_text(exchange: Exchange, wiring: Wiring, data: bytes) -> Generation |
         body,
         model=model,
         has_template=_has_template(model, wiring.roster),
-        drawn_seed=random.getrandbits(63),
+        drawn_seed=secrets.randbits(63),
     )
     return _generation(body, request, shape=RESPONSE, body_bytes=len(data))
 

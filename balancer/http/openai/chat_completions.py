@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import secrets
 from functools import partial
 
 import msgspec
@@ -40,7 +40,7 @@ async def _asked(exchange: Exchange, wiring: Wiring) -> Generation:
     fetched_bytes = await fetch_images(exchange, wiring, body.messages, remote_images)
     options = body.stream_options
     return Generation(
-        request=chat_request(body, drawn_seed=random.getrandbits(63)),
+        request=chat_request(body, drawn_seed=secrets.randbits(63)),
         choices=body.n or 1,
         id_prefix="chatcmpl-",
         body_bytes=len(data) + fetched_bytes,

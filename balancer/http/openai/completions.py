@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import secrets
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -47,7 +47,7 @@ async def _asked(exchange: Exchange, wiring: Wiring) -> Generation:
     prompts = prompts_of(body)
     check_echo(body, prompts)
     return Generation(
-        request=completion_request(body, prompts, drawn_seed=random.getrandbits(63)),
+        request=completion_request(body, prompts, drawn_seed=secrets.randbits(63)),
         prompts=prompts if len(prompts) > 1 else (),
         choices=body.n or 1,
         best_of=best_of(body),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import secrets
 from functools import partial
 
 import msgspec
@@ -36,7 +36,7 @@ async def create_response(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
     fetched_bytes = await fetch_images(exchange, wiring, body, remote_images)
     history = await history_of(exchange, wiring, body.previous_response_id)
-    request = response_request(body, history.items, seed=random.getrandbits(63))
+    request = response_request(body, history.items, seed=secrets.randbits(63))
     draft = Draft(suffix=exchange.id.removeprefix("req_"), repeated=repeated_fields(body))
     return await answer(
         exchange,
