@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import urllib.request
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from urllib.parse import urlsplit
 
 import click
 
@@ -12,6 +14,7 @@ _PATIENCE_S = 0.5
 _MOST_BYTES = 1024 * 1024
 _MOST_NAMES = 100
 _DEFAULT_URL = "http://127.0.0.1:8080"
+_CONNECTIONS = {"http": HTTPConnection, "https": HTTPSConnection}
 
 
 def served_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -19,18 +22,18 @@ def served_models(ctx: click.Context, param: click.Parameter, incomplete: str) -
     del param
     try:
         names = _model_names(ctx.params.get("url") or _DEFAULT_URL)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
         return []
     fitting = [name for name in names if name.startswith(incomplete) and name.isprintable()]
     return fitting[:_MOST_NAMES]
 
 
 def _model_names(url: str) -> list[str]:
-    base = (url if "://" in url else f"http://{url}").rstrip("/").removesuffix("/v1")
-    request = urllib.request.Request(f"{base}/v1/models")
+    base = urlsplit((url if "://" in url else f"http://{url}").rstrip("/").removesuffix("/v1"))
+    connection = _CONNECTIONS[base.scheme](base.netloc, timeout=_PATIENCE_S)
     key = os.environ.get("OPENAI_API_KEY")
-    if key:
-        request.add_header("Authorization", f"Bearer {key}")
-    with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:
-        rows = json.loads(answer.read(_MOST_BYTES))["data"]
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with contextlib.closing(connection):
+        connection.request("GET", f"{base.path}/v1/models", headers=headers)
+        rows = json.loads(connection.getresponse().read(_MOST_BYTES))["data"]
     return [str(row["id"]) for row in rows]

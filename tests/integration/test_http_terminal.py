@@ -74,6 +74,14 @@ async def test_models_that_are_served_are_completed() -> None:
         assert await asyncio.to_thread(complete, balancer.url, "other") == []
 
 
+def test_no_file_is_read_to_complete_a_model(tmp_path: Path) -> None:
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v1" / "models").write_text('{"data":[{"id":"demo"}]}')
+    context = click.Context(chat)
+    context.params["url"] = tmp_path.as_uri()
+    assert served_models(context, chat.params[1], "") == []
+
+
 async def test_a_piped_question_that_is_not_utf_8_is_asked_all_the_same() -> None:
     async with running_balancer() as balancer, FakeAgent(balancer.management_port) as agent:
         code, out, _ = await _run("chat", "--url", balancer.url, stdin=b"caf\xe9?")
