@@ -50,9 +50,10 @@ test: setup ## all tests: unit, integration, end to end, pages in a browser
 	@$(BIN)/python -m pytest tests/browser --numprocesses=3 --dist=loadfile -m "not long"
 	@$(BIN)/python deploy/setup/coverage_floors.py out/coverage.json
 
-check: setup-check ## ruff, mypy strict, import contracts (llama.cpp not needed)
+check: setup-check ## ruff, bandit, mypy strict, import contracts (llama.cpp not needed)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml balancer agent protocol deploy paddler_py.py
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 

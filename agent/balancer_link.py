@@ -66,6 +66,10 @@ MAX_COMPLAINTS = 10
 _REGISTER_ID = 1
 
 
+def _part_of(longest_s: float) -> float:
+    return random.uniform(0, longest_s)  # noqa: S311 (no secret: it spreads agents that dial again)
+
+
 class LinkListener(Protocol):
     """Whom the link serves. All synchronous."""
 
@@ -102,7 +106,7 @@ class BalancerLink:
         listener: LinkListener,
         *,
         token: str = "",
-        jitter: Callable[[float], float] = lambda longest_s: random.uniform(0, longest_s),
+        jitter: Callable[[float], float] = _part_of,
     ) -> None:
         """`token`: what the balancer asks agents for, if it does."""
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}

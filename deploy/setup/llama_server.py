@@ -82,8 +82,10 @@ def fetch_source(requirement: str, folder: Path, log_path: Path) -> Path:
 def run(command: list[str], log_path: Path) -> None:
     """One step of the build, its output appended to the log; `CannotBuild` when it fails."""
     with log_path.open("ab") as log:
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-    if code != 0:
+        done = subprocess.run(  # noqa: S603 (no shell, and the words are this program's)
+            command, stdout=log, stderr=subprocess.STDOUT, check=False
+        )
+    if done.returncode != 0:
         tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-8:])
         raise CannotBuild(f"the llama-server build failed; the whole log: {log_path}\n{tail}")
 

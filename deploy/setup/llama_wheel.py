@@ -127,10 +127,10 @@ def build(requirement: str, args: list[str], folder: Path) -> Path:
     command += ["--no-binary", "llama-cpp-python", "--wheel-dir", str(folder), requirement]
     environment = {**os.environ, "CMAKE_ARGS": shlex.join(args)}
     with log_path.open("wb") as log:
-        code = subprocess.run(
+        done = subprocess.run(  # noqa: S603 (no shell, and the words are this program's)
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False
-        ).returncode
-    if code != 0:
+        )
+    if done.returncode != 0:
         tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-8:])
         raise CannotBuild(f"the llama.cpp build failed; the whole log: {log_path}\n{tail}")
     seconds = time.monotonic() - started

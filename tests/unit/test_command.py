@@ -113,7 +113,7 @@ def test_commands_options_and_values_are_completed() -> None:
     assert completed("paddler-py top --") == ["--url", "--once", "--json", "--help"]
     assert completed("paddler-py agent --fit o") == ["on", "off"]
     assert completed("paddler-py completion z") == ["zsh"]
-    assert completed("paddler-py ch", shell="bash") == ["chat"]
+    assert completed("paddler-py ch", shell="bash") == ["chat"]  # noqa: S604 (which one is completed for)
 
 
 def test_completing_commands_imports_neither_side() -> None:

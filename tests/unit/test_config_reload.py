@@ -123,7 +123,7 @@ async def test_each_setting_that_takes_a_restart_is_noticed(
         "single_port": "true",
         "insecure": "true",
         "log_format": "json",
-    }.get(name, "/tmp/x")
+    }.get(name, "/nowhere")
     write(file, f"{name}: {other}\n")
     assert (await configuration.reload("request")).restart_needed == (name,)
 

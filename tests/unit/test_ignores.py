@@ -7,8 +7,8 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
 FOLDERS = ("protocol", "balancer", "agent", "deploy", "tests")
-_SWITCHED_OFF = re.compile(r"#\s*(?:noqa|type:\s*ignore)(?P<rest>.*)$")
-_WITH_REASON = re.compile(r"^(?::\s*|\[)[A-Za-z0-9, -]+\]?\s+(?:#\s*\w|\(\w).+")
+_SWITCHED_OFF = re.compile(r"#\s*(?:noqa|nosec|type:\s*ignore)(?P<rest>.*)$")
+_WITH_REASON = re.compile(r"^(?::\s*|\[|(?= B\d))[A-Za-z0-9, -]+\]?\s+(?:#\s*\w|\(\w).+")
 
 
 def test_every_ignore_names_its_rule_and_its_reason() -> None:

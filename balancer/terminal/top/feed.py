@@ -152,7 +152,7 @@ class Feed:
         """Twice as long each time, and never quite the same."""
         pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures, 10))
         self._failures += 1
-        return float(pause_s * random.uniform(0.75, 1.25))
+        return float(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 (no secret: it spreads who comes back)
 
 
 class _NoSockets(Exception):
