@@ -10,7 +10,7 @@ LLAMA := llama-cpp-python==0.3.36
 # pip needs no cache of ours, and must not ask questions
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help demo test check check-web browser pictures bench equal soak chaos fuzz schemas format clean clean-llama setup-check setup
+.PHONY: help demo test check audit check-web browser pictures bench equal soak chaos fuzz schemas format clean clean-llama setup-check setup
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,8 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing: apt-get install python3-venv" >&2; exit 1; }
 	@echo "[setup] creating $(VENV)" >&2
 	@$(PYTHON) -m venv $(VENV)
+	@# Python 3.11 brings one of 2022, whose faults are known; nothing here needs any
+	@$(PIP) uninstall -qq --yes setuptools
 
 # everything but llama.cpp: enough for `make check` and the balancer
 $(VENV)/.tools: $(BIN)/python pyproject.toml paddler_py.py
@@ -56,6 +58,11 @@ check: setup-check ## ruff, bandit, mypy strict, import contracts (llama.cpp not
 	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml balancer agent protocol deploy paddler_py.py
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+audit: setup-check ## known faults of the packages we install, test with and ship, where that can be asked
+	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && \
+		$(VENV)/audit/bin/python -m pip --disable-pip-version-check --no-input install --quiet 'pip-audit>=2.10,<3'; } || true
+	@$(BIN)/python deploy/setup/audit.py $(VENV)/audit/bin/pip-audit
 
 check-web: ## the dashboard's files: types, lint, and tests that need no browser
 	@deploy/setup/test_packages.sh web

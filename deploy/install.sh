@@ -155,6 +155,8 @@ make_release() {
   rm -rf "$release"
   mkdir -p "$opt/releases"
   "$python" -m venv "$release"
+  # Python 3.11 brings one of 2022, whose faults are known; nothing here needs any
+  "$release/bin/python" -m pip --disable-pip-version-check uninstall -qq --yes setuptools
   if [ -n "$wheels" ]; then
     pip_install --no-index --find-links "$wheels" "paddler-py[$(extras)]"
   elif has_agents; then

@@ -1,4 +1,4 @@
-// What the dashboard uses of it, for its type checker.
+// What the dashboard uses of it, for its type checker: ours, not marked's.
 
 export class Lexer {
   constructor(options?: { gfm?: boolean; breaks?: boolean; silent?: boolean });
