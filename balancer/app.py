@@ -28,7 +28,8 @@ from balancer.dispatch.query_turns import QueryTurns
 from balancer.errors import AddressNotFree, SettingError
 from balancer.fleet.roster import Roster
 from balancer.http.client_address import ClientAddresses
-from balancer.http.connection import ClientServer
+from balancer.http.client_server import ClientServer
+from balancer.http.connection_count import ConnectionCount
 from balancer.http.document.build import document_bytes
 from balancer.http.exchange import Port, Wiring
 from balancer.http.gate import Gate
@@ -292,12 +293,18 @@ class App:
         log.warning("log level changed", after=level)
 
     async def _serve(self, ports: tuple[Port, ...]) -> ServerRunner:
-        pipeline = Pipeline(Router(ROUTES, ports=ports), self.wiring)
+        pipeline = Pipeline(
+            Router(ROUTES, ports=ports), self.wiring, has_inference="inference" in ports
+        )
+        count = ConnectionCount(self._live, self.wiring.clients)
+        self.wiring.metrics.watch_connections(ports[0], lambda: count.open)
         server = ClientServer(
             pipeline,
             settings=self._live,
             metrics=self.wiring.metrics,
+            count=count,
             refuse=pipeline.refuse,
+            in_short=pipeline.in_short,
         )
         runner = ServerRunner(server, shutdown_timeout=_LAST_ANSWERS_S)
         await runner.setup()

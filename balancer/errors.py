@@ -11,8 +11,11 @@ BalancerError
 │   ├── MethodNotAllowed     405  method_not_allowed
 │   ├── Conflict             409  already_exists
 │   │   └── RequestCancelled 409  request_cancelled
+│   ├── RequestTooSlow       408  request_timeout
 │   ├── RequestTooLarge      413  request_too_large
+│   ├── TargetTooLong        414  uri_too_long
 │   ├── UnsupportedMediaType 415  unsupported_media_type
+│   ├── HeadTooLarge         431  headers_too_large
 │   ├── LimitExceeded        429  token_limit_exceeded, or which other limit it is
 │   └── ClientDropped        499  client_dropped: never sent, for the log only
 ├── NoCapacity               nobody's mistake; `retry_after_s` says when to try again
@@ -21,6 +24,7 @@ BalancerError
 │   ├── ModelUnavailable     503  model_unavailable
 │   ├── DeadlineUnreachable  503  deadline_unreachable
 │   ├── DrainingError        503  draining
+│   ├── TooManyConnections   503  too_many_connections
 │   ├── StoreUnavailable     503  store_unavailable
 │   ├── IdentityUnavailable  503  identity_unavailable
 │   ├── QueueTimeout         504  queue_timeout
@@ -153,6 +157,28 @@ class RequestTooLarge(ClientMistake):
     default_code = "request_too_large"
 
 
+class RequestTooSlow(ClientMistake):
+    """The request's head did not arrive in time."""
+
+    status = 408
+    type = "timeout_error"
+    default_code = "request_timeout"
+
+
+class TargetTooLong(ClientMistake):
+    """The request's target, which is its path and query, has more bytes than the limit."""
+
+    status = 414
+    default_code = "uri_too_long"
+
+
+class HeadTooLarge(ClientMistake):
+    """The request's headers are too many, or too large."""
+
+    status = 431
+    default_code = "headers_too_large"
+
+
 class UnsupportedMediaType(ClientMistake):
     """The body is in a form that this route does not read."""
 
@@ -263,6 +289,12 @@ class SettingError(Exception):
 
 class AddressNotFree(SettingError):
     """Somebody listens there, or no interface has the address yet: worth another try."""
+
+
+class TooManyConnections(NoCapacity):
+    """The port has as many as it may."""
+
+    default_code = "too_many_connections"
 
 
 class StoreUnavailable(NoCapacity):

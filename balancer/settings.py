@@ -77,6 +77,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     """Networks, as CIDR, whose word about their clients' addresses and TLS counts."""
 
+    cors_origins: tuple[str, ...] = ()
+    """Of pages that may use the inference API from their visitors' browsers; `*` means all of them,
+    where somebody has to sign in."""
+
     image_hosts: tuple[str, ...] = ()
     """From where images are fetched that requests name by their URLs; empty: from nowhere."""
     image_timeout_s: float = 10.0
@@ -120,6 +124,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 20 * MIB
     max_header_bytes: int = 16 * KIB
     max_json_depth: int = 64
+    max_connections: int = 16_384
+    """Of each port."""
+    max_connections_of_address: int = 2048
+    """Of each port; of loopback and of trusted proxies as many as there may be in all."""
+    slow_header_timeout_s: float = 20.0
+    """A connection that owes the head of a request for so long is closed."""
     slow_body_timeout_s: float = 30.0
     idle_timeout_s: float = 75.0
     """An idle keep-alive connection is closed after this."""

@@ -17,6 +17,10 @@ MAX_PATH_CHARS = 4096
 MAX_SECRET_CHARS = 4096
 _MAX_HOSTS = 1000
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.%]{2,45}\]")
+_ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]{0,30}://(?:[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?"
+)
+_USUAL_PORTS = {"http": "80", "https": "443"}
 _ADDRESS_PATTERN = r"^([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.%]{2,45}\]):[0-9]{1,5}$"
 
 
@@ -108,6 +112,18 @@ def _parse_image_hosts(raw: Any) -> tuple[str, ...]:
     return hosts
 
 
+def _parse_origins(raw: Any) -> tuple[str, ...]:
+    """As browsers write them: a port that goes without saying is not said."""
+    origins = []
+    for origin in _listed(raw):
+        parts = _ORIGIN.fullmatch(origin)
+        if parts is None and origin != "*":
+            raise ValueError
+        usual_port = ":" + _USUAL_PORTS.get(origin.partition(":")[0], "?")
+        origins.append(origin.removesuffix(usual_port))
+    return tuple(origins)
+
+
 def _parse_networks(raw: Any) -> tuple[str, ...]:
     return tuple(str(ip_network(network)) for network in _listed(raw))
 
@@ -183,6 +199,10 @@ HOSTS_AND_PORTS = _names(
 )
 NETWORKS = _names(
     _parse_networks, "a list of addresses and networks, as 10.0.0.0/8 or 2001:db8::/32"
+)
+ORIGINS = _names(
+    _parse_origins,
+    "a list of origins, as https://chat.example or http://localhost:3000, without a path; or *",
 )
 SECRET = Kind(
     _parse_secret,

@@ -16,6 +16,7 @@ from balancer.config_file.parsing import (
     HOSTS,
     HOSTS_AND_PORTS,
     NETWORKS,
+    ORIGINS,
     SWITCH,
     Kind,
     choice,
@@ -117,6 +118,9 @@ RULES: dict[str, Rule] = {
     "trusted_proxies": Rule(
         kind=NETWORKS, what="whose X-Forwarded-For and X-Forwarded-Proto are believed"
     ),
+    "cors_origins": Rule(
+        kind=ORIGINS, what="of pages that may use the inference API from their visitors' browsers"
+    ),
     "image_hosts": Rule(
         kind=HOSTS_AND_PORTS,
         what="from where images are fetched that requests name by their URLs",
@@ -179,6 +183,13 @@ RULES: dict[str, Rule] = {
     "max_body_bytes": _count(KIB, KIB * MIB, "largest request body"),
     "max_header_bytes": _count(KIB, MIB, "largest request head"),
     "max_json_depth": _count(4, 512, "deepest nesting of a body"),
+    "max_connections": _count(1, 1_000_000, "connections of each port"),
+    "max_connections_of_address": _count(
+        1, 1_000_000, "connections of one client address to each port"
+    ),
+    "slow_header_timeout_s": _seconds(
+        0.1, 3600, "a connection that owes the head of a request for so long is closed"
+    ),
     "slow_body_timeout_s": _seconds(0.1, 3600, "longest time a body may take to arrive"),
     "idle_timeout_s": _seconds(1, 3600, "idle keep-alive connections are closed after this"),
     "max_unsent_bytes": _count(

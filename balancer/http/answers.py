@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -62,7 +63,7 @@ def json_headers(exchange: Exchange, headers: Mapping[str, str]) -> dict[str, st
         **SECURITY_HEADERS,
         **exchange.headers(),
         "Content-Type": media_type(exchange),
-        "Vary": "Accept",
+        "Vary": exchange.vary("Accept"),
         **headers,
     }
 
@@ -94,6 +95,26 @@ def error_json(
         name, detail = _LISTED[error.status]
         told[name] = ", ".join(error.details.get(detail, ()))
     return json_answer(exchange, body, status=error.status, headers=told)
+
+
+def raw_answer(error: BalancerError, request_id: str) -> bytes:
+    """The whole of an answer to what is no request yet, after which the connection ends: api.md's
+    error, without what only a request knows."""
+    told = {"error": error_object(error, request_id), "status": "error"}
+    body = msgspec.json.encode({**told, "timestamp": int(time.time())})
+    headers = {
+        **SECURITY_HEADERS,
+        "X-Request-Id": request_id,
+        "X-Paddler-Request-Id": request_id,
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+    }
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    status = HTTPStatus(error.status)
+    return f"HTTP/1.1 {status} {status.phrase}\r\n{lines}\r\n".encode() + body
 
 
 def error_body(exchange: Exchange, error: BalancerError) -> dict[str, Any]:

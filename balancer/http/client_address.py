@@ -56,7 +56,7 @@ class ClientAddresses:
         headers = request.headers
         peer = self.peer(request.remote)
         is_secure = request.secure
-        if not peer.is_trusted:
+        if not peer.is_trusted or not headers:  # what was no HTTP at all has a plain dict of none
             return Client(peer.address, _is_proxied(headers), is_secure)
         named = headers.getall("X-Forwarded-For", ())
         told = headers.getall("X-Forwarded-Proto", ())

@@ -7,30 +7,19 @@ takes. Here the end of what a client sends is its end, and unread bytes have a d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
-from aiohttp.streams import StreamReader
-from aiohttp.web import (
-    BaseRequest,
-    RequestHandler,
-    RequestPayloadError,
-    Server,
-    StreamResponse,
-)
+from aiohttp.web import BaseRequest, RequestHandler, RequestPayloadError, StreamResponse
 
-from balancer.observability.metrics import Metrics
-from balancer.settings import LiveSettings
+from balancer.errors import BalancerError, ClientMistake, RequestTooSlow
+from balancer.http.head_faults import head_fault, head_too_large
 
-_VERSIONS = (HttpVersion10, HttpVersion11)
+if TYPE_CHECKING:
+    from balancer.http.client_server import ClientServer
+    from balancer.http.connection_count import Place
 
 log = structlog.get_logger(__name__)
-
-Refuse = Callable[[BaseRequest, int], StreamResponse]
-"""Makes the answer to what is not HTTP; the second value is the status."""
 
 
 class WritingWatcher(Protocol):
@@ -51,8 +40,14 @@ class ClientConnection(RequestHandler):
         super().__init__(server, **options)
         self._live = server.live
         self._metrics = server.metrics
-        self._refuse = server.refuse
         self._slow_timer: asyncio.TimerHandle | None = None
+        self._port = server
+        self._place: Place | None = None
+        self.remote = ""
+        """The peer's address."""
+        self._heads_seen = 0
+        self._head_bytes = 0
+        """Of a head that is not whole."""
         self.watcher: WritingWatcher | None = None
         self.is_agent = False
         self.speaks_our_http = True
@@ -60,9 +55,39 @@ class ClientConnection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Half of the cap is the mark: what is on its way when a generation is paused fits too."""
+        peer = transport.get_extra_info("peername")
+        self.remote = str(peer[0]) if isinstance(peer, tuple) else ""
+        try:
+            self._place = self._port.count.enter(self.remote)
+        except BalancerError as error:
+            self._port.turn_away(cast(asyncio.Transport, transport), error, self.remote)
+            return
         super().connection_made(transport)
+        self._port.heads.begin(self)
         high = self._live.current.max_unsent_bytes // 2
         cast(asyncio.Transport, transport).set_write_buffer_limits(high=high, low=high // 4)
+
+    def data_received(self, data: bytes) -> None:
+        """aiohttp's parser looks at each header and at their number, not at all they are together,
+        and waits for the end of a head for ever."""
+        if self._place is None:
+            return
+        super().data_received(data)
+        if self._request_count != self._heads_seen:
+            self._heads_seen = self._request_count
+            self._head_bytes = 0
+            self._port.heads.end(self)
+        elif not self._upgraded and self._payload_parser is None and not self._force_close:
+            self._count_head(data)
+
+    def give_up_head(self) -> None:
+        """The rest of the head did not come. What sent nothing hears nothing: it may be a
+        connection that a browser opened in advance."""
+        if self._head_bytes:
+            self._refuse_head(RequestTooSlow("the request's head did not arrive in time"))
+            return
+        self._metrics.refused_at_edge("slow_head")
+        self.abort()
 
     def eof_received(self) -> None:
         """A client that says no more is taken to be gone, in every phase."""
@@ -87,6 +112,9 @@ class ClientConnection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Cancels the handler too: the server is made with `handler_cancellation`."""
         self._stop_clock()
+        self._port.heads.end(self)
+        if self._place is not None:
+            self._port.count.leave(self._place)
         super().connection_lost(exc)
 
     def force_close(self) -> None:
@@ -135,7 +163,10 @@ class ClientConnection(RequestHandler):
             log.error("answer failed", exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun, there is no room for an error")
-        response = self._refuse(request, status)
+        fault = head_fault(exc) if status < 500 else None
+        if fault is not None:
+            self._port.count_refusal(fault, self.remote)
+        response = self._port.refuse(request, fault)
         response.force_close()
         return response
 
@@ -143,6 +174,31 @@ class ClientConnection(RequestHandler):
         """A body that nobody read, and that turns out to be unreadable, is no fault of ours."""
         if not isinstance(options.get("exc_info"), RequestPayloadError):
             super().log_exception(*args, **options)
+
+    def _count_head(self, data: bytes) -> None:
+        """What came belongs to a head, unless it is the body of the request at hand."""
+        waiter, request = self._waiter, self._current_request
+        is_awaited = waiter is not None and not waiter.done()
+        if not is_awaited and (request is None or not request.content.is_eof()):
+            return
+        if not self._head_bytes and not data.strip(b"\r\n"):
+            return  # empty lines before a request mean nothing (RFC 9112, section 2.2)
+        self._head_bytes += len(data)
+        if is_awaited:
+            self._port.heads.begin(self)
+        limit_bytes = self._live.current.max_header_bytes
+        if self._head_bytes > limit_bytes:
+            self._refuse_head(head_too_large(limit_bytes))
+
+    def _refuse_head(self, error: ClientMistake) -> None:
+        """Answer what is no request yet; while another answer is written, there is no room."""
+        self._port.heads.end(self)
+        self._port.count_refusal(error, self.remote)
+        if self._current_request is None and self.transport is not None:
+            self.transport.write(self._port.in_short(error))
+            self.force_close()
+        else:
+            self.abort()
 
     def _bound_close(self) -> None:
         transport = self.transport
@@ -153,54 +209,3 @@ class ClientConnection(RequestHandler):
         if self._slow_timer is not None:
             self._slow_timer.cancel()
             self._slow_timer = None
-
-
-class ClientServer(Server):
-    """aiohttp's low-level server with our connections; make it inside the running loop."""
-
-    def __init__(
-        self,
-        handler: Callable[[BaseRequest], Any],
-        *,
-        settings: LiveSettings,
-        metrics: Metrics,
-        refuse: Refuse,
-    ) -> None:
-        self.live = settings
-        self.metrics = metrics
-        self.refuse = refuse
-        super().__init__(
-            handler,
-            handler_cancellation=True,
-            auto_decompress=False,  # `content_encoding` bounds what comes out
-            access_log=None,
-        )
-
-    def __call__(self) -> RequestHandler:
-        """A connection for a fresh socket, under the settings in force now."""
-        settings = self.live.current
-        return ClientConnection(
-            self,
-            loop=self._loop,
-            keepalive_timeout=settings.idle_timeout_s,
-            max_line_size=settings.max_header_bytes,
-            max_field_size=settings.max_header_bytes,
-            **self._kwargs,
-        )
-
-    def _make_request(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: RequestHandler,
-        writer: AbstractStreamWriter,
-        task: asyncio.Task[None],
-    ) -> BaseRequest:
-        version = message.version
-        cast(ClientConnection, protocol).speaks_our_http = version in _VERSIONS
-        if version not in _VERSIONS:
-            message = message._replace(version=HttpVersion11)  # which the answer's would be, too
-        return BaseRequest(
-            message, payload, protocol, writer, task, self._loop,
-            client_max_size=self.live.current.max_body_bytes,
-        )  # fmt: skip

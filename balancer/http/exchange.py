@@ -79,6 +79,7 @@ class Exchange:
     __slots__ = (
         "address",
         "client_id",
+        "cors",
         "created",
         "deprecation",
         "echoed",
@@ -97,6 +98,7 @@ class Exchange:
         "route_path",
         "started_s",
         "status",
+        "varies_by_origin",
     )
 
     def __init__(
@@ -115,6 +117,10 @@ class Exchange:
         """The client's, which trusted proxies tell."""
         self.is_secure = client.is_secure
         """Whether the client used TLS."""
+        self.cors: Mapping[str, str] = {}
+        """For the page of another origin that asked; empty: there is none, or it may not."""
+        self.varies_by_origin = False
+        """Whether other pages may be told otherwise."""
         self.principal = Principal(tenant=client.address, role="public")
         """Somebody of the public, until it is known who calls."""
         self.gate: Gate | None = None
@@ -154,10 +160,17 @@ class Exchange:
             "X-Request-Id": self.client_id or self.id,
             "X-Paddler-Request-Id": self.id,
             **self.echoed,
+            **self.cors,
         }
+        if self.varies_by_origin:
+            headers["Vary"] = "Origin"
         if self.entry is not None and self.gate is not None:
             headers |= limit_headers(self.entry, self.gate.moment())
         return headers if self.deprecation is None else headers | self.deprecation.headers()
+
+    def vary(self, *names: str) -> str:
+        """The request's headers by which an answer's body is chosen, and whether it may be read."""
+        return ", ".join((*names, "Origin") if self.varies_by_origin else names)
 
     def enter(self, gate: Gate, route: Route) -> None:
         """Be counted. Raises `LimitExceeded`."""

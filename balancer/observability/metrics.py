@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
+from typing import Literal
 
 from msgspec import Struct
 from prometheus_client import (
@@ -30,6 +31,18 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 SWITCHING_PROTOCOLS = 101
 MAX_AGENT_LABELS = 256
 """Agents past this many are summed under the name `other`."""
+
+EdgeReason = Literal[
+    "connections",
+    "connections_of_address",
+    "slow_head",
+    "large_head",
+    "long_target",
+    "no_http",
+    "foreign_host",
+    "foreign_origin",
+    "proxied",
+]
 
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LATENCY_BOUNDS_S = (*_LATENCY_BUCKETS_S, inf)
@@ -256,6 +269,15 @@ class Metrics:
         self.stream_pauses = Counter(
             "paddler_stream_pauses", "Streams paused for a slow client.", registry=registry
         )
+        self._edge_refusals = Counter(
+            "paddler_edge_refusals",
+            "Connections and requests that were refused before anybody looked at what they want.",
+            ["reason"],
+            registry=registry,
+        )
+        self._connections_open = Gauge(
+            "paddler_connections_open", "Clients' connections.", ["port"], registry=registry
+        )
         self._unsent_bytes_high_water = Gauge(
             "paddler_stream_unsent_bytes_high_water",
             "Most bytes that one stream ever held unsent.",
@@ -323,6 +345,14 @@ class Metrics:
     def agent_lost(self) -> None:
         """Count a registered agent whose link ended although nobody had said so."""
         self._agents_lost.inc()
+
+    def refused_at_edge(self, reason: EdgeReason) -> None:
+        """Count a connection or a request that came no further."""
+        self._edge_refusals.labels(reason).inc()
+
+    def watch_connections(self, port: str, read: Callable[[], int]) -> None:
+        """Publish a port's connections, read at each scrape."""
+        self._connections_open.labels(port).set_function(read)
 
     def stream_held(self, unsent_bytes: int) -> None:
         """Remember the most bytes that a stream held; call where that is measured anyway."""

@@ -221,8 +221,8 @@ async def test_a_foreign_page_cannot_open_an_agent_s_socket(balancer: RunningBal
     [
         (b"nonsense\r\n\r\n", 400),
         (GET + b"Host: a b\r\n\r\n", 403),
-        (GET + b"Host: localhost\r\nX: " + b"x" * 17_000 + b"\r\n\r\n", 400),
-        (GET + b"Host: localhost\r\n" + (b"X: " + b"x" * 900 + b"\r\n") * 19 + b"\r\n", 413),
+        (GET + b"Host: localhost\r\nX: " + b"x" * 17_000 + b"\r\n\r\n", 431),
+        (GET + b"Host: localhost\r\n" + (b"X: " + b"x" * 900 + b"\r\n") * 19 + b"\r\n", 431),
         (POST + b"Content-Length: 9\r\n\r\n{", 413),
         (POST + b"Content-Length: 99999999\r\n\r\n{", 413),
     ],
