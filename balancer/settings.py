@@ -77,6 +77,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     """Networks, as CIDR, whose word about their clients' addresses and TLS counts."""
 
+    strict_transport_security: bool = True
+    """Whether browsers that came by TLS are told never to come without it."""
     cors_origins: tuple[str, ...] = ()
     """Of pages that may use the inference API from their visitors' browsers; `*` means all of them,
     where somebody has to sign in."""

@@ -118,6 +118,9 @@ RULES: dict[str, Rule] = {
     "trusted_proxies": Rule(
         kind=NETWORKS, what="whose X-Forwarded-For and X-Forwarded-Proto are believed"
     ),
+    "strict_transport_security": Rule(
+        kind=SWITCH, what="browsers that came by TLS are told never to come without it"
+    ),
     "cors_origins": Rule(
         kind=ORIGINS, what="of pages that may use the inference API from their visitors' browsers"
     ),

@@ -30,7 +30,7 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
     "X-XSS-Protection": "1; mode=block",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Strict-Transport-Security": "max-age=31536000",
+    "Referrer-Policy": "no-referrer",
 }
 STORE_RETRY_S = 5
 _LEGACY_CODES = {

@@ -36,6 +36,8 @@ Port = Literal["inference", "management"]
 ErrorForm = Callable[["Exchange", BalancerError], StreamResponse]
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_PROMISE = {"Strict-Transport-Security": "max-age=31536000"}
+"""A year (RFC 6797); browsers heed it where it came by TLS alone."""
 _ECHOED = ("X-Correlation-Id", "traceparent")
 
 
@@ -77,6 +79,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_promised",
         "address",
         "client_id",
         "cors",
@@ -107,9 +110,12 @@ class Exchange:
         *,
         request_id: str,
         client: Client,
+        promises_tls: bool,
         error_form: ErrorForm,
     ) -> None:
+        """`promises_tls`: whether browsers that came by TLS shall never come without it."""
         self.request = request
+        self._promised = _PROMISE if promises_tls else {}
         self.error_form = error_form
         """How an error looks: as the route's family of APIs has it, once the route is known."""
         self.id = request_id
@@ -157,6 +163,7 @@ class Exchange:
     def headers(self) -> dict[str, str]:
         """What every answer to this request carries: the ids, and whether its route will go."""
         headers = {
+            **self._promised,
             "X-Request-Id": self.client_id or self.id,
             "X-Paddler-Request-Id": self.id,
             **self.echoed,

@@ -80,6 +80,7 @@ class Pipeline:
             request,
             request_id=_new_id(),
             client=self._wiring.clients.client_of(request),
+            promises_tls=self._wiring.settings.strict_transport_security,
             error_form=error_answer,
         )
 

@@ -21,6 +21,7 @@ SECURITY = {
     "X-Frame-Options": "DENY",
     "X-XSS-Protection": "1; mode=block",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
     "Strict-Transport-Security": "max-age=31536000",
 }
 SENT = {"X-Request-Id": "mine-1", "X-Correlation-Id": "order-7"}
@@ -79,6 +80,12 @@ async def test_every_route_answers_with_ids_and_security_headers(
         ) as answer:
             assert _lacking(answer.headers) == [], (method, path, answer.status)
             assert answer.status < 500, path
+
+
+async def test_whoever_wants_no_promise_of_tls_makes_none() -> None:
+    async with running_balancer(strict_transport_security=False) as balancer:
+        async with balancer.session.get(balancer.url + "/health", headers=SENT) as answer:
+            assert _lacking(answer.headers) == ["Strict-Transport-Security"]
 
 
 async def test_a_method_that_a_route_does_not_take_is_told_with_those_that_it_takes(

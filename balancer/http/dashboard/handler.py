@@ -69,7 +69,6 @@ def _headers_of_document(asset: Asset) -> dict[str, str]:
         return {}
     return {
         "Content-Security-Policy": policy(),
-        "Referrer-Policy": "no-referrer",
         "Cross-Origin-Opener-Policy": "same-origin",
     }
 

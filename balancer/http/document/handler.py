@@ -27,7 +27,6 @@ async def show_page(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         **SECURITY_HEADERS,
         **exchange.headers(),
         "Content-Security-Policy": shown.policy,
-        "Referrer-Policy": "no-referrer",
     }
     return Response(body=shown.html, headers=headers, content_type="text/html", charset="utf-8")
 
