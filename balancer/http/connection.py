@@ -72,12 +72,19 @@ class ClientConnection(RequestHandler):
         and waits for the end of a head for ever."""
         if self._place is None:
             return
+        request = self._current_request
+        is_body = request is not None and not request.content.is_eof()
         super().data_received(data)
         if self._request_count != self._heads_seen:
             self._heads_seen = self._request_count
             self._head_bytes = 0
             self._port.heads.end(self)
-        elif not self._upgraded and self._payload_parser is None and not self._force_close:
+        elif (
+            not is_body
+            and not self._upgraded
+            and self._payload_parser is None
+            and not self._force_close
+        ):
             self._count_head(data)
 
     def give_up_head(self) -> None:
@@ -176,10 +183,11 @@ class ClientConnection(RequestHandler):
             super().log_exception(*args, **options)
 
     def _count_head(self, data: bytes) -> None:
-        """What came belongs to a head, unless it is the body of the request at hand."""
-        waiter, request = self._waiter, self._current_request
+        """What came belongs to a head, if the body of the request at hand is whole; of one that
+        nobody has begun to handle, or whose rest nobody wants, that is not known."""
+        waiter = self._waiter
         is_awaited = waiter is not None and not waiter.done()
-        if not is_awaited and (request is None or not request.content.is_eof()):
+        if not is_awaited and self._current_request is None:
             return
         if not self._head_bytes and not data.strip(b"\r\n"):
             return  # empty lines before a request mean nothing (RFC 9112, section 2.2)

@@ -96,6 +96,22 @@ async def test_of_a_head_that_never_ends_no_more_is_taken_while_an_answer_stream
         writer.close()
 
 
+async def test_a_large_body_that_comes_in_pieces_is_no_head() -> None:
+    async with running_balancer() as balancer, FakeAgent(balancer.management_port):
+        body = json.dumps({"messages": [{"role": "user", "content": "hi"}], "user": "x" * 60})
+        body += " " * 200_000
+        for pieces in (1, 2, 7):
+            head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+            head += str(len(body))
+            reader, writer = await _connect(balancer, head.encode() + b"\r\n\r\n")
+            size = -(-len(body) // pieces)
+            for start in range(0, len(body), size):
+                writer.write(body[start : start + size].encode())
+                await writer.drain()
+            assert (await _answered(reader))[0] == 200
+            writer.close()
+
+
 async def test_who_sends_its_head_by_the_letter_is_told_and_dropped() -> None:
     async with running_balancer(slow_header_timeout_s=0.3) as balancer:
         reader, writer = await _connect(balancer)

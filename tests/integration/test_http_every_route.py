@@ -83,9 +83,11 @@ async def test_every_route_answers_with_ids_and_security_headers(
 
 
 async def test_whoever_wants_no_promise_of_tls_makes_none() -> None:
-    async with running_balancer(strict_transport_security=False) as balancer:
-        async with balancer.session.get(balancer.url + "/health", headers=SENT) as answer:
-            assert _lacking(answer.headers) == ["Strict-Transport-Security"]
+    async with (
+        running_balancer(strict_transport_security=False) as balancer,
+        balancer.session.get(balancer.url + "/health", headers=SENT) as answer,
+    ):
+        assert _lacking(answer.headers) == ["Strict-Transport-Security"]
 
 
 async def test_a_method_that_a_route_does_not_take_is_told_with_those_that_it_takes(
