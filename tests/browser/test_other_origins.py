@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from playwright.sync_api import BrowserContext, Frame, Page
+from playwright.sync_api import BrowserContext, Error, Frame, Page
 
 from balancer.http.exchange import Port
 from balancer.settings import Address
 from tests.support.cluster import free_port, wait_until
+from tests.support.lent_balancer import lent_balancer
 from tests.support.victim import Targets, Victim, victim
 
 ATTACKS = (Path(__file__).parents[1] / "support" / "attacks.js").read_text("utf-8")
@@ -35,6 +36,18 @@ LOOK_INTO = """() => {
     try { seen.push(opened.location.href); } catch { /* the same */ }
     if (opened.length) seen.push("frames");
     return seen.filter((one) => one && one !== "about:blank").join() || "nothing"; }"""
+CHAT = """async (url) => {
+    const answer = await fetch(url, {
+        method: "POST",
+        headers: {
+            "Content-Type": "application/json",
+            "Authorization": "Bearer any",
+            "X-Stainless-Lang": "js",
+        },
+        body: JSON.stringify({ messages: [{ role: "user", content: "hi" }], stream: true }),
+    });
+    const id = answer.headers.get("X-Paddler-Request-Id");
+    return { text: await answer.text(), id }; }"""
 SEND_FORM = """(action) => {
     const form = document.createElement("form");
     Object.assign(form, { action, method: "post", enctype: "text/plain" });
@@ -225,6 +238,20 @@ def test_the_same_from_a_page_of_ours_is_answered(context: BrowserContext) -> No
 
     assert ways >= SEEING, SEEING - ways
     assert [name for name in before if after[name] == before[name]] == []
+
+
+def test_a_listed_page_streams_a_chat_and_is_no_operator_s(
+    context: BrowserContext, strangers_port: int
+) -> None:
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{strangers_port}/")
+    with lent_balancer(cors_origins=(f"http://127.0.0.1:{strangers_port}",)) as site:
+        told = page.evaluate(CHAT, site.inference_url + "/v1/chat/completions")
+        assert "Hello" in told["text"]
+        assert told["text"].endswith("data: [DONE]\n\n")
+        assert told["id"].startswith("req_")
+        with pytest.raises(Error, match="Failed to fetch"):
+            page.evaluate(CHAT, site.management_url + "/v1/chat/completions")
 
 
 def test_a_name_that_was_bound_to_the_balancer_leads_to_nothing(context: BrowserContext) -> None:
