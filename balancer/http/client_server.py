@@ -103,10 +103,10 @@ class ClientServer(Server):
             transport.abort()
             return
         transport.write(self.in_short(error))
-        if not transport.can_write_eof():  # TLS cannot be half closed
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:  # TLS cannot be half closed
             transport.close()
-            return
-        transport.write_eof()
         self._turned_away.add(transport)
         self._loop.call_later(_PARTING_S, self._part, transport)
 

@@ -12,6 +12,7 @@ from balancer.policy.limits.bounds import subject_of_address
 from balancer.settings import LiveSettings, is_loopback
 
 _RETRY_S = 5
+_ENDLESS = 2**31
 
 
 class Place(Struct, frozen=True):
@@ -75,4 +76,4 @@ def _most_descriptors() -> int:
     """Three quarters of the files that this process may open; the rest is for other ports, files
     and what is asked elsewhere."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft * 3 // 4
+    return _ENDLESS if soft == resource.RLIM_INFINITY else soft * 3 // 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from balancer.access import Limits, LimitTable
 from tests.support.fake_agent import FakeAgent
 from tests.support.keys import ADMIN, auth, bearer, credential
@@ -40,6 +42,14 @@ async def test_of_a_proxy_that_is_not_trusted_its_own_address_counts() -> None:
     ):
         assert await _ask(balancer, "192.0.2.1") == 200
         assert await _ask(balancer, "192.0.2.2") == 429
+
+
+async def test_what_is_no_http_is_told_so_also_to_a_trusted_proxy() -> None:
+    async with running_balancer(trusted_proxies=LOOPBACK) as balancer:
+        reader, writer = await asyncio.open_connection("127.0.0.1", balancer.inference_port)
+        writer.write(b"X-Forwarded-For: 192.0.2.1\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.0 400 ")
+        writer.close()
 
 
 async def test_while_nobody_signs_in_a_proxy_is_refused_however_trusted() -> None:

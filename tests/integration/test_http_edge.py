@@ -144,6 +144,15 @@ async def test_who_says_nothing_is_dropped_and_who_waits_between_requests_is_not
             each.close()
 
 
+async def test_a_connection_that_is_kept_and_not_used_is_closed_after_a_while() -> None:
+    async with running_balancer(idle_timeout_s=0.2) as balancer:
+        reader, writer = await _connect(balancer, HEAD + b"\r\n")
+        assert (await _answered(reader))[0] == 200
+        assert await _ended(reader) == b""
+        await eventually(lambda: _open(balancer) == 0, "its place is free")
+        writer.close()
+
+
 async def test_past_the_cap_a_connection_is_told_so_and_others_go_on() -> None:
     async with running_balancer(max_connections=2) as balancer:
         held = [await _connect(balancer, HEAD + b"\r\n") for _ in range(2)]

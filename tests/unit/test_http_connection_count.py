@@ -89,3 +89,14 @@ def test_there_are_never_more_than_the_process_has_descriptors_for(
         count.enter(f"198.51.100.{number}")
     with pytest.raises(TooManyConnections):
         count.enter(STRANGER)
+
+
+def test_who_may_open_files_without_end_has_the_setting_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endless = resource.RLIM_INFINITY
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (endless, endless))
+    count = _count(most=1)
+    count.enter(STRANGER)
+    with pytest.raises(TooManyConnections):
+        count.enter(ANOTHER)
