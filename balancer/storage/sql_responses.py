@@ -7,17 +7,12 @@ the last responses, and neither damages the file.
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import (
     Column,
-    Connection,
     Float,
     Integer,
     LargeBinary,
@@ -26,31 +21,21 @@ from sqlalchemy import (
     String,
     Table,
     bindparam,
-    create_engine,
     delete,
-    event,
     func,
     insert,
-    inspect,
     select,
     update,
 )
-from sqlalchemy.engine import URL, Engine
-from sqlalchemy.exc import SQLAlchemyError
 
-from balancer.errors import SettingError, StoreFailed
+from balancer.storage.one_thread import OneThread
 from balancer.storage.responses import Bounds, Conversation, StoredResponse, followed
+from balancer.storage.sqlite_file import SqliteFile, Step
 
 FILE_NAME = "responses.sqlite"
-MOST_AT_ONCE = 256
-"""Operations that run or wait for the thread; past it they fail at once."""
-TIMEOUT_S = 5.0
-"""For one of them, with its wait."""
-_LOCK_TIMEOUT_S = 1.0
 _PRAGMAS = ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL")
 
 _SCHEMA = MetaData()
-_VERSION = Table("schema_version", _SCHEMA, Column("version", Integer, nullable=False))
 _RESPONSES = Table(
     "responses",
     _SCHEMA,
@@ -71,8 +56,7 @@ _CONTENTS = Table(
 )
 """Apart from the responses, so that a use of one does not write its content anew."""
 
-_STEPS: tuple[Callable[[Connection], None], ...] = (_SCHEMA.create_all,)
-"""What brings a file from the version of its place in here to the next; version 0 is empty."""
+_STEPS: tuple[Step, ...] = (_SCHEMA.create_all,)
 VERSION = len(_STEPS)
 
 _T = TypeVar("_T")
@@ -86,15 +70,18 @@ class SqlResponses:
         """Open the file, or make it. Raises `SettingError` where it cannot be used."""
         self._bounds = bounds
         self._now = now
-        self._at_once = 0
         self._count = self._total_bytes = self._turn = 0
         self._is_counted = False
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stored responses")
-        try:
-            self._engine, self._connection = self._thread.submit(self._open, directory).result()
-        except BaseException:
-            self._thread.shutdown()
-            raise
+        self._thread = OneThread("responses")
+        self._file = self._thread.run_now(
+            lambda: SqliteFile(
+                directory / FILE_NAME,
+                pragmas=_PRAGMAS,
+                steps=_STEPS,
+                remedy="stop the other balancer that uses it",
+            )
+        )
+        self._connection = self._file.connection
 
     async def put(self, response: StoredResponse) -> bool:
         """Keep it, if it is not larger than the bound."""
@@ -123,56 +110,13 @@ class SqlResponses:
 
     async def close(self) -> None:
         """Wait for what runs, and let go of the file."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._close)
-        self._thread.shutdown(wait=False)
+        await self._thread.close(self._file.close)
 
     async def _on_thread(self, work: Callable[[], _T]) -> _T:
         """One transaction. What is given up or cancelled still comes to its end."""
-        if self._at_once >= MOST_AT_ONCE:
-            raise StoreFailed(f"{MOST_AT_ONCE} operations wait for the file of responses already")
-        self._at_once += 1
-        future = asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
-        future.add_done_callback(self._on_done)
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                return await asyncio.shield(future)
-        except TimeoutError as error:
-            raise StoreFailed(f"no answer from the file of responses in {TIMEOUT_S:g} s") from error
-        except SQLAlchemyError as error:
-            raise StoreFailed(f"the file of responses: {_reason(error)}") from error
-
-    def _on_done(self, future: asyncio.Future[Any]) -> None:
-        self._at_once -= 1
-        if not future.cancelled():
-            future.exception()  # of what was given up nobody else asks
+        return await self._thread.run(lambda: self._transact(work))
 
     # --- on the thread ---
-
-    def _open(self, directory: Path) -> tuple[Engine, Connection]:
-        path = directory / FILE_NAME
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # for its owner's eyes alone
-        except OSError as error:
-            raise SettingError(
-                f"data_dir: {path} cannot be written ({error.strerror}); allowed: a directory in "
-                "which the balancer may make files"
-            ) from error
-        try:
-            with ExitStack() as undo:
-                engine = _engine(path)
-                undo.callback(engine.dispose)
-                connection = undo.enter_context(engine.connect())
-                with connection.begin():
-                    _migrate(connection, path)
-                undo.pop_all()
-        except SQLAlchemyError as error:
-            raise SettingError(
-                f"data_dir: {path} cannot be used ({_reason(error)}); stop the other balancer that "
-                "uses it, restore the file, or move it away to begin with an empty one"
-            ) from error
-        return engine, connection
 
     def _transact(self, work: Callable[[], _T]) -> _T:
         try:
@@ -278,61 +222,3 @@ class SqlResponses:
         row = self._connection.execute(select(func.count(_RESPONSES.c.id), size_bytes, turn)).one()
         self._count, self._total_bytes, self._turn = row
         self._is_counted = True
-
-    def _close(self) -> None:
-        self._connection.close()
-        self._engine.dispose()
-
-
-def _engine(path: Path) -> Engine:
-    """Every transaction takes the write lock when it begins, and definitions of tables are part of
-    it, which Python's driver does not do by itself."""
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": _LOCK_TIMEOUT_S},
-        hide_parameters=True,  # an error must not hold what people wrote: it may be logged
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, record: Any) -> None:
-        del record
-        connection.isolation_level = None
-        for pragma in _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}").close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _migrate(connection: Connection, path: Path) -> None:
-    """Bring the file to this program's version."""
-    version = _version_of(connection, path)
-    if version > VERSION:
-        raise SettingError(
-            f"data_dir: {path} was written by a newer paddler-py (schema {version}, this one knows "
-            f"{VERSION}); start that version, or choose another directory"
-        )
-    for step in _STEPS[version:]:
-        step(connection)
-    connection.execute(delete(_VERSION))
-    connection.execute(insert(_VERSION).values(version=VERSION))
-
-
-def _version_of(connection: Connection, path: Path) -> int:
-    tables = inspect(connection).get_table_names()
-    if not tables:
-        return 0
-    if _VERSION.name not in tables:
-        raise SettingError(
-            f"data_dir: {path} is a database of another program; choose another directory"
-        )
-    version: int = connection.execute(select(_VERSION.c.version)).scalar_one()
-    return version
-
-
-def _reason(error: SQLAlchemyError) -> str:
-    """The driver's own words, without the statement and what was written."""
-    return str(getattr(error, "orig", None) or type(error).__name__)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from balancer.errors import SettingError, StoreFailed
-from balancer.storage import responses, sql_responses
+from balancer.storage import one_thread, responses
 from balancer.storage.memory_responses import MemoryResponses
 from balancer.storage.responses import Bounds, ResponseStore, StoredResponse
 from balancer.storage.sql_responses import FILE_NAME, VERSION, SqlResponses
@@ -384,7 +384,7 @@ async def test_a_disk_that_hangs_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = opened(tmp_path)
-    monkeypatch.setattr(sql_responses, "TIMEOUT_S", 0.0)
+    monkeypatch.setattr(one_thread, "TIMEOUT_S", 0.0)
     with pytest.raises(StoreFailed, match="no answer"):
         await store.put(response("a"))
     monkeypatch.undo()
@@ -395,7 +395,7 @@ async def test_a_disk_that_hangs_is_not_waited_for(
 async def test_too_much_at_once_fails_instead_of_piling_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql_responses, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(one_thread, "MOST_AT_ONCE", 2)
     store = opened(tmp_path)
     done = await asyncio.gather(
         *(store.put(response(name)) for name in "abc"), return_exceptions=True
@@ -422,7 +422,7 @@ async def test_what_was_said_is_in_no_error_of_the_file_seen_by_anybody_or_not(
     with pytest.raises(StoreFailed) as caught:
         await store.put(said)
     assert "canary" not in "".join(traceback.format_exception(caught.value))
-    monkeypatch.setattr(sql_responses, "TIMEOUT_S", 0.0)
+    monkeypatch.setattr(one_thread, "TIMEOUT_S", 0.0)
     with pytest.raises(StoreFailed, match="no answer"):
         await store.put(said)
     await store.close()
