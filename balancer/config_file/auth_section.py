@@ -4,39 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
-from datetime import datetime
-from ipaddress import ip_network
 from typing import Any
 
 from msgspec import Struct
 
-from balancer.access import (
-    DEFAULT_KEY_HEADER,
-    NO_ALLOWANCE,
-    Allowance,
-    Auth,
-    Credential,
-    Role,
-    RouteClass,
-    Tier,
-    digest_of,
-)
+from balancer.access import DEFAULT_KEY_HEADER, Auth, Credential, digest_of
 from balancer.config_file.jwt_section import (
     introspection,
     issuers,
     shown_introspection,
     shown_issuer,
 )
-from balancer.config_file.limits_section import allowance, shown_allowance
+from balancer.config_file.key_facts import KeyFacts, credential, shaped_facts, shown_facts
 from balancer.config_file.secret_texts import SecretReader
-from balancer.config_file.sections import SectionFault, listed, shaped, within
+from balancer.config_file.sections import SectionFault, shaped, within
 
 MOST_KEYS = 10_000
 _ALLOWED_KEY = "1..4096 printable ASCII characters without spaces"
 _KEY = re.compile(r"[!-~]{1,4096}")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
-_NAME = re.compile(r"[A-Za-z0-9._@:-]{1,64}")
 
 
 class _Auth(Struct, forbid_unknown_fields=True):
@@ -46,22 +32,10 @@ class _Auth(Struct, forbid_unknown_fields=True):
     introspection: Any = None
 
 
-class _Key(Struct, forbid_unknown_fields=True):
+class _Key(KeyFacts, kw_only=True, forbid_unknown_fields=True):
     key: str | None = None
     env: str | None = None
     file: str | None = None
-    name: str | None = None
-    role: Role = "user"
-    tier: Tier | None = None
-    tenant: str = ""
-    models: list[str] = []
-    routes: list[RouteClass] = []
-    networks: list[str] = []
-    limits: Any = None
-    expires: str | None = None
-
-
-_OF_KEY = ", ".join(_Key.__struct_fields__)
 
 
 def auth(raw: Any, secret: SecretReader) -> Auth:
@@ -120,43 +94,12 @@ def _credential(raw: Any, index: int, secret: SecretReader) -> Credential:
         return Credential(digest=_digest(raw, "key"), id=f"configured-{index + 1}")
     if not isinstance(raw, dict):
         raise SectionFault((), "this is no key", "write the key, or a section with `key: …`")
-    given = _shaped_key(raw)
-    name = given.name or f"configured-{index + 1}"
-    if not _NAME.fullmatch(name):
-        allowed = "allowed: up to 64 of letters, digits and ._@:-"
-        raise SectionFault(("name",), f"{name!r:.80} cannot be used", allowed)
-    with within("networks"):
-        networks = _networks(given.networks)
-    return Credential(
-        digest=_found_digest(given, secret),
-        id=name,
-        role=given.role,
-        tier=given.tier,
-        tenant=given.tenant,
-        models=tuple(given.models),
-        classes=tuple(given.routes),
-        networks=networks,
-        allowance=_allowance(given.limits),
-        expires_s=None if given.expires is None else _unix_s(given.expires),
-    )
-
-
-def _shaped_key(raw: dict[str, Any]) -> _Key:
-    """As `shaped`, but a fault of the key itself does not repeat it."""
     for name in ("key", "env", "file"):
-        if name in raw and not isinstance(raw[name], str):
+        if name in raw and not isinstance(raw[name], str):  # a fault of the key does not repeat it
             raise SectionFault((name,), "this is no text", "put it in quotes")
-    roles, tiers, classes = listed(Role), listed(Tier), listed(RouteClass)
-    return shaped(
-        raw,
-        _Key,
-        f"allowed: {_OF_KEY}; roles are {roles}; tiers are {tiers}; routes are a list of {classes}",
-    )
-
-
-def _allowance(raw: Any) -> Allowance:
-    with within("limits"):
-        return NO_ALLOWANCE if raw is None else allowance(raw)
+    given = shaped_facts(raw, _Key)
+    digest = _found_digest(given, secret)
+    return credential(given, digest, default_name=f"configured-{index + 1}")
 
 
 def _found_digest(given: _Key, secret: SecretReader) -> bytes:
@@ -185,38 +128,6 @@ def _digest(key: str, step: str) -> bytes:
     return digest_of(key)
 
 
-def _networks(raw: Sequence[str]) -> tuple[str, ...]:
-    found: list[str] = []
-    for index, one in enumerate(raw):
-        try:
-            found.append(str(ip_network(one)))
-        except ValueError as error:
-            remedy = "allowed: addresses and networks, as 10.0.0.0/8 or 2001:db8::/32"
-            raise SectionFault((index,), f"{one!r:.80} is no network", remedy) from error
-    return tuple(found)
-
-
-def _unix_s(raw: str) -> float:
-    found = None
-    with suppress(ValueError):
-        found = datetime.fromisoformat(raw)
-    if found is None or found.tzinfo is None:
-        remedy = "write it as 2027-01-31T12:00:00Z, with its time zone"
-        raise SectionFault(("expires",), f"{raw!r:.80} is no moment", remedy)
-    return found.timestamp()
-
-
 def _shown(one: Credential) -> dict[str, Any]:
-    shown: dict[str, Any] = {"name": one.id, "key": "***", "role": one.role}
-    for name, value in (
-        ("tier", one.tier),
-        ("tenant", one.tenant),
-        ("models", list(one.models)),
-        ("routes", list(one.classes)),
-        ("networks", list(one.networks)),
-        ("limits", shown_allowance(one.allowance)),
-        ("expires_s", one.expires_s),
-    ):
-        if value:
-            shown[name] = value
-    return shown
+    shown = {"name": one.id, "key": "***", "role": one.role, **shown_facts(one)}
+    return shown if one.expires_s is None else {**shown, "expires_s": one.expires_s}

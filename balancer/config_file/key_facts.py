@@ -1,0 +1,110 @@
+"""What may be said of a key, wherever it is written: role, tier, models, networks, limits, end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from ipaddress import ip_network
+from typing import Any
+
+from msgspec import Struct
+
+from balancer.access import NO_ALLOWANCE, Allowance, Credential, Role, RouteClass, Tier
+from balancer.config_file.limits_section import allowance, shown_allowance
+from balancer.config_file.sections import SectionFault, listed, shaped, within
+
+ALLOWED_NAME = "up to 64 of letters, digits and ._@:-"
+_NAME = re.compile(r"[A-Za-z0-9._@:-]{1,64}")
+
+
+class KeyFacts(Struct, forbid_unknown_fields=True):
+    """As it is written."""
+
+    name: str | None = None
+    role: Role = "user"
+    tier: Tier | None = None
+    tenant: str = ""
+    models: list[str] = []
+    routes: list[RouteClass] = []
+    networks: list[str] = []
+    limits: Any = None
+    expires: str | None = None
+
+
+def key_facts(raw: Mapping[str, Any], *, default_name: str = "") -> Credential:
+    """A credential without a digest, whose id is its name. Raises `SectionFault`."""
+    return credential(shaped_facts(raw, KeyFacts), b"", default_name=default_name)
+
+
+def shaped_facts(raw: Mapping[str, Any], shape: type[Any]) -> Any:
+    """As this Struct. Raises `SectionFault` with all that may be written."""
+    roles, tiers, classes = listed(Role), listed(Tier), listed(RouteClass)
+    names = ", ".join(shape.__struct_fields__)
+    return shaped(
+        raw,
+        shape,
+        f"allowed: {names}; roles are {roles}; tiers are {tiers}; routes are a list of {classes}",
+    )
+
+
+def credential(given: KeyFacts, digest: bytes, *, default_name: str) -> Credential:
+    """What the key of this digest stands for. Raises `SectionFault`."""
+    name = given.name or default_name
+    if not _NAME.fullmatch(name):
+        problem = f"{name!r:.80} cannot be used" if name else "there is no name"
+        raise SectionFault(("name",), problem, f"allowed: {ALLOWED_NAME}")
+    with within("networks"):
+        networks = _networks(given.networks)
+    return Credential(
+        digest=digest,
+        id=name,
+        role=given.role,
+        tier=given.tier,
+        tenant=given.tenant,
+        models=tuple(given.models),
+        classes=tuple(given.routes),
+        networks=networks,
+        allowance=_allowance(given.limits),
+        expires_s=None if given.expires is None else _unix_s(given.expires),
+    )
+
+
+def shown_facts(one: Credential) -> dict[str, Any]:
+    """Of what a key stands for, that which narrows or widens it."""
+    shown = {
+        "tier": one.tier,
+        "tenant": one.tenant,
+        "models": list(one.models),
+        "routes": list(one.classes),
+        "networks": list(one.networks),
+        "limits": shown_allowance(one.allowance),
+    }
+    return {name: value for name, value in shown.items() if value}
+
+
+def _allowance(raw: Any) -> Allowance:
+    with within("limits"):
+        return NO_ALLOWANCE if raw is None else allowance(raw)
+
+
+def _networks(raw: Sequence[str]) -> tuple[str, ...]:
+    found: list[str] = []
+    for index, one in enumerate(raw):
+        try:
+            found.append(str(ip_network(one)))
+        except ValueError as error:
+            remedy = "allowed: addresses and networks, as 10.0.0.0/8 or 2001:db8::/32"
+            raise SectionFault((index,), f"{one!r:.80} is no network", remedy) from error
+    return tuple(found)
+
+
+def _unix_s(raw: str) -> float:
+    found = None
+    with suppress(ValueError):
+        found = datetime.fromisoformat(raw)
+    if found is None or found.tzinfo is None:
+        remedy = "write it as 2027-01-31T12:00:00Z, with its time zone"
+        raise SectionFault(("expires",), f"{raw!r:.80} is no moment", remedy)
+    return found.timestamp()
