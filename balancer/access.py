@@ -6,6 +6,7 @@ Data and its defaults. Deciding by it is `balancer.policy`'s, reading it `balanc
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Mapping
 from typing import Literal
 
@@ -80,9 +81,11 @@ class Credential(Struct, frozen=True, kw_only=True):
     """What a key stands for. The key itself is nowhere, only its `digest`."""
 
     digest: bytes
-    """SHA-256 of the key."""
+    """SHA-256 of the key; of one that is stored, under the secret of its store."""
     id: str
     """How the log and `/keys` name it."""
+    number: int = 0
+    """Which of the keys of that id."""
     role: Role = "user"
     tier: Tier | None = None
     tenant: str = ""
@@ -100,7 +103,17 @@ class Credential(Struct, frozen=True, kw_only=True):
 
 def digest_of(key: str) -> bytes:
     """By which a key is known once it has been read."""
-    return hashlib.sha256(key.encode()).digest()
+    return hashlib.sha256(_bytes_of(key)).digest()
+
+
+def keyed_digest_of(key: str, pepper: bytes) -> bytes:
+    """By which a stored key is known: nobody finds keys by their digests without the pepper."""
+    return hmac.digest(pepper, _bytes_of(key), hashlib.sha256)
+
+
+def _bytes_of(key: str) -> bytes:
+    """Also of what is no text: a header may have any bytes."""
+    return key.encode("utf-8", "surrogatepass")
 
 
 class ClaimRules(Struct, frozen=True, kw_only=True):

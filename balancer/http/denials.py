@@ -7,6 +7,7 @@ from balancer.policy.identity.keyring import Denied, Fault
 
 _WHY: dict[Fault, str] = {
     "unknown": "nobody here knows it",
+    "mistyped": "a character is wrong or missing",
     "address": "it may not be used from this address",
     "too long": "it is too long",
     "form": "it is not written as a JWT is",
@@ -29,6 +30,11 @@ def unauthorized(denied: Denied) -> Unauthorized:
     if denied.fault == "expired":
         what = {"key": "API key", "token": "token", "password": "password"}[denied.kind]
         return Unauthorized(f"this {what} has expired; get a new one", code="token_expired")
+    if denied.fault == "mistyped":
+        return Unauthorized(
+            "this is not a whole API key: a character is wrong or missing; copy it again",
+            code="invalid_api_key",
+        )
     if denied.kind == "key":
         return Unauthorized(
             "this API key is not known here, or may not be used from this address",

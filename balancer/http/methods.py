@@ -117,7 +117,8 @@ class Methods:
 
     def ends_s(self, principal: Principal) -> float:
         """When what stands for somebody ends, in unix seconds, as far as that is known."""
-        return self._known.ends_s(principal)
+        ends_s = self._known.ends_s(principal)
+        return ends_s if self._ring is None else min(ends_s, self._ring.ends_s(principal))
 
     async def fetch_keys(self, url: str) -> tuple[SigningKey, ...]:
         """What an issuer publishes. Raises `ProviderFailed`."""

@@ -12,7 +12,7 @@ BY_ROLE = {"admin": ADMIN, "user": USER, "system": SYSTEM, "public": PUBLIC}
 
 def credential(key: str, **facts: Any) -> Credential:
     """What a key stands for, by its own name."""
-    return Credential(digest=digest_of(key), **{"id": key, **facts})
+    return Credential(**{"digest": digest_of(key), "id": key, **facts})
 
 
 def auth(*more: Credential) -> Auth:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
-from balancer.access import Allowance, Limits
+from balancer.access import Allowance, Limits, keyed_digest_of
 from balancer.policy.identity.keyring import MAX_KEY_CHARS, Denied, KeyRing
 from balancer.policy.identity.principal import Principal
 from tests.support.keys import credential
@@ -30,6 +32,7 @@ def test_a_key_stands_for_what_was_said_of_it() -> None:
         tenant="team",
         role="admin",
         id="secret",
+        key_number=0,
         tier="pro",
         models=("m",),
         classes=("chat",),
@@ -60,6 +63,38 @@ def test_a_longer_text_is_not_cut_to_a_key() -> None:
 def test_a_key_ends_at_its_second() -> None:
     assert find(ring(expires_s=1000.0)) == Denied("expired", "secret")
     assert isinstance(find(ring(expires_s=1000.1)), Principal)
+
+
+def test_stored_keys_are_known_by_digests_of_their_store_alone() -> None:
+    held = [credential("secret", digest=keyed_digest_of("secret", b"pepper"))]
+    assert isinstance(find(KeyRing(held, b"s", pepper=b"pepper")), Principal)
+    assert find(KeyRing(held, b"s", pepper=b"another")) == Denied("unknown")
+    assert find(KeyRing(held, b"s")) == Denied("unknown")
+
+
+def test_a_key_has_two_numbers_while_it_is_rotated_and_each_ends_by_itself() -> None:
+    keys = KeyRing(
+        [credential("old", id="k", expires_s=2000.0), credential("new", id="k", number=1)], b"s"
+    )
+    old, new = find(keys, "old"), find(keys, "new")
+    assert isinstance(old, Principal)
+    assert isinstance(new, Principal)
+    assert (old.id, old.tenant) == (new.id, new.tenant)
+    assert (keys.ends_s(old), keys.ends_s(new)) == (2000.0, inf)
+    after = KeyRing([credential("new", id="k", number=1)], b"s")
+    assert (after.has(old), after.has(new)) == (False, True)
+
+
+def test_whoever_came_without_a_key_is_in_no_ring() -> None:
+    stranger = Principal(tenant="t", role="user", id="secret")
+    assert not ring().has(stranger)
+    assert ring(expires_s=5.0).ends_s(stranger) == inf
+
+
+@pytest.mark.parametrize("key", ["\udce4", "pk_\udce4"])
+def test_bytes_that_are_no_text_are_nobody_s_key(key: str) -> None:
+    assert find(ring(), key) == Denied("unknown")
+    assert find(KeyRing([], b"s", pepper=b"p"), key) == Denied("unknown")
 
 
 @pytest.mark.parametrize(

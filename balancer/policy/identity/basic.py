@@ -7,6 +7,7 @@ import hmac
 from base64 import b64decode
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from math import inf
 
 from msgspec import Struct
 
@@ -78,6 +79,13 @@ class PasswordRing:
         if held.networks and not is_within(address, held.networks):
             return Denied("address", found.id, kind="password")
         return found
+
+    def ends_s(self, principal: Principal) -> float:
+        """When somebody may not sign in any more, in unix seconds."""
+        held = self._by_id.get(principal.id)
+        if held is None or held.principal != principal:
+            return inf
+        return held.holder.credential.expires_s or inf
 
 
 def _name_and_password(given: str) -> tuple[str | None, str]:

@@ -13,9 +13,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from math import inf
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from balancer.access import Credential, digest_of
+from balancer.access import Credential, digest_of, keyed_digest_of
 from balancer.policy.identity.principal import Principal
 
 MAX_KEY_CHARS = 4096
@@ -23,6 +23,7 @@ MAX_KEY_CHARS = 4096
 
 Fault = Literal[
     "unknown",
+    "mistyped",
     "expired",
     "address",
     "too long",
@@ -60,25 +61,29 @@ class _Held(Struct, frozen=True):
 class KeyRing:
     """All keys that are in force."""
 
-    def __init__(self, credentials: Iterable[Credential], secret: bytes) -> None:
-        """`secret`: random bytes of this process."""
+    def __init__(
+        self, credentials: Iterable[Credential], secret: bytes, *, pepper: bytes = b""
+    ) -> None:
+        """`secret`: random bytes of this process; `pepper`: what the digests were made with, if
+        with anything."""
         self._secret = secret
-        self._held = {
-            self._tag(one.digest): _Held(
-                one, principal_of(one), tuple(map(ip_network, one.networks))
+        self._pepper = pepper
+        held = [
+            _Held(
+                one,
+                structs.replace(principal_of(one), key_number=one.number),
+                tuple(map(ip_network, one.networks)),
             )
             for one in credentials
-        }
-        self._principals = [held.principal for held in self._held.values()]
-        self._ends_s = {
-            held.principal.id: held.credential.expires_s
-            for held in self._held.values()
-            if held.credential.expires_s is not None
+        ]
+        self._held = {self._tag(one.credential.digest): one for one in held}
+        self._by_number = {
+            (held.credential.id, held.credential.number): held for held in self._held.values()
         }
 
     def find(self, key: str, *, address: str, unix_s: float) -> Principal | Denied:
         """Whom a key stands for that was sent from an address at a time."""
-        held = self._held.get(self._tag(digest_of(key[:MAX_KEY_CHARS])))
+        held = self._held.get(self._tag(self._digest(key[:MAX_KEY_CHARS])))
         if held is None or len(key) > MAX_KEY_CHARS:
             return Denied("unknown")
         credential = held.credential
@@ -89,12 +94,24 @@ class KeyRing:
         return held.principal
 
     def has(self, principal: Principal) -> bool:
-        """Whether a key in force stands for exactly this one."""
-        return principal in self._principals
+        """Whether a key stands for exactly this one."""
+        held = self._held_for(principal)
+        return held is not None and held.principal == principal
 
     def ends_s(self, principal: Principal) -> float:
         """When its key ends, in unix seconds."""
-        return self._ends_s.get(principal.id, inf)
+        held = self._held_for(principal)
+        if held is None or held.credential.expires_s is None:
+            return inf
+        return held.credential.expires_s
+
+    def _held_for(self, principal: Principal) -> _Held | None:
+        if principal.key_number is None:
+            return None
+        return self._by_number.get((principal.id, principal.key_number))
+
+    def _digest(self, key: str) -> bytes:
+        return keyed_digest_of(key, self._pepper) if self._pepper else digest_of(key)
 
     def _tag(self, digest: bytes) -> bytes:
         return hmac.digest(self._secret, digest, hashlib.sha256)

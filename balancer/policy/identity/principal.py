@@ -7,7 +7,7 @@ from msgspec import Struct
 from balancer.access import NO_ALLOWANCE, Allowance, Role, RouteClass, Tier
 from protocol.generation import MAX_PRIORITY
 
-__all__ = ["Principal", "Role", "has_role", "open_mode_principal", "rank_of"]
+__all__ = ["Principal", "Role", "has_role", "may_use", "open_mode_principal", "rank_of"]
 
 _RANKS: dict[Role, int] = {"public": 0, "user": 1, "admin": 2, "system": 3}
 
@@ -19,6 +19,8 @@ class Principal(Struct, frozen=True, kw_only=True):
     role: Role
     id: str = ""
     """Of the credential; empty: there was none."""
+    key_number: int | None = None
+    """Which of the keys of that id, as it has two while it is rotated; None: it was no key."""
     tier: Tier | None = None
     models: tuple[str, ...] = ()
     """That it may use; none: all."""
@@ -40,6 +42,11 @@ class Principal(Struct, frozen=True, kw_only=True):
 def open_mode_principal(client_address: str) -> Principal:
     """The principal of a loopback caller while no credentials are configured."""
     return Principal(tenant=client_address, role="admin", is_unlimited=True)
+
+
+def may_use(principal: Principal, model: str | None) -> bool:
+    """Whether it may use a model of this name; None: which is not known yet."""
+    return not principal.models or model in principal.models
 
 
 def has_role(principal: Principal, needed: Role) -> bool:

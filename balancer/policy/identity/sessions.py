@@ -35,7 +35,7 @@ class Session(Struct, kw_only=True):
 
     def knows(self, token: str) -> bool:
         """Whether a change comes from its own page."""
-        return hmac.compare_digest(self.csrf_token.encode(), token.encode())
+        return hmac.compare_digest(self.csrf_token.encode(), token.encode("utf-8", "replace"))
 
 
 class Sessions:
