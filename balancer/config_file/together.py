@@ -1,11 +1,12 @@
-"""What must be true of several settings at once. Pure."""
+"""What must be true of several settings at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
 from balancer.config_file.faults import DEFAULT, Fault, Origin
-from balancer.settings import Settings, is_loopback
+from balancer.config_file.stored_keys import has_stored_keys
+from balancer.settings import Address, Settings, is_loopback
 
 
 def faults_together(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Fault]:
@@ -17,14 +18,23 @@ def faults_together(settings: Settings, origins: Mapping[str, Origin]) -> Iterat
         used["management"] = settings.management
         yield from _of_two_ports(settings, origins)
     for field, address in used.items():
-        if settings.auth.is_open and not settings.insecure and not is_loopback(address.host):
+        if _can_be_reached_by_anyone(settings, address):
             yield Fault(
                 field=field,
                 problem=f"{address} can be reached by others and nobody has to sign in",
                 origin=origins.get(field, DEFAULT),
-                remedy="listen on 127.0.0.1, set auth.api_keys, or add --insecure if that is what "
-                "you want",
+                remedy="listen on 127.0.0.1, make a key with `paddler-py keys create` (it needs "
+                "data_dir) or set auth.api_keys, or add --insecure if that is what you want",
             )
+
+
+def _can_be_reached_by_anyone(settings: Settings, address: Address) -> bool:
+    return (
+        settings.auth.is_open
+        and not settings.insecure
+        and not is_loopback(address.host)
+        and not has_stored_keys(settings.data_dir)
+    )
 
 
 def _of_one_port(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Fault]:
