@@ -30,7 +30,7 @@ from balancer.errors import (
 from balancer.policy.eta import Outlook, Running, retry_after_s
 from balancer.policy.failover import POISON_DEATHS, Verdict
 from balancer.policy.holds import Held, Holds
-from balancer.policy.identity.principal import Principal
+from balancer.policy.identity.principal import Principal, may_use
 from balancer.settings import LiveSettings
 from protocol.models import ServedModel
 
@@ -129,23 +129,25 @@ class Admission:
         names = self._served_names()
         return names[0] if len(names) == 1 else None
 
-    def reason_to_refuse(self, model: str) -> BalancerError | None:
-        """Why the request could never be served, however long it waited."""
+    def reason_to_refuse(self, model: str, allowed: tuple[str, ...] = ()) -> BalancerError | None:
+        """Why the request could never be served, however long it waited. `allowed`: the models
+        that its caller may know of; none: all."""
         if model == ANY_MODEL:
             names = self._served_names()
             return ambiguous_model(names) if len(names) > 1 else None
         if not self._roster.had_agents or self._roster.is_remembered(model):
             return None
+        names = [name for name in self._served_names() if not allowed or name in allowed]
         return ModelNotFound(
-            f"there is no model {model!r} here; {_served_text(self._served_names())}",
+            f"there is no model {model!r} here; {_served_text(names)}",
             param="model",
-            details={"model": model, "served": self._served_names()[:_SHOWN_MODELS]},
+            details={"model": model, "served": names[:_SHOWN_MODELS]},
         )
 
     def check_allowed(self, model: str, principal: Principal) -> None:
         """Raises `Forbidden` where a caller may not use the model. One that is not known yet may
         become any."""
-        if principal.models and self.resolved(model) not in principal.models:
+        if not may_use(principal, self.resolved(model)):
             raise Forbidden(
                 f"this key may not use the model {model!r}; it may use "
                 f"{', '.join(principal.models[:_SHOWN_MODELS])}",

@@ -46,7 +46,7 @@ class Asker(QueryDispatcher[Inquiry, Attempt]):
         Raises `BalancerError`. Cancelling is safe at any time: the agent is told to stop.
         """
         self._admission.check_allowed(question.model, principal)
-        self._admit(question.model)
+        self._admit(question.model, principal)
         inquiry = Inquiry(
             question,
             ordinal=next(self._ordinals),

@@ -126,7 +126,7 @@ class Dispatcher:
         agent, whose slot stays claimed until the agent confirms.
         """
         self._admission.check_allowed(request.model, principal)
-        self._admit(request.model)
+        self._admit(request.model, principal)
         model = self._admission.resolved(request.model) or ANY_MODEL
         self._arrivals += 1
         self._retries.note_request(self._now())
@@ -194,7 +194,7 @@ class Dispatcher:
         """Raises `BalancerError` where so many generations, each with such a body, could not all
         start or wait now."""
         self._admission.check_allowed(model, principal)
-        self._admit(model)
+        self._admit(model, principal)
         newcomers = count - self._starts.free_for_newcomers(model)
         if newcomers > 0:
             refusal = self._admission.reason_not_to_wait(
@@ -358,10 +358,10 @@ class Dispatcher:
 
     # --- inside ---
 
-    def _admit(self, model: str) -> None:
+    def _admit(self, model: str, principal: Principal) -> None:
         if self._is_draining:
             raise self._admission.draining()
-        refusal = self._admission.reason_to_refuse(model)
+        refusal = self._admission.reason_to_refuse(model, principal.models)
         if refusal is not None:
             raise refusal
 

@@ -55,7 +55,7 @@ class EmbeddingDispatcher(QueryDispatcher[Batch, Part]):
         is safe at any time: agents are told to stop.
         """
         self._admission.check_allowed(request.model, principal)
-        self._admit(request.model)
+        self._admit(request.model, principal)
         now = self._now()
         batch = Batch(
             request,

@@ -32,6 +32,7 @@ from balancer.observability.metrics import Metrics
 from balancer.observability.tallies import Tally
 from balancer.policy.failover import Breakage
 from balancer.policy.fairness import Shares
+from balancer.policy.identity.principal import Principal
 from balancer.settings import LiveSettings
 from protocol.jsonrpc import ErrorObject
 from protocol.refusals import consequence_of
@@ -242,11 +243,11 @@ class QueryDispatcher(ABC, Generic[AnyRequest, AnyQuery]):
 
     # --- from the arrival to the end ---
 
-    def _admit(self, model: str) -> None:
+    def _admit(self, model: str, principal: Principal) -> None:
         """Raises `BalancerError` where a request for it is not taken."""
         if self._is_draining:
             raise self._admission.draining()
-        refusal = self._admission.reason_to_refuse(model)
+        refusal = self._admission.reason_to_refuse(model, principal.models)
         if refusal is not None:
             raise refusal
         self._failures.note_request()

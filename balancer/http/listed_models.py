@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from balancer.errors import Forbidden
 from balancer.fleet.agent import Agent
 from balancer.fleet.roster import Roster
 from balancer.http.iso_time import iso_time
+from balancer.policy.identity.principal import Principal, may_use
 from protocol.models import ServedModel
+
+
+def models_for(principal: Principal, roster: Roster) -> Iterator[tuple[str, ServedModel]]:
+    """Of `listed_models` those that a caller may use."""
+    return (row for row in listed_models(roster) if may_use(principal, row[0]))
 
 
 def listed_models(roster: Roster) -> Iterator[tuple[str, ServedModel]]:
@@ -22,6 +29,18 @@ def listed_models(roster: Roster) -> Iterator[tuple[str, ServedModel]]:
         for name, adapted in _adapted(model.name, roster.candidates(model.name)).items():
             if name not in own:
                 yield name, adapted
+
+
+def check_listed(name: str, principal: Principal) -> None:
+    """Raises `Forbidden` for a model that a key is not for, whether or not there is one."""
+    if not may_use(principal, name):
+        raise Forbidden(
+            f"this key may not use the model {name[:200]!r}; lists of models have those that it "
+            "may",
+            code="model_not_allowed",
+            param="model",
+            details={"model": name[:200]},
+        )
 
 
 def is_adapted(name: str, model: ServedModel) -> bool:

@@ -12,9 +12,10 @@ from balancer.http.answers import SECURITY_HEADERS, value_answer
 from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.iso_time import iso_time
-from balancer.http.listed_models import is_adapted, listed_models
+from balancer.http.listed_models import check_listed, is_adapted, models_for
 from balancer.http.ollama.names import served_model, served_name, tagged
 from balancer.http.ollama.schema import EXPECTED, ShowRequest
+from balancer.policy.identity.principal import Principal
 from protocol.models import ServedModel
 
 API_VERSION = "0.12.6"
@@ -42,12 +43,13 @@ async def version(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 async def tags(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Those that agents serve now, with what adapters make of them."""
     modified = {"modified_at": iso_time(wiring.started)}
-    return value_answer(exchange, {"models": _rows(wiring, modified)})
+    return value_answer(exchange, {"models": _rows(exchange.principal, wiring, modified)})
 
 
 async def running(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """The same: what is served is in memory, and stays there."""
-    return value_answer(exchange, {"models": _rows(wiring, {"expires_at": NEVER})})
+    rows = _rows(exchange.principal, wiring, {"expires_at": NEVER})
+    return value_answer(exchange, {"models": rows})
 
 
 async def show(exchange: Exchange, wiring: Wiring) -> StreamResponse:
@@ -56,7 +58,10 @@ async def show(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     data = await read_body(exchange.request, settings)
     body = decode_json(data, _SHOW, max_depth=settings.max_json_depth, expected=EXPECTED)
     given = body.model or body.name
-    model, name = served_model(given, wiring.roster), served_name(given, wiring.roster)
+    name = served_name(given, wiring.roster)
+    if name:
+        check_listed(name, exchange.principal)
+    model = served_model(given, wiring.roster)
     shown = {
         "modelfile": "",
         "template": "",
@@ -69,7 +74,7 @@ async def show(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     return value_answer(exchange, shown)
 
 
-def _rows(wiring: Wiring, more: dict[str, Any]) -> list[dict[str, Any]]:
+def _rows(principal: Principal, wiring: Wiring, more: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "name": tagged(name),
@@ -80,7 +85,7 @@ def _rows(wiring: Wiring, more: dict[str, Any]) -> list[dict[str, Any]]:
             "context_length": model.context_tokens,
             **more,
         }
-        for name, model in listed_models(wiring.roster)
+        for name, model in models_for(principal, wiring.roster)
     ]
 
 

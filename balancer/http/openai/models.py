@@ -10,22 +10,23 @@ from aiohttp.web import StreamResponse
 from balancer.errors import ModelNotFound
 from balancer.http.answers import value_answer
 from balancer.http.exchange import Exchange, Wiring
-from balancer.http.listed_models import listed_models, model_fields
+from balancer.http.listed_models import check_listed, model_fields, models_for
 
 
 async def list_models(exchange: Exchange, wiring: Wiring) -> StreamResponse:
-    """Those that agents serve now, with what adapters make of them."""
+    """Those that agents serve now, with what adapters make of them; for a key, its own."""
     roster = wiring.roster
     rows = [
         model_fields(name, model, roster.candidates(name), created=wiring.started)
-        for name, model in listed_models(roster)
+        for name, model in models_for(exchange.principal, roster)
     ]
     return value_answer(exchange, {"object": "list", "data": rows, **_page_of(rows)})
 
 
 async def show_model(exchange: Exchange, wiring: Wiring) -> StreamResponse:
-    """One of them, by any name that a request may call it by. Raises `ModelNotFound`."""
+    """One of them, by any name that it is called by. Raises `ModelNotFound`, `Forbidden`."""
     name = exchange.places["id"]
+    check_listed(name, exchange.principal)
     agents = wiring.roster.candidates(name)
     model = next((agent.model for agent in agents if agent.model is not None), None)
     if model is None:
