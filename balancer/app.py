@@ -47,10 +47,12 @@ from balancer.observability.route_file import RouteFile
 from balancer.observability.samples import Samples
 from balancer.services.config_reload import ConfigReload
 from balancer.services.key_refresh import KeyRefresh
+from balancer.services.key_watch import KeyWatch
 from balancer.services.liveness import Liveness
 from balancer.services.sampling import Gatherer, Sampling
 from balancer.services.watchdog import Watchdog
 from balancer.settings import Address, LiveSettings, Settings
+from balancer.storage.keys_in_force import KeysInForce
 from balancer.storage.memory_responses import MemoryResponses
 from balancer.storage.responses import Bounds, ResponseStore
 from balancer.storage.sql_responses import SqlResponses
@@ -94,10 +96,14 @@ def build(
     asker = Asker(roster=roster, settings=live, metrics=metrics, turns=turns)
     started = int(time.time())
     secret = secrets.token_bytes(32)
+    keys = KeysInForce(settings.data_dir, secret=secret, now=time.time)
+    gate = Gate(live, secret=secret, methods=Methods(secret=secret))
+    keys.listen(gate.take_stored)
     wiring = Wiring(
         configuration=configuration,
-        gate=Gate(live, secret=secret, methods=Methods(secret=secret)),
+        gate=gate,
         clients=ClientAddresses(live),
+        keys=keys,
         dispatcher=dispatcher,
         embedding=embedding,
         asker=asker,
@@ -215,6 +221,11 @@ class App:
             dispatcher=wiring.dispatcher,
             configuration=wiring.configuration,
         )
+        self._key_watch = KeyWatch(
+            wiring.keys,
+            end_what_is_over=wiring.gate.lasting.end_what_is_over,
+            take_used=wiring.gate.keys.take_used,
+        )
         self._sockets: dict[Port, socket.socket] = {}
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -267,6 +278,7 @@ class App:
                     fetching = tasks.create_task(self._fetching.run(), name="key refresh")
                     telling = tasks.create_task(self._watchdog.run(), name="watchdog")
                     measuring = tasks.create_task(self._sampling.run(), name="sampling")
+                    keeping = tasks.create_task(self._key_watch.run(), name="key watch")
                     self._announce(ready)
                     await self._stop_asked.wait()
                     await self._drain(tasks)
@@ -275,6 +287,7 @@ class App:
                     fetching.cancel()
                     telling.cancel()
                     measuring.cancel()
+                    keeping.cancel()
             finally:
                 for runner in runners:
                     await runner.cleanup()
@@ -284,6 +297,8 @@ class App:
                 await self.wiring.images.close()
                 await self.wiring.gate.methods.close()
                 await self.wiring.responses.close()
+                await self._key_watch.note_uses()
+                await self.wiring.keys.close()
         log.info("balancer stopped")
 
     def _turn_log_level(self) -> None:

@@ -14,7 +14,7 @@ from aiohttp.web import StreamResponse
 from msgspec import Struct
 
 from balancer.errors import InvalidRequest
-from balancer.http.answers import value_answer
+from balancer.http.answers import json_answer
 from balancer.http.body import decode_json, read_body
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.faults import missing, refuse_value
@@ -73,18 +73,22 @@ Answer = Callable[[Call, Wiring], Awaitable[Any]]
 
 
 def over_http(
-    answer: Answer, *, takes: tuple[str, ...] = ()
+    answer: Answer, *, takes: tuple[str, ...] = (), status: int = 200, is_secret: bool = False
 ) -> Callable[[Exchange, Wiring], Awaitable[StreamResponse]]:
-    """The handler of a route whose answer is a value. `takes` are the members of its body."""
+    """The handler of a route whose answer is a value. `takes` are the members of its body, which
+    may be empty; `is_secret`: nobody on the way may keep the answer."""
+    headers = {"Cache-Control": "no-store"} if is_secret else {}
 
     async def handle(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         body: Mapping[str, Any] = {}
         if takes:
             data = await read_body(exchange.request, wiring.settings)
             depth = wiring.settings.max_json_depth
-            body = decode_json(data, _OBJECT, max_depth=depth, expected={})
+            body = decode_json(data, _OBJECT, max_depth=depth, expected={}) if data else {}
             check_names(body, takes, exchange.route_path)
-        return value_answer(exchange, await answer(Call.of(exchange, body), wiring))
+        value = await answer(Call.of(exchange, body), wiring)
+        data = msgspec.json.encode(value)
+        return json_answer(exchange, data, status=status, headers=headers)
 
     return handle
 

@@ -26,6 +26,7 @@ from balancer.observability.samples import Samples
 from balancer.policy.identity.principal import Principal
 from balancer.policy.limits.ledger import Entry
 from balancer.settings import Settings
+from balancer.storage.keys_in_force import KeysInForce
 from balancer.storage.responses import ResponseStore
 from balancer.upstreams.image_source import ImageSource
 
@@ -47,6 +48,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
     configuration: Configuration
     gate: Gate
     clients: ClientAddresses
+    keys: KeysInForce
     dispatcher: Dispatcher
     embedding: EmbeddingDispatcher
     asker: Asker

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,8 +20,11 @@ from aiohttp.web import BaseRequest
 from balancer.access import Limits, Role, RouteClass
 from balancer.errors import Forbidden, LimitExceeded, Unauthorized
 from balancer.http.denials import unauthorized
+from balancer.http.lasting import LastingConnections, Ticket
 from balancer.http.methods import Found, Methods, Pending
+from balancer.policy.identity.key_text import BEGINNING as KEY_BEGINNING
 from balancer.policy.identity.keyring import Denied, KeyRing
+from balancer.policy.identity.known_keys import KnownKeys
 from balancer.policy.identity.principal import Principal, has_role, open_mode_principal
 from balancer.policy.identity.sessions import Session, Sessions
 from balancer.policy.limits.amounts import Bound, Moment, Refusal, Standing
@@ -30,6 +34,7 @@ from balancer.settings import LiveSettings, Settings, is_loopback
 from balancer.signing_keys import SigningKey
 
 if TYPE_CHECKING:
+    from balancer.http.exchange import Exchange
     from balancer.http.router import Route
 
 log = structlog.get_logger(__name__)
@@ -40,6 +45,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD"})
 FAILURES = Limits(requests_per_minute=60)
 """Wrong credentials that one address may send; past it no new ones of it are looked at."""
 _REMEMBERED = 10_000
+_UNKNOWN = Denied("unknown")
 _CODES = {
     "requests": "rate_limit_exceeded",
     "burst": "rate_limit_exceeded",
@@ -72,7 +78,6 @@ class Gate:
     ) -> None:
         """`secret`: random bytes of this process; `methods`: what stands for somebody beside
         keys."""
-        self._secret = secret
         self.methods = methods or Methods(secret=secret)
         self._now = now
         self._wall_clock = wall_clock
@@ -82,26 +87,48 @@ class Gate:
         address tries wrong ones."""
         self._bounds: OrderedDict[tuple[str, RouteClass, bool, str], tuple[Bound, ...]]
         self.sessions = Sessions()
+        self.keys = KnownKeys(secret)
+        self.lasting = LastingConnections(
+            keys=self.keys,
+            sessions=self.sessions,
+            is_open=lambda: self.is_open,
+            wall_clock=wall_clock,
+        )
         self._take(live.current)
         live.listen(self._take)
 
     def _take(self, settings: Settings) -> None:
         self._settings = settings
-        self._ring = KeyRing(settings.auth.api_keys, self._secret)
-        has_changed = self.methods.take(settings)
-        self._bounds = OrderedDict()
-        self.sessions.keep(lambda one: self._ring.has(one) or (one.is_by_token and not has_changed))
+        self.keys.configure(settings.auth.api_keys)
+        self._change_keys(others_too=self.methods.take(settings))
+
+    def take_stored(self, ring: KeyRing, *, has_keys: bool) -> None:
+        """From now on these are the keys of the store, which `has_keys`, if only ended ones."""
+        self.keys.store(ring, has_keys=has_keys)
+        self._change_keys()
 
     def take_keys(self, url: str, keys: tuple[SigningKey, ...]) -> None:
         """An issuer publishes these now: what others have signed opens nothing any more."""
         gone = self.methods.take_keys(url, keys, unix_s=self._wall_clock())
         if gone:
             self.sessions.keep(lambda one: one.id not in gone)
+            self.lasting.keep(lambda one: one.id not in gone)
+
+    def _change_keys(self, *, others_too: bool = False) -> None:
+        """`others_too`: what was let in otherwise than by a key may not be any more, either."""
+        self._bounds = OrderedDict()
+        self.sessions.keep(
+            lambda one: not others_too if one.key_number is None else self.keys.has(one)
+        )
+        if others_too:
+            self.lasting.keep(lambda one: not one.id or one.key_number is not None)
+        self.lasting.end_what_is_over()
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody has to sign in."""
-        return self._settings.auth.is_open
+        """Whether nobody has to sign in. Once there was a stored key it never is: not when the last
+        one has ended, nor when its file is gone."""
+        return self._settings.auth.is_open and not self.keys.has_had_stored
 
     def moment(self) -> Moment:
         """Now, of both clocks."""
@@ -132,10 +159,11 @@ class Gate:
 
     def principal_of(self, value: str, address: str) -> Principal | Awaitable[Principal]:
         """Whom a key or a token stands for: the first method that knows it decides. To be awaited
-        and raises as `identify` says."""
+        and raises as `identify` says. What looks like a key that is made here is told to nobody
+        else."""
         unix_s = self._wall_clock()
-        found: Found | Pending = self._ring.find(value, address=address, unix_s=unix_s)
-        if isinstance(found, Denied) and found.fault == "unknown":
+        found: Found | Pending = self.keys.find(value, address=address, unix_s=unix_s)
+        if found == _UNKNOWN and not value.startswith(KEY_BEGINNING):
             found = self.methods.of_token(value, unix_s=unix_s)
         return self._settled(found, address)
 
@@ -165,6 +193,24 @@ class Gate:
             self._check_failures(address, self.moment())
             self._remember(name, address)
 
+    def lasting_for(
+        self, exchange: Exchange, close: Callable[[str], None]
+    ) -> AbstractContextManager[None]:
+        """While this is open, a connection that goes on after its request was let in is closed
+        with a reason once what let it in is over."""
+        principal, request = exchange.principal, exchange.request
+        is_by_session = not self.is_open and not self._given_by(request)[0]
+        ticket = Ticket(
+            principal=principal,
+            cookie=request.cookies.get(SESSION_COOKIE) if is_by_session else None,
+            ends_s=self._ends_s(principal),
+        )
+        return self.lasting.held(ticket, close)
+
+    def _ends_s(self, principal: Principal) -> float:
+        """When what stands for it ends, in unix seconds."""
+        return min(self.keys.ends_s(principal), self.methods.ends_s(principal))
+
     def open_session(self, principal: Principal) -> tuple[str, Session]:
         """A cookie that stands for a key from now on, and its session."""
         cookie, unix_s = secrets.token_urlsafe(32), self._wall_clock()
@@ -173,7 +219,7 @@ class Gate:
             secrets.token_urlsafe(32),
             principal,
             unix_s=unix_s,
-            ends_s=min(self._ring.ends_s(principal), self.methods.ends_s(principal)),
+            ends_s=self._ends_s(principal),
         )
         return cookie, session
 

@@ -39,6 +39,13 @@ from balancer.http.management.config import (
     reload_over_socket,
     show_config,
 )
+from balancer.http.management.keys import (
+    MEMBERS,
+    create_key,
+    list_keys,
+    revoke_key,
+    rotate_key,
+)
 from balancer.http.management.live.sockets import control_socket, logs_socket, metrics_socket
 from balancer.http.management.log_level import set_log_level, show_log_level
 from balancer.http.management.models import list_models as list_served_models
@@ -208,13 +215,15 @@ def _callable(
     query: tuple[str, ...] = (),
     takes: tuple[str, ...] = (),
     aliases: tuple[str, ...] | None = None,
+    status: int = 200,
+    is_secret: bool = False,
 ) -> Route:
     """What operators may call over a live socket, too."""
     return Route(
         ports=_MANAGEMENT,
         method=method,
         path=path,
-        handler=over_http(answer, takes=takes),
+        handler=over_http(answer, takes=takes, status=status, is_secret=is_secret),
         query=query,
         min_role="admin",
         limit_class="management",
@@ -337,6 +346,19 @@ ROUTES: tuple[Route, ...] = (
     _openai_models("/v1/models/{id...}", show_model),
     _callable("GET", "/log-level", "log_level.get", show_log_level),
     _callable("PUT", "/log-level", "log_level.set", set_log_level, takes=("level",)),
+    _callable("GET", "/keys", "keys.list", list_keys, query=("limit", "after")),
+    _callable(
+        "POST", "/keys", "keys.create", create_key, takes=MEMBERS, status=201, is_secret=True
+    ),
+    _callable("DELETE", "/keys/{id}", "keys.revoke", revoke_key),
+    _callable(
+        "POST",
+        "/keys/{id}/rotate",
+        "keys.rotate",
+        rotate_key,
+        takes=("overlap_s",),
+        is_secret=True,
+    ),
     _callable("GET", "/config", "config.get", show_config),
     _callable("GET", "/config/status", "config.status", config_status),
     _operators("POST", "/config/reload", reload_config, "config.reload", reload_over_socket),

@@ -35,8 +35,9 @@ CHECKS = (
     checks.response_headers_conformance,
     checks.response_schema_conformance,
 )
-UNSENT = {("get", "/agents/connect")}
-"""A WebSocket: see test_agent_link."""
+UNSENT = {("get", "/agents/connect"), ("post", "/keys")}
+"""A WebSocket: see test_agent_link. The first key closes the door to all others: see
+test_http_keys."""
 ASKED_FOR = ("generation_timeout", "deadline_unreachable")
 """What a `timeout` of next to nothing ends with."""
 MODEL = ServedModel(name="paddler-demo", context_tokens=2048, embedding_dimensions=3, reranks=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from balancer.dispatch.journal import MOST_REQUESTS
+from balancer.http.document.keys import KEYS
 from balancer.http.document.operation import (
     FINDING,
     READING,
@@ -235,6 +236,7 @@ OPERATIONS = (
         answers=(Answer(description="Of nobody any more.", shapes=(access.SessionBody,)),),
         examples=(Example(name="nobody"),),
     ),
+    *KEYS,
     Operation(
         ports=("management",),
         method="GET",

@@ -61,7 +61,8 @@ async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     silence = asyncio.get_running_loop().call_later(REGISTER_TIMEOUT_S, _end_stranger, link)
     reason = "its connection ended"
     try:
-        reason = await _read_frames(socket, link)
+        with wiring.gate.lasting_for(exchange, link.close):
+            reason = await _read_frames(socket, link)
     finally:
         silence.cancel()
         exchange.facts.update(agent=link.agent_name, reason=reason)

@@ -60,6 +60,7 @@ async def open_session(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 async def close_session(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Sign out."""
     wiring.gate.sessions.close(exchange.request.cookies.get(SESSION_COOKIE, ""))
+    wiring.gate.lasting.end_what_is_over()
     answer = value_answer(exchange, _shown(None, wiring))
     answer.del_cookie(SESSION_COOKIE, httponly=True, samesite="Strict")
     return answer

@@ -75,9 +75,9 @@ class Reader:
         """It read nothing for too long."""
         self._is_closed = True
 
-    def close(self, reason: str) -> None:
-        """Say goodbye: the balancer stops."""
-        self.send(close_frame(reason, WSCloseCode.GOING_AWAY))
+    def close(self, reason: str, code: int = WSCloseCode.GOING_AWAY) -> None:
+        """Say goodbye: the balancer stops, or whatever the code says."""
+        self.send(close_frame(reason, code))
         self.closed()
         transport = self._connection.transport
         if transport is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import cast
 
-from aiohttp import WSMsgType
+from aiohttp import WSCloseCode, WSMsgType
 from aiohttp.web import StreamResponse, WebSocketResponse
 
 from balancer.errors import ClientDropped, InvalidRequest, QueueFull
@@ -71,13 +71,15 @@ async def _serve(
         raise ClientDropped("the reader left before its socket was open") from error
     exchange.status = 101
     reader = Reader(cast(ClientConnection, exchange.request.protocol))
+    end = partial(reader.close, code=WSCloseCode.POLICY_VIOLATION)
     try:
-        join(reader)
-        async with asyncio.TaskGroup() as tasks:
-            refresh = partial(room.refresh, reader)
-            caller = Caller(exchange, wiring, reader, tasks=tasks, refresh=refresh)
-            await _read(socket, reader, caller)
-            caller.end()
+        with wiring.gate.lasting_for(exchange, end):
+            join(reader)
+            async with asyncio.TaskGroup() as tasks:
+                refresh = partial(room.refresh, reader)
+                caller = Caller(exchange, wiring, reader, tasks=tasks, refresh=refresh)
+                await _read(socket, reader, caller)
+                caller.end()
     except QueueFull as error:  # others were quicker
         reader.close(error.message)
     finally:
