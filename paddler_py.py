@@ -31,6 +31,12 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "balancer",
         "Check and show the balancer's configuration, and print its schema.",
     ),
+    "keys": (
+        "balancer.keys_command",
+        "keys",
+        "balancer",
+        "Make, list, revoke and rotate API keys, whether or not the balancer runs.",
+    ),
     "chat": (
         "balancer.terminal.chat",
         "chat",

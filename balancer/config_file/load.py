@@ -81,6 +81,13 @@ class Loading:
 
     def result(self) -> Loaded:
         """Raises `FaultyConfiguration`."""
+        loaded = self.apart()
+        if wrong := tuple(faults_together(loaded.settings, loaded.origins)):
+            raise FaultyConfiguration(wrong)
+        return loaded
+
+    def apart(self) -> Loaded:
+        """The same, whether or not the settings are right together: for whoever mends that."""
         variables = self._variables()
         config = self._sources.config
         if config is not None:
@@ -93,11 +100,8 @@ class Loading:
                 self._take(name, raw, Origin("flag", RULES[name].flag or name))
         if self._faults:
             raise FaultyConfiguration(self._faults)
-        settings = Settings(**self._values)
-        if wrong := tuple(faults_together(settings, self._origins)):
-            raise FaultyConfiguration(wrong)
         return Loaded(
-            settings=settings,
+            settings=Settings(**self._values),
             origins=self._origins,
             environment=None if self._environment is None else self._environment[0],
             files=tuple(self._files),
