@@ -20,6 +20,7 @@ from pathlib import Path
 import structlog
 from aiohttp.web import ServerRunner, SockSite
 
+from balancer.cluster.local import LocalBus
 from balancer.config_file.configuration import Configuration
 from balancer.dispatch.asking import Asker
 from balancer.dispatch.dispatcher import Dispatcher
@@ -95,10 +96,11 @@ def build(
     embedding = EmbeddingDispatcher(roster=roster, settings=live, metrics=metrics, turns=turns)
     asker = Asker(roster=roster, settings=live, metrics=metrics, turns=turns)
     started = int(time.time())
-    secret = secrets.token_bytes(32)
+    secret, bus = secrets.token_bytes(32), LocalBus()
     keys = KeysInForce(settings.data_dir, secret=secret, now=time.time)
-    gate = Gate(live, secret=secret, methods=Methods(secret=secret))
+    gate = Gate(live, secret=secret, bus=bus, methods=Methods(secret=secret))
     keys.listen(gate.take_stored)
+    metrics.watch_limits(gate.figures)
     wiring = Wiring(
         configuration=configuration,
         gate=gate,

@@ -334,7 +334,7 @@ class Relay(Generation):
             agent.note_speed(finished, blocks=len(self.prefix_chain) // HASH_BYTES)
         self.done.set_result(self.outcome(finished, agent))
         self._sink = None
-        self._metrics.generation_finished(finished.usage)
+        self._metrics.generation_finished(finished.usage, self.model)
 
     def on_failed(self, error: ErrorObject) -> None:
         """The agent could not finish what it had taken."""

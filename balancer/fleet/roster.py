@@ -19,7 +19,8 @@ from balancer.fleet.link_queries import Streams
 from balancer.fleet.prefix_index import PrefixIndex
 from balancer.fleet.slow_confirmation import notice_slow_confirmation
 from balancer.fleet.snapshot import AgentSnapshot, snapshot_of
-from balancer.observability.metrics import AgentSlots, Metrics
+from balancer.observability.metrics import Metrics
+from balancer.observability.scraped import AgentSlots
 from balancer.settings import LiveSettings
 from protocol.agent_status import AgentStatus, Issue
 from protocol.generation import AdapterScale

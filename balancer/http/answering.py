@@ -188,6 +188,7 @@ async def _answer_resumable(
             else:
                 replay.error = error
 
+    exchange.goes_on = True
     replay.run(fill())
     return await read_replay(exchange, replay, stream)
 
@@ -216,7 +217,7 @@ async def _generate(
 ) -> Answers:
     """Let the sinks have what is generated."""
     generation = course.generation
-    meter = metered(exchange, generation)
+    meter = await metered(exchange, generation)
     try:
         answers = await generate_choices(
             wiring.dispatcher,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from aiohttp.web import BaseRequest, StreamResponse
 from msgspec import Struct
 
+from balancer.cluster.bus import Entry
 from balancer.config_file.configuration import Configuration
 from balancer.dispatch.asking import Asker
 from balancer.dispatch.dispatcher import Dispatcher
@@ -24,7 +25,6 @@ from balancer.http.replay import Replays
 from balancer.observability.metrics import Metrics
 from balancer.observability.samples import Samples
 from balancer.policy.identity.principal import Principal
-from balancer.policy.limits.ledger import Entry
 from balancer.settings import Settings
 from balancer.storage.keys_in_force import KeysInForce
 from balancer.storage.responses import ResponseStore
@@ -92,6 +92,7 @@ class Exchange:
         "error_form",
         "facts",
         "gate",
+        "goes_on",
         "id",
         "is_proxied",
         "is_quiet",
@@ -134,6 +135,8 @@ class Exchange:
         self.gate: Gate | None = None
         self.entry: Entry | None = None
         """Its place in the account of limits; None: nothing limits it."""
+        self.goes_on = False
+        """Whether what it asked for outlives it, and settles what it reserved."""
         self.is_proxied = client.is_proxied
         """Whether it came through a proxy that says so."""
         self.started_s = time.monotonic()
@@ -181,15 +184,15 @@ class Exchange:
         """The request's headers by which an answer's body is chosen, and whether it may be read."""
         return ", ".join((*names, "Origin") if self.varies_by_origin else names)
 
-    def enter(self, gate: Gate, route: Route) -> None:
+    async def enter(self, gate: Gate, route: Route) -> None:
         """Be counted. Raises `LimitExceeded`."""
         self.gate = gate
-        self.entry = gate.enter(self.principal, route, self.address)
+        self.entry = await gate.enter(self.principal, route, self.address)
 
     def leave(self) -> None:
         """Its place is free."""
         if self.entry is not None and self.gate is not None:
-            self.entry.leave(self.gate.moment())
+            self.entry.leave(self.gate.moment(), goes_on=self.goes_on)
 
     def wants(self, flag: str) -> bool:
         """Whether the query says `flag=true`."""

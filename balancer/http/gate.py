@@ -9,19 +9,22 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp.web import BaseRequest
+from msgspec import structs
 
 from balancer.access import Limits, Role, RouteClass
+from balancer.cluster.bus import Bus, Entry
 from balancer.errors import Forbidden, LimitExceeded, Unauthorized
 from balancer.http.denials import unauthorized
 from balancer.http.lasting import LastingConnections, Ticket
 from balancer.http.methods import Found, Methods, Pending
+from balancer.observability.scraped import LimitFigures
 from balancer.policy.identity.key_text import BEGINNING as KEY_BEGINNING
 from balancer.policy.identity.keyring import Denied, KeyRing
 from balancer.policy.identity.known_keys import KnownKeys
@@ -29,7 +32,7 @@ from balancer.policy.identity.principal import Principal, has_role, open_mode_pr
 from balancer.policy.identity.sessions import Session, Sessions
 from balancer.policy.limits.amounts import Bound, Moment, Refusal, Standing
 from balancer.policy.limits.bounds import bounds_of, subject_of_address
-from balancer.policy.limits.ledger import Entry, Ledger
+from balancer.policy.limits.ledger import Ledger
 from balancer.settings import LiveSettings, Settings, is_loopback
 from balancer.signing_keys import SigningKey
 
@@ -72,16 +75,20 @@ class Gate:
         live: LiveSettings,
         *,
         secret: bytes,
+        bus: Bus,
         methods: Methods | None = None,
         now: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`secret`: random bytes of this process; `methods`: what stands for somebody beside
-        keys."""
+        """`secret`: random bytes of this process; `bus` keeps what everybody has had; `methods`:
+        what stands for somebody beside keys."""
         self.methods = methods or Methods(secret=secret)
         self._now = now
         self._wall_clock = wall_clock
-        self.ledger = Ledger()
+        self._bus = bus
+        self._failures = Ledger()
+        """Wrong credentials by address: of this balancer alone, as a look at them must not wait."""
+        self._refusals: Counter[str] = Counter()
         self._seen_well: OrderedDict[tuple[str, str], None] = OrderedDict()
         """Credentials and addresses that have been right: they stay so while somebody at the same
         address tries wrong ones."""
@@ -242,16 +249,27 @@ class Gate:
             )
         return session.principal
 
-    def enter(self, principal: Principal, route: Route, address: str) -> Entry | None:
+    async def enter(self, principal: Principal, route: Route, address: str) -> Entry | None:
         """Count a request, or raise `LimitExceeded`. None: nothing limits it."""
         bounds = self._bounds_of(principal, route, address)
         if not bounds:
             return None
         at = self.moment()
-        entry = self.ledger.enter(bounds, at)
+        entry = await self._bus.enter(bounds, at)
         if isinstance(entry, Refusal):
-            raise refused(entry, at)
+            raise self.refused(entry, at)
         return entry
+
+    def refused(self, refusal: Refusal, at: Moment, *, limit: str = "") -> LimitExceeded:
+        """What a client is told of it. Counted as `limit`, else as what it would pass."""
+        self._refusals[limit or refusal.excess] += 1
+        return refused(refusal, at)
+
+    def figures(self) -> LimitFigures:
+        """What is held for everybody's limits now."""
+        found = self._bus.figures()
+        tables = {**found.tables, "failures": len(self._failures), "bounds": len(self._bounds)}
+        return structs.replace(found, tables=tables, refusals=self._refusals)
 
     def check_role(self, principal: Principal, route: Route) -> None:
         """Raises `Unauthorized` where somebody has to sign in, else `Forbidden`."""
@@ -304,9 +322,10 @@ class Gate:
     def _check_failures(self, address: str, at: Moment, *, counts: bool = False) -> None:
         """Raises `LimitExceeded` where too many came."""
         bound = Bound(f"failures of {subject_of_address(address)}", FAILURES)
-        refusal = self.ledger.count(bound, at) if counts else self.ledger.would_refuse(bound, at)
+        failures = self._failures
+        refusal = failures.count(bound, at) if counts else failures.would_refuse(bound, at)
         if refusal is not None:
-            raise refused(refusal, at)
+            raise self.refused(refusal, at, limit="failures")
 
     def _remember(self, key_id: str, address: str) -> None:
         self._seen_well[key_id, address] = None

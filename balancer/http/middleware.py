@@ -125,7 +125,7 @@ class Pipeline:
         if exchange.principal.id:
             exchange.facts["key"] = exchange.principal.id
         gate.check_role(exchange.principal, route)
-        exchange.enter(gate, route)
+        await exchange.enter(gate, route)
 
     def _check_directness(self, exchange: Exchange) -> None:
         """A proxy on this host makes strangers look like local callers."""

@@ -7,14 +7,15 @@ settled to what was spent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 
 from msgspec import structs
 
+from balancer.cluster.bus import Reservation
 from balancer.errors import BalancerError
 from balancer.http.exchange import Exchange
-from balancer.http.gate import Gate, refused
+from balancer.http.gate import Gate
 from balancer.http.shape import Generation
 from balancer.policy.limits.amounts import Refusal
 from balancer.policy.limits.estimate import (
@@ -23,75 +24,83 @@ from balancer.policy.limits.estimate import (
     prompt_estimate,
     text_estimate,
 )
-from balancer.policy.limits.ledger import Entry, Reservation
 from protocol.generation import GenerationRequest
 
 
-def metered(exchange: Exchange, generation: Generation) -> TokenMeter | None:
-    """A meter where the caller's tokens are limited. Raises `LimitExceeded`."""
+async def metered(exchange: Exchange, generation: Generation) -> TokenMeter | None:
+    """A meter where the caller's tokens are limited; whoever asked for it calls `settle`. Raises
+    `LimitExceeded`."""
     entry, gate = exchange.entry, exchange.gate
     if entry is None or gate is None or not entry.limits_tokens:
         return None
-    return TokenMeter(entry, gate, generation)
+    request, made = generation.request, generation.made
+    prompts = [text_estimate(text) for text in generation.prompts] or [prompt_estimate(request)]
+    at = gate.moment()
+    most = request.max_tokens or _most_that_fit(entry.tokens_left(at), sum(prompts), made)
+    found = await entry.reserve(sum(prompts) + most * made, at)
+    if isinstance(found, Refusal):
+        raise gate.refused(found, at)
+    return TokenMeter(
+        found, gate, prompts=prompts, made_of_each=generation.made_of_each, most_tokens=most
+    )
 
 
 class TokenMeter:
-    """Of one request. Satisfies `Meter`. Whoever made it calls `settle`."""
+    """Of one request. Satisfies `Meter`."""
 
-    def __init__(self, entry: Entry, gate: Gate, generation: Generation) -> None:
-        """Raises `LimitExceeded`."""
+    def __init__(
+        self,
+        reservation: Reservation,
+        gate: Gate,
+        *,
+        prompts: list[int],
+        made_of_each: int,
+        most_tokens: int,
+    ) -> None:
+        """`prompts`: estimates of their tokens, as reserved."""
+        self._reservation = reservation
         self._gate = gate
-        self._of_each = generation.made_of_each
-        request = generation.request
-        texts = generation.prompts
-        self._estimates = [text_estimate(text) for text in texts] or [prompt_estimate(request)]
-        """By prompts; exact once an agent has counted."""
-        self._completions = [0] * generation.made
-        at = gate.moment()
-        prompt = sum(self._estimates)
-        self.most_tokens = request.max_tokens or _most_that_fit(
-            entry.tokens_left(at), prompt, generation.made
-        )
+        self._prompts = prompts
+        """Exact once an agent has counted."""
+        self._of_each = made_of_each
+        self._completions = [0] * (made_of_each * len(prompts))
+        self._most_tokens = most_tokens
         """That each generation may have."""
-        found = entry.reserve(prompt + self.most_tokens * generation.made, at)
-        if isinstance(found, Refusal):
-            raise refused(found, at)
-        self._reservation: Reservation = found
         self._counted: set[int] = set()
 
     @property
     def spent(self) -> int:
         """So far: prompts that an agent has begun with, and what was generated."""
-        return sum(self._estimates[prompt] for prompt in self._counted) + sum(self._completions)
+        return sum(self._prompts[prompt] for prompt in self._counted) + sum(self._completions)
 
     def capped(self, request: GenerationRequest) -> GenerationRequest:
         """The request with its hard cap."""
         if request.max_tokens is not None:
             return request
-        return structs.replace(request, max_tokens=self.most_tokens)
+        return structs.replace(request, max_tokens=self._most_tokens)
 
     def prompt_counted(self, choice: int, tokens: int) -> BalancerError | None:
         """Correct what was reserved for this prompt."""
         prompt = choice // self._of_each
         if prompt in self._counted:
             return None
-        more = tokens - self._estimates[prompt]
+        more = tokens - self._prompts[prompt]
         if more > 0:
             at = self._gate.moment()
             refusal = self._reservation.extend(more, at)
             if refusal is not None:
-                return refused(refusal, at)
+                return self._gate.refused(refusal, at)
         else:
             self._reservation.shrink(-more)
         self._counted.add(prompt)
-        self._estimates[prompt] = tokens
+        self._prompts[prompt] = tokens
         return None
 
     def ended(self, choice: int, *, prompt_tokens: int, completion_tokens: int) -> None:
         """What the generation took."""
         if prompt_tokens:
             self._counted.add(choice // self._of_each)
-            self._estimates[choice // self._of_each] = prompt_tokens
+            self._prompts[choice // self._of_each] = prompt_tokens
         self._completions[choice] = completion_tokens
 
     def settle(self) -> None:
@@ -99,10 +108,10 @@ class TokenMeter:
         self._reservation.settle(self._gate.moment(), spent=self.spent)
 
 
-@contextmanager
-def texts_metered(
+@asynccontextmanager
+async def texts_metered(
     exchange: Exchange, texts: Iterable[str | tuple[int, ...]]
-) -> Iterator[Callable[[int], None]]:
+) -> AsyncIterator[Callable[[int], None]]:
     """For what generates nothing: as many tokens as the texts can have are reserved while this is
     open, and settled to what the function is told. Raises `LimitExceeded`."""
     entry, gate = exchange.entry, exchange.gate
@@ -110,9 +119,9 @@ def texts_metered(
         yield lambda _: None
         return
     at = gate.moment()
-    found = entry.reserve(most_tokens(texts), at)
+    found = await entry.reserve(most_tokens(texts), at)
     if isinstance(found, Refusal):
-        raise refused(found, at)
+        raise gate.refused(found, at)
     spent = 0
 
     def told(tokens: int) -> None:

@@ -32,7 +32,7 @@ async def embed(
     timeout_s: float | None = None,
 ) -> Embedded:
     """Have the inputs embedded, and note what the log says of it. Raises `BalancerError`."""
-    with texts_metered(exchange, request.inputs) as spent:
+    async with texts_metered(exchange, request.inputs) as spent:
         embedded = await wiring.embedding.embed(
             request,
             exchange.principal,

@@ -19,18 +19,23 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.registry import Collector
 
-from balancer.observability.tallies import Tallies
+from balancer.observability.scraped import (
+    AgentSlots,
+    LimitFigures,
+    LimitsCollector,
+    SlotsCollector,
+)
+from balancer.observability.tallies import OTHER, Tallies
 from protocol.generation import Usage
 from protocol.refusals import consequence_of
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SWITCHING_PROTOCOLS = 101
-MAX_AGENT_LABELS = 256
-"""Agents past this many are summed under the name `other`."""
+MAX_MODEL_LABELS = 256
+"""Models past this many are summed under the name `other`."""
+_TOKEN_KINDS = ("prompt", "completion", "cached", "reasoning")
 
 EdgeReason = Literal[
     "connections",
@@ -47,14 +52,6 @@ EdgeReason = Literal[
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LATENCY_BOUNDS_S = (*_LATENCY_BUCKETS_S, inf)
 _REQUEST_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-
-
-class AgentSlots(Struct, frozen=True):
-    """One agent's slots at the moment of a scrape."""
-
-    agent: str
-    total: int
-    used: int
 
 
 class Latencies(Struct, frozen=True):
@@ -85,33 +82,6 @@ class Totals(Struct):
         self.requests += 1
         self.failed += is_failure
         self.response_s += seconds
-
-
-class _SlotsCollector(Collector):
-    """Reads the slots when scraped, so that an agent that left leaves no series behind."""
-
-    def __init__(self, read: Callable[[], Iterable[AgentSlots]]) -> None:
-        self._read = read
-
-    def describe(self) -> Iterable[Metric]:
-        return []
-
-    def collect(self) -> Iterable[Metric]:
-        sums: dict[str, tuple[int, int]] = {}
-        for slots in self._read():
-            name = slots.agent if len(sums) < MAX_AGENT_LABELS else "other"
-            total, used = sums.get(name, (0, 0))
-            sums[name] = (total + slots.total, used + slots.used)
-        total_family = GaugeMetricFamily(
-            "paddler_agent_slots_total_count", "Slots that an agent has.", labels=["agent"]
-        )
-        used_family = GaugeMetricFamily(
-            "paddler_agent_slots_used_count", "Slots that are claimed.", labels=["agent"]
-        )
-        for name, (total, used) in sums.items():
-            total_family.add_metric([name], total)
-            used_family.add_metric([name], used)
-        return [total_family, used_family]
 
 
 class Metrics:
@@ -159,6 +129,13 @@ class Metrics:
         self._completion_tokens = tokens.labels("completion")
         self._cached_tokens = tokens.labels("cached")
         self._reasoning_tokens = tokens.labels("reasoning")
+        self._model_tokens = Counter(
+            "paddler_model_tokens",
+            "Tokens of finished generations, by model.",
+            ["model", "kind"],
+            registry=registry,
+        )
+        self._model_children: dict[str, tuple[Counter, ...]] = {}
         self.time_to_first_token_seconds = Histogram(
             "paddler_time_to_first_token_seconds",
             "From a generation's arrival to its first token.",
@@ -306,14 +283,32 @@ class Metrics:
             child = self._ended_children[outcome] = self._generations_ended.labels(outcome)
         child.inc()
 
-    def generation_finished(self, usage: Usage) -> None:
+    def generation_finished(self, usage: Usage, model: str) -> None:
         """Count the tokens of a generation that ended well."""
         self._prompt_tokens.inc(usage.prompt_tokens)
         self._completion_tokens.inc(usage.completion_tokens)
         self._cached_tokens.inc(usage.cached_tokens)
         self._reasoning_tokens.inc(usage.reasoning_tokens)
+        counts = (
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.cached_tokens,
+            usage.reasoning_tokens,
+        )
+        for child, count in zip(self._tokens_of(model), counts, strict=True):
+            child.inc(count)
         self.totals.prompt_tokens += usage.prompt_tokens
         self.totals.cached_tokens += usage.cached_tokens
+
+    def _tokens_of(self, model: str) -> tuple[Counter, ...]:
+        """By `_TOKEN_KINDS`."""
+        children = self._model_children.get(model)
+        if children is None:
+            if len(self._model_children) >= MAX_MODEL_LABELS:
+                model = OTHER
+            children = tuple(self._model_tokens.labels(model, kind) for kind in _TOKEN_KINDS)
+            self._model_children[model] = children
+        return children
 
     def embedded(self, *, inputs: int, tokens: int) -> None:
         """Count an embedding request that ended well."""
@@ -362,7 +357,11 @@ class Metrics:
 
     def watch_slots(self, read: Callable[[], Iterable[AgentSlots]]) -> None:
         """Publish slots by agent, read at each scrape."""
-        self.registry.register(_SlotsCollector(read))
+        self.registry.register(SlotsCollector(read))
+
+    def watch_limits(self, read: Callable[[], LimitFigures]) -> None:
+        """Publish what limits hold, read at each scrape."""
+        self.registry.register(LimitsCollector(read))
 
     def cached_share(self) -> float | None:
         """Which share of the prompts' tokens came from a cache since the start; None: there were

@@ -9,6 +9,7 @@ shared machine count less.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import secrets
 import time
 from collections.abc import Sequence
@@ -19,11 +20,12 @@ from unittest.mock import Mock
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from balancer.access import Allowance, Auth, Limits, LimitTable
+from balancer.cluster.local import LocalBus
 from balancer.http.gate import Gate, limit_headers
 from balancer.http.router import Router
 from balancer.http.routes import ROUTES
 from balancer.policy.identity.principal import Principal
-from balancer.policy.limits.ledger import Reservation
+from balancer.policy.limits.amounts import Refusal
 from balancer.settings import LiveSettings, Settings
 from tests.support.keys import credential
 
@@ -50,10 +52,10 @@ def _gate(*, has_keys: bool, has_tokens: bool) -> Gate:
         roles={"user": Allowance(limits=limits)}, classes={"chat": Limits(requests_per_minute=MANY)}
     )
     settings = Settings(auth=Auth(api_keys=tuple(keys)), limits=table)
-    return Gate(LiveSettings(settings), secret=secrets.token_bytes(32))
+    return Gate(LiveSettings(settings), secret=secrets.token_bytes(32), bus=LocalBus())
 
 
-def _microseconds(gate: Gate, requests: int, *, has_tokens: bool) -> float:
+async def _microseconds(gate: Gate, requests: int, *, has_tokens: bool) -> float:
     route, _ = Router(ROUTES, ports=("inference",)).match("POST", "/v1/chat/completions")
     sent = [
         _request(
@@ -73,12 +75,12 @@ def _microseconds(gate: Gate, requests: int, *, has_tokens: bool) -> float:
         principal = gate.identify(request, route, address=request.remote, is_proxied=False)
         assert isinstance(principal, Principal)
         gate.check_role(principal, route)
-        entry = gate.enter(principal, route, request.remote)
+        entry = await gate.enter(principal, route, request.remote)
         if entry is None:
             continue
-        reservation = entry.reserve(100, gate.moment()) if has_tokens else None
+        reservation = await entry.reserve(100, gate.moment()) if has_tokens else None
         limit_headers(entry, gate.moment())
-        if isinstance(reservation, Reservation):
+        if reservation is not None and not isinstance(reservation, Refusal):
             reservation.settle(gate.moment(), spent=50)
         entry.leave(gate.moment())
     return 1e6 * (time.process_time() - started_s) / requests
@@ -96,10 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ("a key, tokens limited, too", True, True),
     ):
         took = [
-            _microseconds(
-                _gate(has_keys=has_keys, has_tokens=has_tokens),
-                asked.requests,
-                has_tokens=has_tokens,
+            asyncio.run(
+                _microseconds(
+                    _gate(has_keys=has_keys, has_tokens=has_tokens),
+                    asked.requests,
+                    has_tokens=has_tokens,
+                )
             )
             for _ in range(asked.rounds)
         ]

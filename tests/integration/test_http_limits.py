@@ -13,6 +13,7 @@ import pytest
 from msgspec import structs
 
 from balancer.access import Allowance, Auth, Limits, LimitTable
+from balancer.observability.scraped import LimitFigures
 from protocol.models import ServedModel
 from protocol.refusals import RefusalCode
 from tests.support.fake_agent import PROMPT_TOKENS, FakeAgent, Script
@@ -38,8 +39,8 @@ def keys(limits: Limits, **classes: Limits) -> Auth:
     )
 
 
-def ledger(balancer: RunningBalancer) -> Any:
-    return balancer.app.wiring.gate.ledger
+def held(balancer: RunningBalancer) -> LimitFigures:
+    return balancer.app.wiring.gate.figures()
 
 
 async def chat(balancer: RunningBalancer, **fields: Any) -> Answer:
@@ -153,7 +154,7 @@ async def test_a_prompt_that_has_more_tokens_than_were_reserved_does_not_begin()
         answer = await running
         assert (answer.status, answer.error["code"]) == (429, "token_limit_exceeded")
         await eventually(call.is_cancelled.is_set, "the call to be cancelled")
-        assert ledger(balancer).reserved_tokens == 0
+        assert held(balancer).reserved_tokens == 0
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ async def test_tokens_of_every_kind_of_work_count(path: str, body: dict[str, Any
         models = await balancer.post("/tokenize", {"content": "x"}, bearer(USER))
         assert spent > 0
         assert int(models.headers["x-ratelimit-remaining-tokens"]) == 200 - spent
-        assert ledger(balancer).reserved_tokens == 0
+        assert held(balancer).reserved_tokens == 0
 
 
 async def test_no_minute_ever_has_more_tokens_than_the_limit_under_attack() -> None:
@@ -217,7 +218,7 @@ async def test_no_minute_ever_has_more_tokens_than_the_limit_under_attack() -> N
         # all of it is younger than a minute
         assert 0.9 * limit < settled <= limit
         assert statuses.count(429) > 100
-        assert ledger(balancer).reserved_tokens == ledger(balancer).leaked_tokens == 0
+        assert held(balancer).reserved_tokens == held(balancer).leaked_reservations == 0
 
 
 async def test_whatever_becomes_of_a_thousand_requests_nothing_stays_reserved() -> None:
@@ -286,8 +287,8 @@ async def test_whatever_becomes_of_a_thousand_requests_nothing_stays_reserved() 
         assert {0, 200} <= set(ends)
         assert len({*ends} - {0, 200}) > 0
         await eventually(lambda: balancer.is_at_rest, "everything to be over")
-        await eventually(lambda: ledger(balancer).reserved_tokens == 0, "nothing to be reserved")
-        assert ledger(balancer).leaked_tokens == 0
+        await eventually(lambda: held(balancer).reserved_tokens == 0, "nothing to be reserved")
+        assert held(balancer).leaked_reservations == 0
 
 
 async def test_limits_that_are_reloaded_bind_at_once(

@@ -11,7 +11,9 @@ import structlog
 
 from balancer.errors import BalancerError, InvalidRequest
 from balancer.observability.logging import configure, level_now, set_level
-from balancer.observability.metrics import MAX_AGENT_LABELS, AgentSlots, Metrics
+from balancer.observability.metrics import MAX_MODEL_LABELS, Metrics
+from balancer.observability.scraped import MAX_AGENT_LABELS, AgentSlots, LimitFigures
+from protocol.generation import Usage
 from protocol.refusals import RefusalCode
 
 
@@ -23,6 +25,50 @@ def restored_logging() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+
+
+def test_tokens_are_counted_by_model_and_the_models_are_bounded() -> None:
+    metrics = Metrics()
+    usage = Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=2)
+    for number in range(MAX_MODEL_LABELS + 5):
+        metrics.generation_finished(usage, f"model-{number}")
+
+    def tokens(model: str, kind: str) -> float | None:
+        labels = {"model": model, "kind": kind}
+        return metrics.registry.get_sample_value("paddler_model_tokens_total", labels)
+
+    assert [tokens("model-0", kind) for kind in ("prompt", "completion", "cached")] == [7, 3, 2]
+    assert tokens(f"model-{MAX_MODEL_LABELS}", "prompt") is None
+    assert tokens("other", "prompt") == 5 * 7
+
+
+def test_what_limits_hold_is_read_when_it_is_scraped() -> None:
+    metrics, held = Metrics(), {"subjects": 2}
+
+    def read() -> LimitFigures:
+        return LimitFigures(
+            entries=1,
+            reservations=1,
+            reserved_tokens=90,
+            leaked_reservations=0,
+            settled_tokens=10,
+            tables=held,
+            refusals={"burst": 4},
+        )
+
+    metrics.watch_limits(read)
+    held["subjects"] = 3
+    text = metrics.text().decode()
+    for line in (
+        "paddler_limited_requests 1.0",
+        "paddler_token_reservations 1.0",
+        "paddler_reserved_tokens 90.0",
+        "paddler_leaked_reservations 0.0",
+        "paddler_settled_tokens_total 10.0",
+        'paddler_limit_rows{table="subjects"} 3.0',
+        'paddler_limit_refusals_total{limit="burst"} 4.0',
+    ):
+        assert line in text
 
 
 def test_requests_are_counted_by_route_and_status_class() -> None:

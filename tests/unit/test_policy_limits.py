@@ -182,7 +182,7 @@ def test_promised_tokens_count_until_they_are_settled_to_what_was_spent() -> Non
     other = promised(second.reserve(90, at(2)))
     assert (ledger.reserved_tokens, other.tokens) == (90, 90)
     other.settle(at(3), spent=0)
-    assert ledger.reserved_tokens == ledger.leaked_tokens == 0
+    assert ledger.reserved_tokens == ledger.leaked_reservations == 0
     third = let_in(ledger.enter(limits, at(61.9)))
     standing = third.tokens_standing(at(61.9))
     assert standing is not None
@@ -217,8 +217,40 @@ def test_what_was_never_settled_is_given_back_and_counted_as_leaked() -> None:
     entry = let_in(ledger.enter(of(tokens_per_minute=100), at(0)))
     reservation = promised(entry.reserve(50, at(0)))
     del reservation
-    assert (ledger.reserved_tokens, ledger.leaked_tokens) == (0, 50)
+    assert (ledger.reserved_tokens, ledger.reservations, ledger.leaked_reservations) == (0, 0, 1)
+    entry.leave(at(0))
+    assert ledger.leaked_reservations == 1
     assert entry.tokens_left(at(0)) == 100
+
+
+def test_what_is_not_settled_when_its_request_is_over_leaks_until_it_is() -> None:
+    ledger = Ledger()
+    entry = let_in(ledger.enter(of(tokens_per_minute=100), at(0)))
+    first, second = promised(entry.reserve(20, at(0))), promised(entry.reserve(30, at(0)))
+    entry.leave(at(1))
+    assert (ledger.entries, ledger.reservations, ledger.leaked_reservations) == (0, 2, 2)
+    first.settle(at(2), spent=5)
+    assert (ledger.reservations, ledger.leaked_reservations) == (1, 1)
+    del second
+    assert (ledger.reservations, ledger.leaked_reservations) == (0, 1)  # a fault that was
+
+
+def test_what_somebody_goes_on_with_is_no_leak() -> None:
+    ledger = Ledger()
+    entry = let_in(ledger.enter(of(tokens_per_minute=100), at(0)))
+    reservation = promised(entry.reserve(50, at(0)))
+    entry.leave(at(1), goes_on=True)
+    assert (ledger.reservations, ledger.leaked_reservations) == (1, 0)
+    reservation.settle(at(2), spent=50)
+    assert (ledger.reservations, ledger.leaked_reservations) == (0, 0)
+
+
+def test_no_more_counts_than_was_promised_whatever_an_agent_says_was_spent() -> None:
+    ledger = Ledger()
+    entry = let_in(ledger.enter(of(tokens_per_minute=100, tokens_per_day=100), at(0)))
+    promised(entry.reserve(50, at(0))).settle(at(0), spent=10**9)
+    assert ledger.settled_tokens == 50
+    assert entry.tokens_left(at(0)) == 50
 
 
 def test_the_wait_for_tokens_is_until_enough_of_them_are_a_minute_old() -> None:
@@ -367,6 +399,6 @@ def test_no_minute_ever_has_more_spent_tokens_than_the_limit(seed: int, limit: i
         assert ledger.reserved_tokens == reserved
     for reservation in running:
         reservation.settle(at(now_s), spent=0)
-    assert ledger.reserved_tokens == ledger.leaked_tokens == 0
+    assert ledger.reserved_tokens == ledger.leaked_reservations == 0
     fresh = let_in(ledger.enter(bounds, at(now_s + MINUTE_S + 1)))
     assert fresh.tokens_left(at(now_s + MINUTE_S + 1)) == limit

@@ -25,7 +25,7 @@ async def rerank(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     question = rerank_question(body)
     # each document is scored with the query
     texts = [part for document in question.documents for part in (question.query, document)]
-    with texts_metered(exchange, texts) as spent:
+    async with texts_metered(exchange, texts) as spent:
         answer, asked = await ask(exchange, wiring, question, Scores, body_bytes=len(data))
         spent(sum(answer.tokens))
     exchange.facts.update(documents=len(question.documents), prompt_tokens=sum(answer.tokens))

@@ -60,5 +60,6 @@ class Arrivals:
 
     def standing(self, now_s: float, limit: int) -> Standing:
         """Ask after `forget`."""
-        newest_s = self._times_s[-1] if len(self) else now_s - MINUTE_S
-        return Standing(limit, max(limit - len(self), 0), newest_s + MINUTE_S - now_s)
+        count = len(self)
+        newest_s = self._times_s[-1] if count else now_s - MINUTE_S
+        return Standing(limit, max(limit - count, 0), newest_s + MINUTE_S - now_s)

@@ -28,10 +28,16 @@ class Ledger:
     def __init__(self, most_subjects: int = MOST_SUBJECTS) -> None:
         self._most_subjects = most_subjects
         self._subjects: OrderedDict[str, Subject] = OrderedDict()
+        self.entries = 0
+        """Requests that were let in and are not over."""
+        self.reservations = 0
+        """That are not settled."""
         self.reserved_tokens = 0
         """Promised now, to all requests."""
-        self.leaked_tokens = 0
-        """That were promised and never settled."""
+        self.leaked_reservations = 0
+        """That were not settled although their request is over, or whose owner is gone."""
+        self.settled_tokens = 0
+        """Spent by all that was settled, each once however many bounds it was under."""
 
     def __len__(self) -> int:
         return len(self._subjects)
@@ -45,6 +51,7 @@ class Ledger:
                 return _refusal(bound, shortage)
         for subject, bound in accounts:
             subject.enter(bound.limits, at)
+        self.entries += 1
         return Entry(self, accounts, at.now_s)
 
     def would_refuse(self, bound: Bound, at: Moment) -> Refusal | None:
@@ -96,25 +103,32 @@ class Ledger:
 class Entry:
     """One request that was let in, until it leaves."""
 
-    __slots__ = ("_accounts", "_came_s", "_ledger", "is_over", "limits_tokens")
+    __slots__ = ("_came_s", "accounts", "is_forsaken", "is_over", "ledger", "reservations")
 
     def __init__(
         self, ledger: Ledger, accounts: list[tuple[Subject, Bound]], came_s: float
     ) -> None:
-        self._ledger = ledger
-        self._accounts = accounts
+        self.ledger = ledger
+        self.accounts = accounts
         self._came_s = came_s
         self.is_over = False
-        self.limits_tokens = any(
-            bound.limits.tokens_per_minute is not None or bound.limits.tokens_per_day is not None
-            for _, bound in accounts
-        )
+        self.is_forsaken = False
+        """Whether it left and nobody goes on with what it reserved."""
+        self.reservations = 0
+        """That are not settled."""
+
+    @property
+    def limits_tokens(self) -> bool:
         """Whether any of its bounds does."""
+        return any(
+            bound.limits.tokens_per_minute is not None or bound.limits.tokens_per_day is not None
+            for _, bound in self.accounts
+        )
 
     def tokens_left(self, at: Moment) -> int | None:
         """That could be promised to it now; None: as many as it likes."""
         left = []
-        for subject, bound in self._accounts:
+        for subject, bound in self.accounts:
             subject.look(at)
             left.append(subject.tokens_left(bound.limits))
         return min((one for one in left if one is not None), default=None)
@@ -122,31 +136,43 @@ class Entry:
     def reserve(self, tokens: int, at: Moment) -> Reservation | Refusal:
         """Promise it so many, or say which bound does not let it have them. What it spends goes by
         the reservation, which may outlive the entry."""
-        reservation = Reservation(self._ledger, self._accounts)
-        return reservation.extend(tokens, at) or reservation
+        return self.shortage(tokens, at) or Reservation(self, tokens)
 
-    def leave(self, at: Moment) -> None:
-        """It is over. Nothing happens when it has left."""
+    def shortage(self, tokens: int, at: Moment, *, has: int = 0) -> Refusal | None:
+        """Which bound does not let it have so many, beside those that it `has`."""
+        for subject, bound in self.accounts:
+            subject.look(at)
+            shortage = subject.shortage_of_tokens(bound.limits, at, tokens)
+            if shortage is not None:
+                is_hopeless = has + tokens > _most_tokens(bound.limits)
+                return _refusal(bound, shortage, is_hopeless=is_hopeless)
+        return None
+
+    def leave(self, at: Moment, *, goes_on: bool = False) -> None:
+        """It is over; `goes_on`: somebody else goes on with what it reserved. Nothing happens when
+        it has left."""
         if self.is_over:
             return
         self.is_over = True
-        for subject, _ in self._accounts:
+        for subject, _ in self.accounts:
             subject.leave(at.now_s - self._came_s)
+        self.ledger.entries -= 1
+        if not goes_on:
+            self.is_forsaken = True
+            self.ledger.leaked_reservations += self.reservations
 
     def requests_standing(self, at: Moment) -> Standing | None:
         """What is left of requests by the strictest of its bounds; None: no bound."""
         strictest = None
-        for subject, bound in self._accounts:
+        for subject, bound in self.accounts:
             subject.look(at)
             strictest = stricter(strictest, subject.standing_of_requests(bound.limits, at))
         return strictest
 
     def tokens_standing(self, at: Moment) -> Standing | None:
         """What is left of tokens by the strictest of its bounds; None: no bound."""
-        if not self.limits_tokens:
-            return None
         strictest = None
-        for subject, bound in self._accounts:
+        for subject, bound in self.accounts:
             subject.look(at)
             strictest = stricter(strictest, subject.standing_of_tokens(bound.limits, at))
         return strictest
@@ -155,51 +181,62 @@ class Entry:
 class Reservation:
     """Tokens that are promised, until they are settled to what was spent."""
 
-    __slots__ = ("_accounts", "_ledger", "is_settled", "tokens")
+    __slots__ = ("_entry", "is_settled", "tokens")
 
-    def __init__(self, ledger: Ledger, accounts: list[tuple[Subject, Bound]]) -> None:
-        self._ledger = ledger
-        self._accounts = accounts
-        self.tokens = 0
+    def __init__(self, entry: Entry, tokens: int) -> None:
+        """Made where `Entry.shortage` found none."""
+        self._entry = entry
         self.is_settled = False
+        self.tokens = 0
+        entry.reservations += 1
+        entry.ledger.reservations += 1
+        self._add(tokens)
 
     def extend(self, tokens: int, at: Moment) -> Refusal | None:
         """Promise so many more, or say which bound does not let it have them."""
         if self.is_settled:
             raise AssertionError("a reservation that is settled promises no more")
-        for subject, bound in self._accounts:
-            subject.look(at)
-            shortage = subject.shortage_of_tokens(bound.limits, at, tokens)
-            if shortage is not None:
-                most = _most_tokens(bound.limits)
-                return _refusal(bound, shortage, is_hopeless=self.tokens + tokens > most)
-        self._add(tokens)
-        return None
+        refusal = self._entry.shortage(tokens, at, has=self.tokens)
+        if refusal is None:
+            self._add(tokens)
+        return refusal
 
     def shrink(self, tokens: int) -> None:
         """Give so many back, that cannot be spent any more."""
         self._add(-min(tokens, self.tokens))
 
     def settle(self, at: Moment, *, spent: int) -> None:
-        """It is over, and so many were spent. Nothing happens when it was settled."""
+        """It is over, and so many were spent: no more count than were promised, whatever an agent
+        says. Nothing happens when it was settled."""
         if self.is_settled:
             return
-        self.is_settled = True
-        for subject, bound in self._accounts:
+        spent = min(spent, self.tokens)
+        for subject, bound in self._entry.accounts:
             subject.settle(bound.limits, at, reserved=self.tokens, spent=spent)
-        self._ledger.reserved_tokens -= self.tokens
+        ledger = self._entry.ledger
+        ledger.reserved_tokens -= self.tokens
+        ledger.settled_tokens += spent
+        ledger.leaked_reservations -= self._entry.is_forsaken
+        self._end()
 
     def _add(self, tokens: int) -> None:
-        for subject, _ in self._accounts:
+        for subject, _ in self._entry.accounts:
             subject.reserve(tokens)
         self.tokens += tokens
-        self._ledger.reserved_tokens += tokens
+        self._entry.ledger.reserved_tokens += tokens
+
+    def _end(self) -> None:
+        self.is_settled = True
+        self._entry.reservations -= 1
+        self._entry.ledger.reservations -= 1
 
     def __del__(self) -> None:
         """Whoever had it forgot to settle it: a fault of ours, that must not be a debt."""
-        if not self.is_settled and self.tokens:
-            self._ledger.leaked_tokens += self.tokens
-            self.shrink(self.tokens)
+        if self.is_settled:
+            return
+        self.shrink(self.tokens)
+        self._entry.ledger.leaked_reservations += not self._entry.is_forsaken
+        self._end()
 
 
 def _most_tokens(limits: Limits) -> float:

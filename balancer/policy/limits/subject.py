@@ -38,7 +38,8 @@ class Subject:
         self.looked = at
         self.arrivals.forget(at.now_s)
         self.tokens.forget(at.now_s)
-        self.day.turn(at.day)
+        if at.unix_s >= self.day.ends_s:
+            self.day.turn(at.day)
 
     @property
     def is_idle(self) -> bool:

@@ -1,0 +1,1 @@
+"""What several balancers may share: the counters of limits."""
