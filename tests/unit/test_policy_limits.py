@@ -272,6 +272,15 @@ def test_more_than_a_limit_ever_leaves_is_hopeless() -> None:
     promised(entry.reserve(50, at(0))).settle(at(0), spent=0)
 
 
+def test_tokens_settled_at_nearly_the_same_time_count_until_the_last_is_a_minute_old() -> None:
+    ledger = Ledger()
+    entry = let_in(ledger.enter(of(tokens_per_minute=100), at(0)))
+    for now_s in (0, 0.008):
+        promised(entry.reserve(10, at(now_s))).settle(at(now_s), spent=10)
+    assert entry.tokens_left(at(60.005)) == 80
+    assert entry.tokens_left(at(60.008)) == 100
+
+
 def test_a_day_s_tokens_end_at_midnight_but_promises_go_on() -> None:
     ledger = Ledger()
     limits = of(tokens_per_day=100)
