@@ -47,6 +47,7 @@ from balancer.observability.metrics import Metrics
 from balancer.observability.route_file import RouteFile
 from balancer.observability.samples import Samples
 from balancer.services.config_reload import ConfigReload
+from balancer.services.day_keeping import DayKeeping
 from balancer.services.key_refresh import KeyRefresh
 from balancer.services.key_watch import KeyWatch
 from balancer.services.liveness import Liveness
@@ -56,6 +57,7 @@ from balancer.settings import Address, LiveSettings, Settings
 from balancer.storage.keys_in_force import KeysInForce
 from balancer.storage.memory_responses import MemoryResponses
 from balancer.storage.responses import Bounds, ResponseStore
+from balancer.storage.sql_days import SqlDays
 from balancer.storage.sql_responses import SqlResponses
 from balancer.upstreams.image_source import ImageSource
 from protocol.hangup import hangup_came_before
@@ -133,7 +135,15 @@ def build(
         calls={route.call: route for route in ROUTES if route.call},
     )
     _follow_log_level(live)
-    return App(wiring, Sampling(gatherer, samples, time.time), routes, manager or ServiceManager())
+    return App(
+        wiring,
+        Sampling(gatherer, samples, time.time),
+        routes,
+        manager or ServiceManager(),
+        days=DayKeeping(bus.ledger, SqlDays(Path(settings.data_dir)))
+        if settings.data_dir
+        else None,
+    )
 
 
 def _follow_log_level(live: LiveSettings) -> None:
@@ -179,6 +189,12 @@ def _route_file(settings: Settings) -> RouteFile | None:
         ) from error
 
 
+def _day_keeping(settings: Settings, bus: LocalBus) -> DayKeeping | None:
+    if not settings.data_dir:
+        return None
+    return DayKeeping(bus.ledger, SqlDays(Path(settings.data_dir)))
+
+
 def _response_store(live: LiveSettings) -> ResponseStore:
     bounds, data_dir = _bounds(live.current), live.current.data_dir
     store: ResponseStore = (
@@ -206,8 +222,11 @@ class App:
         sampling: Sampling,
         routes: RouteFile | None,
         manager: ServiceManager,
+        *,
+        days: DayKeeping | None,
     ) -> None:
         self.wiring = wiring
+        self._days = days
         self._sampling = sampling
         self._routes = routes
         self._live = wiring.configuration.live
@@ -259,9 +278,12 @@ class App:
         self._stop_asked.set()
 
     async def run(self, ready: Callable[[App], None] | None = None) -> None:
-        """Serve until asked to stop, then drain. Raises `SettingError` where a port is taken."""
+        """Serve until asked to stop, then drain. Raises `SettingError` where a port is taken, or
+        what was kept cannot be read."""
         if not self._sockets:
             self.bind()
+        if self._days is not None:
+            await self._days.begin()
         calls = {
             **dict.fromkeys(_STOPS, self.stop),
             signal.SIGHUP: self._reloading.ask,
@@ -281,6 +303,7 @@ class App:
                     telling = tasks.create_task(self._watchdog.run(), name="watchdog")
                     measuring = tasks.create_task(self._sampling.run(), name="sampling")
                     keeping = tasks.create_task(self._key_watch.run(), name="key watch")
+                    counting = tasks.create_task(self._keep_days(), name="day keeping")
                     self._announce(ready)
                     await self._stop_asked.wait()
                     await self._drain(tasks)
@@ -290,6 +313,7 @@ class App:
                     telling.cancel()
                     measuring.cancel()
                     keeping.cancel()
+                    counting.cancel()
             finally:
                 for runner in runners:
                     await runner.cleanup()
@@ -301,6 +325,8 @@ class App:
                 await self.wiring.responses.close()
                 await self._key_watch.note_uses()
                 await self.wiring.keys.close()
+                if self._days is not None:
+                    await self._days.end()
         log.info("balancer stopped")
 
     def _turn_log_level(self) -> None:
@@ -308,6 +334,10 @@ class App:
         level = self._live.current.log_level if level_now() == "debug" else "debug"
         set_level(level)
         log.warning("log level changed", after=level)
+
+    async def _keep_days(self) -> None:
+        if self._days is not None:
+            await self._days.run()
 
     async def _serve(self, ports: tuple[Port, ...]) -> ServerRunner:
         pipeline = Pipeline(

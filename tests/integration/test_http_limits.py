@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -289,6 +290,22 @@ async def test_whatever_becomes_of_a_thousand_requests_nothing_stays_reserved() 
         await eventually(lambda: balancer.is_at_rest, "everything to be over")
         await eventually(lambda: held(balancer).reserved_tokens == 0, "nothing to be reserved")
         assert held(balancer).leaked_reservations == 0
+
+
+async def test_a_balancer_that_was_stopped_gives_nobody_another_day(tmp_path: Path) -> None:
+    facts: dict[str, Any] = {
+        "auth": keys(Limits(requests_per_day=2)),
+        "limits": unlimited(),
+        "data_dir": str(tmp_path),
+    }
+    statuses = []
+    for _ in range(2):
+        async with (
+            running_balancer(**facts) as balancer,
+            FakeAgent(balancer.management_port, token=SYSTEM),
+        ):
+            statuses += [(await chat(balancer)).status for _ in range(2)]
+    assert statuses == [200, 200, 429, 429]
 
 
 async def test_limits_that_are_reloaded_bind_at_once(

@@ -296,6 +296,57 @@ def test_a_day_s_tokens_end_at_midnight_but_promises_go_on() -> None:
     assert other.tokens_left(tomorrow) == 50
 
 
+def test_a_ledger_that_begins_anew_goes_on_with_the_day() -> None:
+    limits = of(requests_per_day=3, tokens_per_day=100)
+    earlier = Ledger()
+    entry = let_in(earlier.enter(limits, at(0)))
+    promised(entry.reserve(70, at(0))).settle(at(0), spent=40)
+    let_in(earlier.enter([Bound("key:b", Limits(requests_per_minute=5))], at(0)))  # has no days
+    kept = earlier.changed_days(at(1), most=9)
+    assert [one.subject for one in kept] == ["key:a"]
+    assert earlier.changed_days(at(1), most=9) == []
+
+    later = Ledger()
+    later.take_days(kept, at(100))
+    again = let_in(later.enter(limits, at(100)))
+    assert again.tokens_left(at(100)) == 60
+    let_in(later.enter(limits, at(101)))
+    assert refused(later.enter(limits, at(102))).excess == "requests_of_day"
+    (changed,) = later.changed_days(at(103), most=9)
+    assert (changed.requests, changed.tokens) == (3, 40)
+
+
+def test_days_that_are_over_are_neither_told_nor_taken() -> None:
+    earlier, tomorrow = Ledger(), at(DAY_S)
+    let_in(earlier.enter(of(requests_per_day=1), at(0)))
+    kept = earlier.changed_days(at(1), most=9)
+    let_in(earlier.enter([Bound("key:b", Limits(requests_per_day=1))], at(1)))
+    assert earlier.changed_days(tomorrow, most=9) == []
+    later = Ledger()
+    later.take_days(kept, tomorrow)
+    assert len(later) == 0
+    let_in(later.enter(of(requests_per_day=1), tomorrow))
+
+
+def test_a_ledger_that_begins_on_a_day_before_has_the_counts_until_that_day_is_over() -> None:
+    earlier, later = Ledger(), Ledger()
+    let_in(earlier.enter(of(requests_per_day=1), at(0)))
+    yesterday = Moment(0, NOON - DAY_S)
+    later.take_days(earlier.changed_days(at(0), most=9), yesterday)
+    refused(later.enter(of(requests_per_day=1), yesterday))
+    let_in(later.enter(of(requests_per_day=1), at(DAY_S)))
+
+
+def test_no_more_days_are_taken_than_there_is_room_for() -> None:
+    earlier, later = Ledger(), Ledger(most_subjects=2)
+    for name in "abc":
+        let_in(earlier.enter([Bound(name, Limits(requests_per_day=1))], at(0)))
+    kept = [*earlier.changed_days(at(0), most=2), *earlier.changed_days(at(0), most=2)]
+    assert [one.subject for one in kept] == ["a", "b", "c"]
+    later.take_days(kept, at(0))
+    assert len(later) == 2
+
+
 # --- bounds of the account itself ---
 
 

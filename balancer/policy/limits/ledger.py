@@ -8,10 +8,12 @@ that between a decision and its effect nothing can come.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from balancer.access import Limits
 from balancer.policy.limits.amounts import Bound, Moment, Refusal, Standing
+from balancer.policy.limits.day import DayCount
 from balancer.policy.limits.subject import Shortage, Subject, stricter
 
 MOST_SUBJECTS = 10_000
@@ -69,6 +71,23 @@ class Ledger:
             return entry
         entry.leave(at)
         return None
+
+    def changed_days(self, at: Moment, *, most: int) -> list[DayCount]:
+        """What those who have limits of days had of theirs, where it is not as it was told last;
+        so many at once, the others when it is asked for again."""
+        changed = (
+            (name, subject.day)
+            for name, subject in self._subjects.items()
+            if subject.day.is_limited and subject.day.has_news and subject.day.day >= at.day
+        )
+        return [day.tell(name) for name, day in islice(changed, most)]
+
+    def take_days(self, counts: Iterable[DayCount], at: Moment) -> None:
+        """Go on with what was had before this ledger began; what is of days that are over, or more
+        than there is room for, is left out."""
+        for count in counts:
+            if count.day >= at.day and len(self._subjects) < self._most_subjects:
+                self._subject(count.subject, at).day.take(count)
 
     def _subject(self, name: str, at: Moment) -> Subject:
         subject = self._subjects.get(name)

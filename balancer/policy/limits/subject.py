@@ -83,6 +83,8 @@ class Subject:
         """A request came in."""
         self.running += 1
         self.day.requests += 1
+        if limits.requests_per_day is not None or limits.tokens_per_day is not None:
+            self.day.is_limited = True
         if limits.requests_per_minute is not None:
             self.arrivals.note(at.now_s)
 
