@@ -1,6 +1,7 @@
 """`make chaos`: a minute of faults, one every two seconds, under 32 streams (`--seconds`), then an
-agent that is drained, black holes, an engine that stands still, all agents gone at once, and agents
-killed in the middle of a stream of each family of APIs (`--kills`).
+agent that is drained, black holes, an engine that stands still, all agents gone at once, agents
+killed in the middle of a stream of each family of APIs (`--kills`), and limits of tokens under
+attack for two minutes, before a thousand requests end badly (half of `--requests`).
 
 Ends with an error if a stream failed, or said anything else than on a quiet day, or if more than
 one in a hundred requests failed beside a black hole. `--only` runs one part.
@@ -23,6 +24,7 @@ from tests.chaos.drain import Drained, drain
 from tests.chaos.families import families
 from tests.chaos.gray import equal_and_failed, gray, gray_words
 from tests.chaos.storm import KINDS, Tally, storm
+from tests.chaos.token_limits import token_limits
 
 Result = TypeVar("Result")
 GROUPS = (("counting",), ("dice",), ("reasoning", "tools", "schema", "stops", "logprobs"))
@@ -102,6 +104,18 @@ def _families(arguments: argparse.Namespace) -> bool:
     return bool(outcome.different)
 
 
+def _token_limits(arguments: argparse.Namespace) -> bool:
+    run = partial(
+        token_limits,
+        seconds=2 * arguments.seconds,
+        requests=arguments.requests // 2,
+        seed=arguments.seed,
+    )
+    outcome = _in_a_folder(run)
+    print(outcome.words, flush=True)
+    return not outcome.is_good
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], bool]] = {
     "storm": _storm,
     "drain": _drain,
@@ -109,6 +123,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], bool]] = {
     "gray": _gray,
     "all_gone": _all_gone,
     "families": _families,
+    "token_limits": _token_limits,
 }
 """Each says whether something went wrong."""
 

@@ -169,12 +169,12 @@ class Fleet:
             self._streams.remove(stream)
             self._saw_an_engine_die.discard(stream)
 
-    async def start(self) -> None:
-        """All agents, serving."""
-        await asyncio.to_thread(self._cluster.start_balancer, *FLAGS)
-        for _ in range(AGENTS):
+    async def start(self, *flags: str, agents: int = AGENTS) -> None:
+        """All agents, serving; the balancer with these flags, too."""
+        await asyncio.to_thread(self._cluster.start_balancer, *FLAGS, *flags)
+        for _ in range(agents):
             self._replace()
-        await self.until_serving(AGENTS)
+        await self.until_serving(agents)
 
     async def until_serving(self, count: int) -> None:
         """Wait until so many agents have slots."""

@@ -135,9 +135,16 @@ class Program:
 class Cluster:
     """A balancer and its agents. `close` ends every process it started."""
 
-    def __init__(self, log_folder: Path) -> None:
+    def __init__(self, log_folder: Path, *, operator_key: str = "", agent_token: str = "") -> None:
+        """With credentials the balancer has to be started with a file that knows them."""
         self.log_folder = log_folder
         log_folder.mkdir(parents=True, exist_ok=True)
+        self._headers = {"Authorization": f"Bearer {operator_key}"} if operator_key else {}
+        self._agent_flags: tuple[str, ...] = ()
+        if agent_token:
+            token_file = log_folder / "agents-token"
+            token_file.write_text(agent_token)
+            self._agent_flags = ("--token-file", str(token_file))
         self.programs: list[Program] = []
         self.inference_port = free_port()
         self.management_port = free_port()
@@ -171,7 +178,8 @@ class Cluster:
     ) -> Program:
         """An agent with one thread; by default once the balancer may use its slots."""
         arguments = ["agent", "--balancer", f"127.0.0.1:{self.management_port}", "--name", name]
-        arguments += ["--model", str(model), "--alias", "demo", *EXACT_FLAGS, *flags]
+        arguments += ["--model", str(model), "--alias", "demo", *EXACT_FLAGS]
+        arguments += [*self._agent_flags, *flags]
         program = self._start(f"agent-{name}", *arguments)
         if wait:
             wait_until(lambda: self._serves(program, name), what=f"agent {name} serves")
@@ -193,7 +201,8 @@ class Cluster:
 
     def get(self, url: str) -> bytes:
         """The body of a GET; raises `urllib.error.URLError` as urllib does."""
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        request = urllib.request.Request(url, headers=self._headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
             body: bytes = answer.read()
             return body
 
@@ -203,7 +212,8 @@ class Cluster:
 
     def operate(self, path: str) -> None:
         """POST to an operator's route; raises `urllib.error.URLError` as urllib does."""
-        request = urllib.request.Request(self.management_url + path, method="POST")
+        url = self.management_url + path
+        request = urllib.request.Request(url, headers=self._headers, method="POST")
         with urllib.request.urlopen(request, timeout=10):
             pass
 
