@@ -140,9 +140,7 @@ def build(
         Sampling(gatherer, samples, time.time),
         routes,
         manager or ServiceManager(),
-        days=DayKeeping(bus.ledger, SqlDays(Path(settings.data_dir)))
-        if settings.data_dir
-        else None,
+        days=_day_keeping(settings, bus),
     )
 
 
