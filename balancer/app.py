@@ -38,6 +38,7 @@ from balancer.http.management.live.control import ControlFeed
 from balancer.http.management.live.live import Live
 from balancer.http.methods import Methods
 from balancer.http.middleware import Pipeline
+from balancer.http.prompt_counter import PromptCounter
 from balancer.http.replay import Replays
 from balancer.http.router import Router
 from balancer.http.routes import ROUTES
@@ -111,6 +112,7 @@ def build(
         dispatcher=dispatcher,
         embedding=embedding,
         asker=asker,
+        prompt_counter=PromptCounter(asker),
         roster=roster,
         metrics=metrics,
         samples=samples,

@@ -217,7 +217,7 @@ async def _generate(
 ) -> Answers:
     """Let the sinks have what is generated."""
     generation = course.generation
-    meter = await metered(exchange, generation)
+    meter = await metered(exchange, generation, wiring.prompt_counter)
     try:
         answers = await generate_choices(
             wiring.dispatcher,

@@ -21,6 +21,7 @@ from balancer.http.client_address import Client, ClientAddresses
 from balancer.http.deprecation import Deprecation
 from balancer.http.gate import Gate, limit_headers
 from balancer.http.management.live.live import Live
+from balancer.http.prompt_counter import PromptCounter
 from balancer.http.replay import Replays
 from balancer.observability.metrics import Metrics
 from balancer.observability.samples import Samples
@@ -52,6 +53,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
     dispatcher: Dispatcher
     embedding: EmbeddingDispatcher
     asker: Asker
+    prompt_counter: PromptCounter
     roster: Roster
     metrics: Metrics
     samples: Samples

@@ -1,8 +1,8 @@
 """Holds a generation's tokens to its caller's limits: reserves, corrects, settles.
 
 The reservation is made from an estimate of the prompt and the hard cap on what is generated, at
-most. An agent's exact count corrects it before the first token; at the end, however it comes, it is
-settled to what was spent.
+most; where only the estimate is in the way, an agent is asked. An agent's exact count corrects it
+before the first token; at the end, however it comes, it is settled to what was spent.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from contextlib import asynccontextmanager
 
 from msgspec import structs
 
-from balancer.cluster.bus import Reservation
+from balancer.cluster.bus import Entry, Reservation
 from balancer.errors import BalancerError
 from balancer.http.exchange import Exchange
 from balancer.http.gate import Gate
+from balancer.http.prompt_counter import PromptCounter
 from balancer.http.shape import Generation
-from balancer.policy.limits.amounts import Refusal
+from balancer.policy.limits.amounts import Moment, Refusal
 from balancer.policy.limits.estimate import (
     MOST_BY_DEFAULT,
+    MOST_OVERESTIMATED,
     most_tokens,
     prompt_estimate,
     text_estimate,
@@ -27,21 +29,46 @@ from balancer.policy.limits.estimate import (
 from protocol.generation import GenerationRequest
 
 
-async def metered(exchange: Exchange, generation: Generation) -> TokenMeter | None:
+async def metered(
+    exchange: Exchange, generation: Generation, counter: PromptCounter
+) -> TokenMeter | None:
     """A meter where the caller's tokens are limited; whoever asked for it calls `settle`. Raises
     `LimitExceeded`."""
     entry, gate = exchange.entry, exchange.gate
     if entry is None or gate is None or not entry.limits_tokens:
         return None
-    request, made = generation.request, generation.made
+    request = generation.request
     prompts = [text_estimate(text) for text in generation.prompts] or [prompt_estimate(request)]
     at = gate.moment()
-    most = request.max_tokens or _most_that_fit(entry.tokens_left(at), sum(prompts), made)
-    found = await entry.reserve(sum(prompts) + most * made, at)
+    found, most = await _reserved(entry, generation, prompts, at)
+    if isinstance(found, Refusal) and _may_fit(entry, generation, prompts, at):
+        exact = await counter.count(request, exchange.principal, request_id=exchange.id)
+        if exact is not None:
+            prompts, at = [exact], gate.moment()
+            found, most = await _reserved(entry, generation, prompts, at)
     if isinstance(found, Refusal):
         raise gate.refused(found, at)
     return TokenMeter(
         found, gate, prompts=prompts, made_of_each=generation.made_of_each, most_tokens=most
+    )
+
+
+async def _reserved(
+    entry: Entry, generation: Generation, prompts: list[int], at: Moment
+) -> tuple[Reservation | Refusal, int]:
+    """For prompts of so many tokens; and the most that each generation may have."""
+    asked, made, prompt = generation.request.max_tokens, generation.made, sum(prompts)
+    most = asked or _most_that_fit(entry.tokens_left(at), prompt, made)
+    return await entry.reserve(prompt + most * made, at), most
+
+
+def _may_fit(entry: Entry, generation: Generation, prompts: list[int], at: Moment) -> bool:
+    """Whether one prompt's exact count could make the difference."""
+    if generation.prompts:
+        return False
+    left, least = entry.tokens_left(at), sum(prompts) // MOST_OVERESTIMATED
+    return (
+        left is not None and left >= least + (generation.request.max_tokens or 1) * generation.made
     )
 
 

@@ -14,9 +14,11 @@ import pytest
 from msgspec import structs
 
 from balancer.access import Allowance, Auth, Limits, LimitTable
+from balancer.fleet.queries import TextAnswer, TextQuestion
 from balancer.observability.scraped import LimitFigures
 from protocol.models import ServedModel
 from protocol.refusals import RefusalCode
+from protocol.rendering import Rendered
 from tests.support.fake_agent import PROMPT_TOKENS, FakeAgent, Script
 from tests.support.keys import USER, bearer, credential, unlimited
 from tests.support.running_balancer import (
@@ -139,6 +141,43 @@ async def test_without_max_tokens_a_request_gets_what_the_limit_leaves() -> None
         huge = await chat(balancer, max_tokens=501)
         assert (huge.status, huge.error["code"]) == (429, "token_limit_exceeded")
         assert "max_tokens" in huge.error["message"]
+
+
+class CountingAgent(FakeAgent):
+    """Says of every prompt that it has few tokens."""
+
+    def answer(self, question: TextQuestion) -> TextAnswer:
+        del question
+        return Rendered(prompt_tokens=PROMPT_TOKENS)
+
+
+async def test_where_only_an_estimate_is_in_the_way_an_agent_counts_the_prompt() -> None:
+    question = "antidisestablishmentarianism " * 20  # 580 bytes, and so estimated at 200 tokens
+    async with (
+        running_balancer(auth=keys(Limits(tokens_per_minute=150)), limits=unlimited()) as balancer,
+        CountingAgent(balancer.management_port, token=SYSTEM) as agent,
+    ):
+
+        async def ask(**fields: Any) -> int:
+            turns = [{"role": "user", "content": question}]
+            return (await chat(balancer, messages=turns, **fields)).status
+
+        assert await ask(max_tokens=50) == 200
+        assert len(agent.asked) == 1
+        assert await ask(max_tokens=100) == 429  # whatever the prompt has
+        assert len(agent.asked) == 1
+        assert await ask() == 200
+        assert agent.started[-1].max_tokens == 150 - 11 - PROMPT_TOKENS
+        assert held(balancer).reserved_tokens == 0
+
+
+async def test_where_the_estimate_fits_no_agent_is_asked() -> None:
+    async with (
+        running_balancer(auth=keys(Limits(tokens_per_minute=150)), limits=unlimited()) as balancer,
+        CountingAgent(balancer.management_port, token=SYSTEM) as agent,
+    ):
+        assert (await chat(balancer, max_tokens=50)).status == 200
+        assert agent.asked == []
 
 
 async def test_a_prompt_that_has_more_tokens_than_were_reserved_does_not_begin() -> None:

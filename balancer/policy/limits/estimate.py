@@ -16,6 +16,8 @@ MOST_BY_DEFAULT = 4096
 """Tokens that a request under a token limit may generate that does not say how many."""
 _BYTES_OF_TOKEN = 3
 """Fewer than most tokenizers need of any language's text: an estimate that is rarely too low."""
+MOST_OVERESTIMATED = 3
+"""Times that an estimate is taken to be too high at most: nine bytes a token."""
 _TOKENS_OF_TURN = 8
 _TOKENS_OF_MEDIUM = 1024
 
