@@ -12,10 +12,11 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import structlog
 from aiohttp.web import ServerRunner, SockSite
@@ -293,51 +294,51 @@ class App:
             runners = [await self._serve(ports) for ports in _listeners(self._live.current)]
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    liveness = Liveness(
-                        self.wiring.roster,
-                        also=self.wiring.dispatcher.evacuation.move_stalled,
-                    )
-                    watching = tasks.create_task(liveness.run(), name="liveness")
-                    reloading = tasks.create_task(self._reloading.run(), name="config reload")
-                    fetching = tasks.create_task(self._fetching.run(), name="key refresh")
-                    telling = tasks.create_task(self._watchdog.run(), name="watchdog")
-                    measuring = tasks.create_task(self._sampling.run(), name="sampling")
-                    keeping = tasks.create_task(self._key_watch.run(), name="key watch")
-                    counting = tasks.create_task(self._keep_days(), name="day keeping")
+                    loops = [
+                        tasks.create_task(run(), name=name) for name, run in self._loops().items()
+                    ]
                     self._announce(ready)
                     await self._stop_asked.wait()
                     await self._drain(tasks)
-                    watching.cancel()
-                    reloading.cancel()
-                    fetching.cancel()
-                    telling.cancel()
-                    measuring.cancel()
-                    keeping.cancel()
-                    counting.cancel()
+                    for loop in loops:
+                        loop.cancel()
             finally:
                 for runner in runners:
                     await runner.cleanup()
-                self._close_sockets()
-                if self._routes is not None:
-                    self._routes.close()
-                await self.wiring.images.close()
-                await self.wiring.gate.methods.close()
-                await self.wiring.responses.close()
-                await self._key_watch.note_uses()
-                await self.wiring.keys.close()
-                if self._days is not None:
-                    await self._days.end()
+                await self._close()
         log.info("balancer stopped")
+
+    def _loops(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """The services, by names for their tasks; each runs until it is cancelled."""
+        liveness = Liveness(self.wiring.roster, also=self.wiring.dispatcher.evacuation.move_stalled)
+        return {
+            "liveness": liveness.run,
+            "config reload": self._reloading.run,
+            "key refresh": self._fetching.run,
+            "watchdog": self._watchdog.run,
+            "sampling": self._sampling.run,
+            "key watch": self._key_watch.run,
+            **({} if self._days is None else {"day keeping": self._days.run}),
+        }
+
+    async def _close(self) -> None:
+        """Nobody is served any more: write what is to be kept, let go of the rest."""
+        self._close_sockets()
+        if self._routes is not None:
+            self._routes.close()
+        await self.wiring.images.close()
+        await self.wiring.gate.methods.close()
+        await self.wiring.responses.close()
+        await self._key_watch.note_uses()
+        await self.wiring.keys.close()
+        if self._days is not None:
+            await self._days.end()
 
     def _turn_log_level(self) -> None:
         """Log everything; the next time, what is set."""
         level = self._live.current.log_level if level_now() == "debug" else "debug"
         set_level(level)
         log.warning("log level changed", after=level)
-
-    async def _keep_days(self) -> None:
-        if self._days is not None:
-            await self._days.run()
 
     async def _serve(self, ports: tuple[Port, ...]) -> ServerRunner:
         pipeline = Pipeline(

@@ -19,10 +19,11 @@ from balancer.errors import BalancerError
 from balancer.fleet.roster import Roster
 from balancer.http.client_address import Client, ClientAddresses
 from balancer.http.deprecation import Deprecation
-from balancer.http.gate import Gate, limit_headers
+from balancer.http.gate import Gate
 from balancer.http.management.live.live import Live
 from balancer.http.prompt_counter import PromptCounter
 from balancer.http.replay import Replays
+from balancer.http.told_limits import limit_headers
 from balancer.observability.metrics import Metrics
 from balancer.observability.samples import Samples
 from balancer.policy.identity.principal import Principal

@@ -21,9 +21,10 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from balancer.access import Allowance, Auth, Limits, LimitTable
 from balancer.cluster.local import LocalBus
-from balancer.http.gate import Gate, limit_headers
+from balancer.http.gate import Gate
 from balancer.http.router import Router
 from balancer.http.routes import ROUTES
+from balancer.http.told_limits import limit_headers
 from balancer.policy.identity.principal import Principal
 from balancer.policy.limits.amounts import Refusal
 from balancer.settings import LiveSettings, Settings
