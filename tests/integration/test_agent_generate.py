@@ -24,7 +24,7 @@ from protocol.to_agent import Cancel, Committed, Continue, Pause
 from protocol.to_balancer import Failed, Heartbeat, Tokens
 from tests.support.fake_balancer import FakeBalancer, fake_balancer
 from tests.support.fake_engine import FACTS, FakeEngine, words
-from tests.support.running_agent import running_agent
+from tests.support.running_agent import ENDLESS_FOR_HI, running_agent
 
 ASK = GenerationRequest(prompt="Hello there")
 CHATML = (
@@ -307,8 +307,7 @@ async def test_a_call_cancelled_while_it_is_rendered_is_refused_as_cancelled(
     balancer: FakeBalancer,
 ) -> None:
     engine = FakeEngine()
-    template = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
-    async with running_agent(balancer.address, engine, chat_template=template):
+    async with running_agent(balancer.address, engine, chat_template=ENDLESS_FOR_HI):
         await balancer.has_slots(4)
         call = await balancer.call(chat("Hi"))
         await balancer.notify(Cancel(call=call))

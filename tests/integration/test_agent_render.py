@@ -21,12 +21,11 @@ from protocol.to_agent import Cancel, Render
 from tests.support.cluster import eventually
 from tests.support.fake_balancer import FakeBalancer, fake_balancer
 from tests.support.fake_engine import FACTS, FakeEngine
-from tests.support.running_agent import running_agent
+from tests.support.running_agent import ENDLESS_FOR_HI, running_agent
 from tests.support.tiny_gguf import write_tiny_gguf
 
 HI = (Message(role="user", content="hi"),)
 PROMPT = "[user]hi[assistant]"
-ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 
 
 @pytest.fixture
@@ -172,7 +171,7 @@ async def test_a_question_that_is_cancelled_while_it_is_rendered_never_reaches_t
     balancer: FakeBalancer,
 ) -> None:
     engine = FakeEngine()
-    async with running_agent(balancer.address, engine, chat_template=ENDLESS):
+    async with running_agent(balancer.address, engine, chat_template=ENDLESS_FOR_HI):
         await balancer.has_slots(4)
         call = await balancer.ask(Render(messages=HI, with_count=True))
         await balancer.notify(Cancel(call=call))

@@ -12,6 +12,10 @@ from agent.app import App
 from agent.engine.engine import EngineDoor
 from agent.settings import BalancerAddress, Settings
 
+_LOOP = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+ENDLESS_FOR_HI = "{% if messages[0].content|lower == 'hi' %}" + _LOOP + "{% endif %}"
+"""A chat template that is prepared at once, and rendered until its time is up."""
+
 
 @asynccontextmanager
 async def running_agent(
