@@ -26,9 +26,9 @@ def cheapest(
     *,
     never: Cost,
 ) -> AnyCandidate | None:
-    """The candidate of the lowest of `costs`, which are theirs in order. Equals take turns, by count
-    where all candidates serve the model, as a roster's do. None where all of them are `never`, or
-    nobody serves the model."""
+    """The candidate of the lowest of `costs`, which are theirs in order. Equals take turns, by
+    count where all candidates serve the model, as a roster's do. None where all of them are
+    `never`, or nobody serves the model."""
     lowest = min(costs, default=never)
     if lowest == never:
         return None
