@@ -207,8 +207,11 @@ def _end_with(message: str, code: int) -> None:
 
 
 def _is_managed(settings: Settings) -> bool:
-    """Whether somebody can sign in as an operator by other means than a stored key."""
-    return any(map(can_manage, settings.auth.api_keys))
+    """Whether somebody can sign in as an operator by other means than a stored key, or may: whom
+    an issuer's tokens stand for is known there."""
+    auth = settings.auth
+    others = [*auth.api_keys, *(one.credential for one in auth.basic)]
+    return bool(auth.jwt or auth.introspection) or any(map(can_manage, others))
 
 
 def _written(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

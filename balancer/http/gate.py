@@ -111,9 +111,9 @@ class Gate:
         self.sessions.keep(
             lambda one: not others_too if one.key_number is None else self.keys.has(one)
         )
+        self.sessions.shorten(self.keys.ends_s)
         if others_too:
             self.lasting.keep(lambda one: not one.id or one.key_number is not None)
-        self.lasting.end_what_is_over()
 
     @property
     def is_open(self) -> bool:

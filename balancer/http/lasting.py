@@ -27,7 +27,7 @@ class Ticket(Struct, frozen=True, kw_only=True):
     cookie: str | None
     """Of the session that stood for it; None: it signed in itself, or did not have to."""
     ends_s: float
-    """When that is over, in unix seconds, as far as that was known."""
+    """When that is over, in unix seconds, as far as that was known; a key may get an end later."""
 
 
 class _Connection(Struct, frozen=True, eq=False):
@@ -88,7 +88,8 @@ class LastingConnections:
             return None if session is not None else _SIGNED_OUT
         if principal.key_number is not None and not self._keys.has(principal):
             return _REVOKED
-        return _EXPIRED if unix_s >= ticket.ends_s else None
+        ends_s = min(ticket.ends_s, self._keys.ends_s(principal))
+        return _EXPIRED if unix_s >= ends_s else None
 
     def _end(self, connection: _Connection, reason: str) -> None:
         if connection not in self._connections:  # closing another one has closed it

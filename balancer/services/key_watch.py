@@ -12,7 +12,8 @@ from balancer.storage.keys_in_force import KeysInForce
 
 log = structlog.get_logger(__name__)
 
-INTERVAL_S = 0.4
+INTERVAL_S = 0.3
+"""What is over ends at the look after that which finds it: within a second."""
 USES_INTERVAL_S = 60.0
 """How often it is written down when keys were used."""
 
@@ -56,7 +57,10 @@ class KeyWatch:
             log.warning("uses of keys not written down", reason=str(error))
 
     async def _look(self) -> None:
-        """Keys that are known stay in force where the store cannot be read."""
+        """Keys that are known stay in force where the store cannot be read. What stands on those
+        that were found to have ended goes the next time: whoever ended them over a live socket has
+        the answer first, and with it the key that closed the door."""
+        self._end_what_is_over()
         try:
             await self._keys.look()
         except StoreFailed as error:
@@ -67,4 +71,3 @@ class KeyWatch:
             if self._is_failing:
                 log.info("stored keys can be read again")
             self._is_failing = False
-        self._end_what_is_over()

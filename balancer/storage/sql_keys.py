@@ -7,6 +7,7 @@ a key that was revoked must not come back.
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -223,7 +224,10 @@ class SqlKeys:
         if (path := self._pepper_path) is not None:
             try:
                 make_private(path)
-                path.write_bytes(pepper)
+                with path.open("r+b") as file:
+                    file.write(pepper)
+                    file.flush()
+                    os.fsync(file.fileno())
             except OSError as error:
                 raise StoreFailed(f"{path} cannot be written ({error.strerror})") from error
         self._pepper = pepper

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from aiohttp import ClientWebSocketResponse, WSMsgType
 from balancer.access import Credential
 from balancer.policy.identity.key_text import RANDOM_BYTES, key_text
 from balancer.services import key_watch
+from balancer.storage import sqlite_file
 from balancer.storage.sql_keys import FILE_NAME, SqlKeys
 from tests.support.fake_agent import FakeAgent, Script
 from tests.support.keys import ADMIN, auth, bearer, credential, unlimited
@@ -32,6 +34,7 @@ CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_watch, "INTERVAL_S", 0.02)
+    monkeypatch.setattr(sqlite_file, "LOCK_TIMEOUT_S", 4.0)
 
 
 class Operator:
@@ -376,6 +379,42 @@ async def test_a_rotated_key_goes_on_with_both_texts_and_ends_with_neither_s_ove
     await operator.call("DELETE", "/second")
     ended = await operator.call("POST", f"/{first['id']}/rotate")
     assert (ended.status, ended.error["code"]) == (409, "key_ended")
+
+
+async def test_what_the_old_text_let_in_ends_with_the_overlap(operator: Operator) -> None:
+    balancer, made = operator.balancer, await operator.make("second", role="admin")
+    session = await sign_in(balancer, made["key"])
+    async with (
+        live_socket(balancer, session) as by_cookie,
+        live_socket(balancer, bearer(made["key"])) as by_key,
+    ):
+        await operator.call("POST", "/second/rotate", json={"overlap_s": 0.2})
+        assert "session is over" in await reason_of_end(by_cookie)
+        assert "expired" in await reason_of_end(by_key)
+    await until_status(balancer, made["key"], 401)
+
+
+async def test_who_closes_the_door_over_a_socket_is_told_the_key_before_it_ends() -> None:
+    async with running_balancer() as balancer, live_socket(balancer, {}) as socket:
+        params = {"name": "ops", "role": "admin"}
+        await socket.send_json({"id": 1, "method": "keys.create", "params": params})
+        async with asyncio.timeout(PATIENCE_S):
+            while (message := await socket.receive_json()).get("id") != 1:
+                pass
+        assert "all have to" in await reason_of_end(socket)
+        assert await status_with(balancer, message["result"]["key"]) == 200
+
+
+async def test_nobody_waits_for_the_file_but_who_needs_it(
+    operator: Operator, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        making = asyncio.ensure_future(operator.call("POST", json={"name": "app"}))
+        for _ in range(20):
+            assert await status_with(operator.balancer, operator.key) == 200
+        assert not making.done()
+    assert (await making).status == 201
 
 
 async def test_an_agent_goes_with_its_token_and_what_it_generates_goes_on_elsewhere(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -308,3 +309,12 @@ def test_whether_there_are_keys_is_seen_without_opening_the_store(
     assert has_stored_keys(str(tmp_path))
     (tmp_path / FILE_NAME).write_bytes(b"no database")
     assert not has_stored_keys(str(tmp_path))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_files_that_root_makes_belong_to_the_balancers_user(
+    open_store: OpenStore, tmp_path: Path
+) -> None:
+    os.chown(tmp_path, 4321, 4321)
+    open_store().create("ops", facts("admin"), is_managed=False)
+    assert {path.stat().st_uid for path in tmp_path.iterdir()} == {4321}

@@ -65,3 +65,12 @@ def test_sessions_end_with_keys_that_are_taken_away_or_changed() -> None:
     sessions.keep(KeyRing([credential("a", role="user"), credential("b")], b"s").has)
     assert sessions.find("one", unix_s=0) is None
     assert sessions.find("other", unix_s=0) is not None
+
+
+def test_a_session_ends_with_a_key_that_was_given_an_end_later() -> None:
+    sessions = Sessions()
+    sessions.open("rotated", "t", ADMIN, unix_s=0, ends_s=inf)
+    sessions.shorten(lambda _: inf)
+    assert sessions.find("rotated", unix_s=100) is not None
+    sessions.shorten(lambda _: 100.0)
+    assert sessions.find("rotated", unix_s=100) is None

@@ -79,6 +79,11 @@ class Sessions:
         """Somebody signed out."""
         self._sessions.pop(digest_of(cookie), None)
 
+    def shorten(self, ends_s: Callable[[Principal], float]) -> None:
+        """No session outlives its key, which may have got an end since somebody signed in."""
+        for session in self._sessions.values():
+            session.ends_s = min(session.ends_s, ends_s(session.principal))
+
     def keep(self, is_in_force: Callable[[Principal], bool]) -> None:
         """Other keys are in force: sessions of those that are not, or changed, end."""
         self._sessions = OrderedDict(
