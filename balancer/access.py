@@ -35,7 +35,7 @@ SigningAlgorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 DEFAULT_KEY_HEADER = "X-API-Key"
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class Limits(Struct, frozen=True, kw_only=True, gc=False):
     """What one subject may have; None: as much as it likes."""
 
     requests_per_minute: int | None = None
@@ -67,7 +67,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 NO_LIMITS = Limits()
 
 
-class Allowance(Struct, frozen=True, kw_only=True):
+class Allowance(Struct, frozen=True, kw_only=True, gc=False):
     """What a role, a tier or a key may have: in all, and of single classes of routes."""
 
     limits: Limits = NO_LIMITS
@@ -77,7 +77,7 @@ class Allowance(Struct, frozen=True, kw_only=True):
 NO_ALLOWANCE = Allowance()
 
 
-class Credential(Struct, frozen=True, kw_only=True):
+class Credential(Struct, frozen=True, kw_only=True, gc=False):
     """What a key stands for. The key itself is nowhere, only its `digest`."""
 
     digest: bytes

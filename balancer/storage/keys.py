@@ -26,7 +26,7 @@ ID_BEGINNING = "key_"
 State = Literal["active", "expired", "revoked"]
 
 
-class KeyVersion(Struct, frozen=True, kw_only=True):
+class KeyVersion(Struct, frozen=True, kw_only=True, gc=False):
     """One of the texts that a key has had."""
 
     number: int
@@ -38,7 +38,7 @@ class KeyVersion(Struct, frozen=True, kw_only=True):
     """When another replaced it, with the overlap."""
 
 
-class StoredKey(Struct, frozen=True, kw_only=True):
+class StoredKey(Struct, frozen=True, kw_only=True, gc=False):
     """A key. Times are unix seconds."""
 
     id: str

@@ -80,6 +80,9 @@ class SqlKeys:
         self._pepper_path = None if directory is None else directory / PEPPER_NAME
         self._now = now
         self._pepper = b""
+        self._known: dict[bytes, StoredKey] = {}
+        """By what is stored of them: what did not change is not made anew, as ten thousand keys
+        would keep the garbage collector, and with it the event loop, busy."""
         self._file = SqliteFile(
             self._path, pragmas=_PRAGMAS, steps=_STEPS, remedy="wait for whoever holds it"
         )
@@ -140,13 +143,14 @@ class SqlKeys:
             select(_KEYS.c.content, _KEYS.c.used_s).order_by(_KEYS.c.created_s, _KEYS.c.id)
         ).all()
         try:
-            keys = tuple(
-                structs.replace(_DECODER.decode(row.content), used_s=row.used_s) for row in rows
-            )
+            self._known = {
+                row.content: self._known.get(row.content) or _DECODER.decode(row.content)
+                for row in rows
+            }
         except msgspec.MsgspecError as error:
             raise StoreFailed("the file of keys has a key that cannot be read") from error
-        self._find_pepper(is_needed=bool(keys))
-        return keys
+        self._find_pepper(is_needed=bool(rows))
+        return tuple(_used(self._known[row.content], row.used_s) for row in rows)
 
     def _create(self, name: str, facts: Credential, *, is_managed: bool) -> MadeKey:
         keys, now_s = self._all(), self._now()
@@ -239,6 +243,10 @@ class SqlKeys:
             return self._path.stat().st_ino
         except OSError:
             return -1
+
+
+def _used(key: StoredKey, used_s: float | None) -> StoredKey:
+    return key if used_s is None else structs.replace(key, used_s=used_s)
 
 
 def _content(key: StoredKey) -> bytes:

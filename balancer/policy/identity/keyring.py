@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from math import inf
 from typing import Literal
@@ -52,7 +53,7 @@ class Denied(Struct, frozen=True):
     """Of a token: which is missing or wrong."""
 
 
-class _Held(Struct, frozen=True):
+class _Held(Struct, frozen=True, gc=False):
     credential: Credential
     principal: Principal
     networks: tuple[IPv4Network | IPv6Network, ...]
@@ -72,7 +73,7 @@ class KeyRing:
             _Held(
                 one,
                 structs.replace(principal_of(one), key_number=one.number),
-                tuple(map(ip_network, one.networks)),
+                tuple(map(_network, one.networks)),
             )
             for one in credentials
         ]
@@ -115,6 +116,11 @@ class KeyRing:
 
     def _tag(self, digest: bytes) -> bytes:
         return hmac.digest(self._secret, digest, hashlib.sha256)
+
+
+@lru_cache(1024)
+def _network(given: str) -> IPv4Network | IPv6Network:
+    return ip_network(given)
 
 
 def principal_of(credential: Credential) -> Principal:

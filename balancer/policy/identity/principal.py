@@ -12,7 +12,7 @@ __all__ = ["Principal", "Role", "has_role", "may_use", "open_mode_principal", "r
 _RANKS: dict[Role, int] = {"public": 0, "user": 1, "admin": 2, "system": 3}
 
 
-class Principal(Struct, frozen=True, kw_only=True):
+class Principal(Struct, frozen=True, kw_only=True, gc=False):
     """Whom a request is made for and what it may do."""
 
     tenant: str
