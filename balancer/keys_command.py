@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -102,7 +102,8 @@ def create(
         facts = key_facts(raw)
         is_first = settings.auth.is_open and not store.overview().keys
         made = store.create(facts.id, facts, is_managed=_is_managed(settings))
-        _show_made(made, as_json=as_json, more=_AGENTS_NEED_ONE if is_first else "")
+        kept = f"Kept in {(Path(settings.data_dir) / FILE_NAME).absolute()}."
+        _show_made(made, as_json=as_json, notes=[kept, _AGENTS_NEED_ONE] if is_first else [kept])
 
 
 @keys.command("list", context_settings=_HELP)
@@ -238,19 +239,18 @@ def _end(expires: str | None, in_days: float | None) -> str | None:
     return (datetime.now(UTC) + timedelta(days=in_days)).isoformat(timespec="seconds")
 
 
-def _show_made(made: MadeKey, *, as_json: bool, more: str = "") -> None:
+def _show_made(made: MadeKey, *, as_json: bool, notes: Sequence[str] = ()) -> None:
     """The key alone on standard output, so that it can go to a file."""
     row = key_row(made.key, now_s=time.time())
     if as_json:
-        notes = [more] if more else []
-        click.echo(_json({**msgspec.to_builtins(row), "key": made.text, "notes": notes}))
+        click.echo(_json({**msgspec.to_builtins(row), "key": made.text, "notes": list(notes)}))
         return
     click.echo(made.text)
     click.echo(f"{row.id} {row.name} ({row.role}): the key is shown this once", err=True)
     if row.previous is not None:
         click.echo(f"the one before, {row.previous.prefix}…, ends {row.previous.ends}", err=True)
-    if more:
-        click.echo(more, err=True)
+    for note in notes:
+        click.echo(note, err=True)
 
 
 def _line(row: KeyRow) -> str:

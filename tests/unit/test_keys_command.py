@@ -44,6 +44,7 @@ def test_the_key_alone_is_on_standard_output(data_dir: Path) -> None:
     assert result.stdout.startswith("pk_")
     assert len(result.stdout.split()) == 1
     assert "shown this once" in result.stderr
+    assert f"Kept in {data_dir / FILE_NAME}" in result.stderr
     assert "role system" in result.stderr  # the door is closed now, to agents, too
     again = run_there(data_dir, "create", "--name", "app")
     assert "role system" not in again.stderr
