@@ -166,6 +166,7 @@ def _store(
         config=config,
         environment=options["environment"],
         dotenv=dotenv_beside(config),
+        is_alone=True,  # nobody needs the keys that the balancer's own variables hold
     )
     settings = Loading(sources).apart().settings
     if not settings.data_dir:

@@ -84,7 +84,8 @@ def test_keys_are_rotated_and_revoked_by_name_or_id(data_dir: Path) -> None:
 
 def test_keys_of_the_configuration_count_as_operators(tmp_path: Path, data_dir: Path) -> None:
     file = tmp_path / "paddler.yaml"
-    file.write_text(f"data_dir: {data_dir}\nauth:\n  api_keys: [{{key: sk-ops, role: admin}}]\n")
+    configured = "[{env: A_VARIABLE_OF_THE_SERVICE_S, role: admin}]"
+    file.write_text(f"data_dir: {data_dir}\nauth:\n  api_keys: {configured}\n")
     result = run("create", "--name", "app", "--config", file)
     assert result.exit_code == 0
     assert "role system" not in result.stderr
