@@ -16,6 +16,10 @@ from balancer.config_file.limits_section import allowance, shown_allowance
 from balancer.config_file.sections import SectionFault, listed, shaped, within
 
 ALLOWED_NAME = "up to 64 of letters, digits and ._@:-"
+MOST_CHARS = 200
+"""Of a tenant, and of each model's name."""
+MOST_LISTED = 1000
+"""Models, or networks, of one key."""
 _NAME = re.compile(r"[A-Za-z0-9._@:-]{1,64}")
 
 
@@ -55,6 +59,7 @@ def credential(given: KeyFacts, digest: bytes, *, default_name: str) -> Credenti
     if not _NAME.fullmatch(name):
         problem = f"{name!r:.80} cannot be used" if name else "there is no name"
         raise SectionFault(("name",), problem, f"allowed: {ALLOWED_NAME}")
+    _check_size(given)
     with within("networks"):
         networks = _networks(given.networks)
     return Credential(
@@ -69,6 +74,16 @@ def credential(given: KeyFacts, digest: bytes, *, default_name: str) -> Credenti
         allowance=_allowance(given.limits),
         expires_s=None if given.expires is None else _unix_s(given.expires),
     )
+
+
+def _check_size(given: KeyFacts) -> None:
+    if len(given.tenant) > MOST_CHARS:
+        problem = f"it has {len(given.tenant)} characters"
+        raise SectionFault(("tenant",), problem, f"allowed: at most {MOST_CHARS}")
+    for name, listed_ones in (("models", given.models), ("networks", given.networks)):
+        if len(listed_ones) > MOST_LISTED or any(len(one) > MOST_CHARS for one in listed_ones):
+            allowed = f"allowed: at most {MOST_LISTED}, of at most {MOST_CHARS} characters each"
+            raise SectionFault((name,), "these are too many or too long", allowed)
 
 
 def shown_facts(one: Credential) -> dict[str, Any]:

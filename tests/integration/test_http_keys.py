@@ -273,6 +273,9 @@ async def test_uses_are_written_down_when_the_balancer_stops(tmp_path: Path) -> 
         ({"name": "a", "expires_in_days": 0}, 400, "expires_in_days"),
         ({"name": "a", "expires_in_days": 1, "expires": "x"}, 400, "expires_in_days"),
         ({"name": "a", "colour": "red"}, 400, "colour"),
+        ({"name": "a", "tenant": "t" * 201}, 400, "tenant"),
+        ({"name": "a", "models": ["m"] * 1001}, 400, "models"),
+        ({"name": "a", "models": ["m" * 201]}, 400, "models"),
     ],
 )
 async def test_what_cannot_be_made_is_refused_by_name(said: Any, status: int, param: Any) -> None:
