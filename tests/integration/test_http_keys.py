@@ -352,14 +352,6 @@ async def test_signing_out_closes_the_sockets_of_that_session_alone(operator: Op
         assert not stays.closed
 
 
-async def test_a_socket_ends_when_its_key_expires(operator: Operator, elsewhere: SqlKeys) -> None:
-    facts = Credential(digest=b"", id="", role="admin", expires_s=time.time() + 1.0)
-    made = elsewhere.create("short", facts, is_managed=True)
-    await until_status(operator.balancer, made.text, 200)
-    async with live_socket(operator.balancer, bearer(made.text)) as socket:
-        assert "expired" in await reason_of_end(socket)
-
-
 async def test_a_rotated_key_goes_on_with_both_texts_and_ends_with_neither_s_overlap(
     operator: Operator,
 ) -> None:
