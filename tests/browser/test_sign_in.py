@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
@@ -39,6 +42,18 @@ def page(context: BrowserContext, closed: Cluster) -> Iterator[Page]:
         yield made
 
 
+def asked(closed: Cluster, method: str, path: str, body: Any = None) -> Any:
+    """What the management API answers an operator."""
+    request = urllib.request.Request(
+        closed.management_url + path,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": "Bearer admin-key"},
+        method=method,
+    )
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
 def sign_in(page: Page, key: str) -> None:
     """Type a key, and go in."""
     page.get_by_label("API key").fill(key)
@@ -63,3 +78,12 @@ def test_a_key_opens_the_dashboard_until_somebody_signs_out(page: Page, closed: 
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     assert page.context.cookies() == []
+
+
+def test_the_door_is_shown_to_whoever_s_key_is_taken_away(page: Page, closed: Cluster) -> None:
+    made = asked(closed, "POST", "/keys", {"name": "brief", "role": "admin"})
+    open_page(page, closed, "agents")
+    sign_in(page, made["key"])
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    asked(closed, "DELETE", f"/keys/{made['id']}")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
