@@ -16,6 +16,9 @@ from balancer.secret import Secret
 
 Role = Literal["public", "user", "admin", "system"]
 Tier = Literal["free", "basic", "pro", "enterprise"]
+SignIn = Literal["none", "open", "key", "session", "jwt", "token", "basic"]
+"""How somebody showed who it is; `open`: nobody has to; `token`: one that its issuer was asked
+about."""
 RouteClass = Literal[
     "chat",
     "completions",

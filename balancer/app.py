@@ -43,6 +43,7 @@ from balancer.http.prompt_counter import PromptCounter
 from balancer.http.replay import Replays
 from balancer.http.router import Router
 from balancer.http.routes import ROUTES
+from balancer.observability.audit import Audit
 from balancer.observability.log_ring import LogRing
 from balancer.observability.logging import level_now, set_level
 from balancer.observability.metrics import Metrics
@@ -119,6 +120,7 @@ def build(
         samples=samples,
         replays=Replays(live),
         responses=_response_store(live),
+        audit=Audit.of(live, on_lost=metrics.audit_lines_lost.inc),
         images=ImageSource(live),
         is_draining=lambda: dispatcher.is_draining,
         started=started,
@@ -231,7 +233,7 @@ class App:
         self._sampling = sampling
         self._routes = routes
         self._live = wiring.configuration.live
-        self._reloading = ConfigReload(wiring.configuration)
+        self._reloading = ConfigReload(wiring.configuration, wiring.audit)
         methods = wiring.gate.methods
         self._fetching = KeyRefresh(
             self._live, fetch=methods.fetch_keys, take=wiring.gate.take_keys
@@ -287,7 +289,7 @@ class App:
             await self._days.begin()
         calls = {
             **dict.fromkeys(_STOPS, self.stop),
-            signal.SIGHUP: self._reloading.ask,
+            signal.SIGHUP: self._hang_up,
             signal.SIGUSR1: self._turn_log_level,
         }
         with _signals_call(calls):
@@ -333,12 +335,19 @@ class App:
         await self.wiring.keys.close()
         if self._days is not None:
             await self._days.end()
+        await asyncio.to_thread(self.wiring.audit.close)
+
+    def _hang_up(self) -> None:
+        """Read the files again; one that was moved away may be compressed."""
+        self.wiring.audit.reopen()
+        self._reloading.ask()
 
     def _turn_log_level(self) -> None:
         """Log everything; the next time, what is set."""
         level = self._live.current.log_level if level_now() == "debug" else "debug"
         set_level(level)
         log.warning("log level changed", after=level)
+        self.wiring.audit.note("log_level.set", None, target=level, trigger="signal")
 
     async def _serve(self, ports: tuple[Port, ...]) -> ServerRunner:
         pipeline = Pipeline(

@@ -145,6 +145,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     comment_interval_s: float = 15.0
     """A silent stream carries an SSE comment this often."""
 
+    audit_log: str = ""
+    """A file; `-`: the log. Empty: a file in `data_dir`, without one the log."""
+    audit_log_bytes: int = 64 * MIB
+    """Of one file; then the next one begins."""
+    audit_log_files: int = 8
+
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
 

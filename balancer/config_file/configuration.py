@@ -54,6 +54,14 @@ class Reload(Struct, frozen=True, kw_only=True):
         return not self.faults
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """For a line of a log: names, and no value."""
+        return {
+            "changed": [change.name for change in self.changes],
+            "faulty": [fault.field for fault in self.faults],
+        }
+
+    @property
     def validity(self) -> Validity:
         """Of what the sources say."""
         if self.succeeded:

@@ -203,6 +203,16 @@ RULES: dict[str, Rule] = {
         0, 3600, "a stream's headers wait this long for its first token"
     ),
     "comment_interval_s": _seconds(0.1, 3600, "a silent stream carries an SSE comment this often"),
+    "audit_log": Rule(
+        kind=path("file"),
+        what="where it is written who changed something; `-`: in the log; empty: audit.jsonl in "
+        "data_dir, without one the log",
+        is_live=False,
+    ),
+    "audit_log_bytes": _count(
+        KIB, KIB * MIB, "bytes of one file of the audit log; then another begins"
+    ),
+    "audit_log_files": _count(1, 1000, "files of the audit log that are kept"),
     "log_level": Rule(
         kind=choice(LogLevel, any_case=True), what="the least level shown", flag="--log-level"
     ),

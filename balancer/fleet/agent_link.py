@@ -70,13 +70,20 @@ _ANSWERS = Codec({}, frozenset())
 `tokens` would hold the event loop for seconds."""
 
 
+OnIntroduced = Callable[[str, LinkRefused | None], None]
+
+
+def ignore_introduction(_name: str, _refusal: LinkRefused | None) -> None:
+    """For links that nobody writes about."""
+
+
 class AgentLink:
     """One agent's connection.
 
     `send` queues the bytes of one message; it raises `FrameTooLarge` for a call that is too big
     and nothing else. `close` asks the socket to close when what was queued is out. The socket's
     end must call `closed`. `on_transfer` hears the flow control of big messages. Without `streams`
-    nothing can be imported.
+    nothing can be imported. `on_introduced(agent's name, refusal)` hears once who it is.
     """
 
     def __init__(
@@ -90,8 +97,10 @@ class AgentLink:
         now: Callable[[], float],
         on_transfer: Callable[[Credit | AbortTransfer], None],
         streams: Streams | None = None,
+        on_introduced: OnIntroduced = ignore_introduction,
     ) -> None:
         self._send = send
+        self._on_introduced = on_introduced
         self._on_transfer = on_transfer
         self._close_socket = close
         self._owner = owner
@@ -361,11 +370,13 @@ class AgentLink:
                 data={"reason": refusal.reason},
             )
             self._send(encode_error(request.id, error))
+            self._on_introduced(request.params.name, refusal)
             self.close(str(refusal))
             return
         self.agent_name = self._calls.agent_name = request.params.name
         self.welcome = welcome
         self._send(encode_result(request.id, welcome))
+        self._on_introduced(self.agent_name, None)
         self._owner.on_registered(self)
 
     def _reject(self, error: ProtocolError) -> None:

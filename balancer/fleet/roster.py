@@ -11,7 +11,7 @@ from itertools import count
 import structlog
 
 from balancer.fleet.agent import Agent
-from balancer.fleet.agent_link import AgentLink
+from balancer.fleet.agent_link import AgentLink, OnIntroduced, ignore_introduction
 from balancer.fleet.ailing import EJECTED, Ailing, note_ejected
 from balancer.fleet.entrance import Entrance
 from balancer.fleet.known_models import KnownModels
@@ -69,6 +69,7 @@ class Roster:
         close: Callable[[str], None],
         on_transfer: Callable[[Credit | AbortTransfer], None] = _ignore_transfer,
         streams: Streams | None = None,
+        on_introduced: OnIntroduced = ignore_introduction,
     ) -> AgentLink:
         """A link for a fresh socket; `AgentLink` says what the callbacks must do. The socket feeds
         `link.receive(frame)` and ends with `link.closed(reason)`."""
@@ -81,6 +82,7 @@ class Roster:
             now=self._now,
             on_transfer=on_transfer,
             streams=streams,
+            on_introduced=on_introduced,
         )
         self._links[link] = None
         return link

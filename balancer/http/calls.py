@@ -7,6 +7,7 @@ path over HTTP; both check the caller's role and the names of what is given.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import wraps
 from typing import Any
 
 import msgspec
@@ -28,13 +29,27 @@ class Call(Struct, frozen=True, kw_only=True):
 
     id: str
     principal: Principal
+    address: str
+    """Of the client."""
     params: Mapping[str, Any]
 
     @staticmethod
     def of(exchange: Exchange, body: Mapping[str, Any] | None = None) -> Call:
         """The call that an HTTP request is."""
         params = {**exchange.request.query, **(body or {}), **exchange.places}
-        return Call(id=exchange.id, principal=exchange.principal, params=params)
+        return Call.from_client(exchange, params)
+
+    @staticmethod
+    def from_client(
+        exchange: Exchange, params: Mapping[str, Any], *, call_id: str | None = None
+    ) -> Call:
+        """A call by whom an exchange is with; over a socket it has an id of its own."""
+        return Call(
+            id=call_id or exchange.id,
+            principal=exchange.principal,
+            address=exchange.address,
+            params=params,
+        )
 
     def text(self, name: str, default: str | None = None) -> str:
         """A parameter that is text. Raises `InvalidRequest` for any other value, and where it is
@@ -70,6 +85,21 @@ class Call(Struct, frozen=True, kw_only=True):
 
 
 Answer = Callable[[Call, Wiring], Awaitable[Any]]
+
+
+def audited(action: str, *, target: str = "id") -> Callable[[Answer], Answer]:
+    """The answer is written into the audit log, however it ends; `target` is the parameter that
+    names what it is done to."""
+
+    def noted(answer: Answer) -> Answer:
+        @wraps(answer)
+        async def handle(call: Call, wiring: Wiring) -> Any:
+            with wiring.audit.noting(action, call, target=str(call.params.get(target, ""))):
+                return await answer(call, wiring)
+
+        return handle
+
+    return noted
 
 
 def over_http(

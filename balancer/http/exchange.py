@@ -24,6 +24,7 @@ from balancer.http.management.live.live import Live
 from balancer.http.prompt_counter import PromptCounter
 from balancer.http.replay import Replays
 from balancer.http.told_limits import limit_headers
+from balancer.observability.audit import Audit
 from balancer.observability.metrics import Metrics
 from balancer.observability.samples import Samples
 from balancer.policy.identity.principal import Principal
@@ -57,6 +58,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
     prompt_counter: PromptCounter
     roster: Roster
     metrics: Metrics
+    audit: Audit
     samples: Samples
     replays: Replays
     responses: ResponseStore

@@ -231,7 +231,7 @@ class Gate:
                 "it",
                 details={"header": CSRF_HEADER},
             )
-        return session.principal
+        return structs.replace(session.principal, signed_in_by="session")
 
     async def enter(self, principal: Principal, route: Route, address: str) -> Entry | None:
         """Count a request, or raise `LimitExceeded`. None: nothing limits it."""

@@ -64,6 +64,7 @@ async def detailed_health(call: Call, wiring: Wiring) -> dict[str, Any]:
         "services": {
             "balancer": "draining" if wiring.is_draining() else "healthy",
             "fleet": status,
+            "audit": "failing" if wiring.audit.fault else "healthy",
         },
         "performance": {
             "avg_response_time_ms": tree["latency"]["response_ms"] or 0.0,

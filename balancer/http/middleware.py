@@ -21,6 +21,7 @@ from balancer.errors import (
     InvalidRequest,
     MethodNotAllowed,
     RouteNotFound,
+    Unauthorized,
 )
 from balancer.http.answers import error_answer, internal_error, raw_answer, shown_error
 from balancer.http.calls import check_names
@@ -118,13 +119,21 @@ class Pipeline:
         gate, request = self._wiring.gate, exchange.request
         if gate.is_open:
             self._check_directness(exchange)
-        found = gate.identify(
-            request, route, address=exchange.address, is_proxied=exchange.is_proxied
-        )
-        exchange.principal = found if isinstance(found, Principal) else await found
+        try:
+            found = gate.identify(
+                request, route, address=exchange.address, is_proxied=exchange.is_proxied
+            )
+            exchange.principal = found if isinstance(found, Principal) else await found
+        except Unauthorized as error:
+            self._note_refusal("credentials.refused", exchange, route, error)
+            raise
         if exchange.principal.id:
             exchange.facts["key"] = exchange.principal.id
-        gate.check_role(exchange.principal, route)
+        try:
+            gate.check_role(exchange.principal, route)
+        except Forbidden as error:
+            self._note_refusal("access.refused", exchange, route, error)
+            raise
         await exchange.enter(gate, route)
 
     def _check_directness(self, exchange: Exchange) -> None:
@@ -135,6 +144,14 @@ class Pipeline:
                 "this request came through a proxy, and nobody has to sign in here; start the "
                 "balancer with --insecure if everybody behind the proxy may use it"
             )
+
+    def _note_refusal(
+        self, action: str, exchange: Exchange, route: Route, error: BalancerError
+    ) -> None:
+        target = f"{route.method} {route.path}"
+        self._wiring.audit.note(
+            action, exchange, target=target, outcome="refused", reason=error.code
+        )
 
     def _check_headers(self, request: BaseRequest) -> None:
         limit = self._wiring.settings.max_header_bytes

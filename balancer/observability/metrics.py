@@ -98,6 +98,7 @@ class Metrics:
         self._build_question_series()
         self._build_fleet_series()
         self._build_client_series()
+        self._build_audit_series()
 
     def _build_request_series(self) -> None:
         registry = self.registry
@@ -234,6 +235,13 @@ class Metrics:
             "paddler_agents_lost",
             "Registered agents whose link ended without a goodbye.",
             registry=registry,
+        )
+
+    def _build_audit_series(self) -> None:
+        self.audit_lines_lost = Counter(
+            "paddler_audit_lines_lost",
+            "Lines of the audit log that could not be written.",
+            registry=self.registry,
         )
 
     def _build_client_series(self) -> None:

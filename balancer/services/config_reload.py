@@ -7,8 +7,9 @@ from pathlib import Path
 
 import structlog
 
-from balancer.config_file.configuration import Configuration
+from balancer.config_file.configuration import Configuration, Trigger
 from balancer.config_file.files import Fingerprint
+from balancer.observability.audit import Audit
 
 log = structlog.get_logger(__name__)
 
@@ -19,8 +20,11 @@ class ConfigReload:
     """One loop for one configuration. A file is read again once it has stayed the same from one
     look to the next, so that nobody is read in the middle of a sentence."""
 
-    def __init__(self, configuration: Configuration, *, interval_s: float = _LOOKS_EVERY_S) -> None:
+    def __init__(
+        self, configuration: Configuration, audit: Audit, *, interval_s: float = _LOOKS_EVERY_S
+    ) -> None:
         self._configuration = configuration
+        self._audit = audit
         self._interval_s = interval_s
         self._asked = asyncio.Event()
 
@@ -41,12 +45,22 @@ class ConfigReload:
     async def _look(self, before: dict[Path, Fingerprint]) -> dict[Path, Fingerprint]:
         """What is not yet read of what changed; `before` is that of the look before."""
         if await self._is_asked():
-            await self._configuration.reload("signal")
+            await self._reload("signal")
         changed = await asyncio.to_thread(self._configuration.changed_files)
         if changed and changed == before:
-            await self._configuration.reload("file")
+            await self._reload("file")
             return {}
         return changed
+
+    async def _reload(self, trigger: Trigger) -> None:
+        done = await self._configuration.reload(trigger)
+        self._audit.note(
+            "config.reload",
+            None,
+            outcome="done" if done.succeeded else "refused",
+            trigger=trigger,
+            **done.facts,
+        )
 
     async def _is_asked(self) -> bool:
         """Within the time from one look to the next."""

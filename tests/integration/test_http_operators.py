@@ -18,7 +18,7 @@ HELD = Script(is_held=True)
 DETAILED = {
     "status": str,
     "timestamp": str,
-    "services": {"balancer": str, "fleet": str},
+    "services": {"balancer": str, "fleet": str, "audit": str},
     "performance": {"avg_response_time_ms": float, "requests_per_second": float},
     "health_score": int,
     "response_time": float,

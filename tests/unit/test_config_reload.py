@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+import structlog
 from jsonschema import Draft202012Validator
 
 from balancer.config_file.configuration import Configuration, Reload, Trigger
@@ -18,6 +19,7 @@ from balancer.config_file.json_schema import json_schema
 from balancer.config_file.load import Loaded, Loading, Sources
 from balancer.config_file.rules import RULES, written
 from balancer.errors import SettingError
+from balancer.observability.audit import Audit
 from balancer.services.config_reload import ConfigReload
 from balancer.settings import Address, Settings
 from tests.support.running_balancer import eventually
@@ -214,7 +216,7 @@ async def test_reloads_that_are_given_up_take_one_thread_and_the_next_one_reads_
 
 @asynccontextmanager
 async def watching(configuration: Configuration) -> AsyncIterator[ConfigReload]:
-    reloading = ConfigReload(configuration, interval_s=0.005)
+    reloading = ConfigReload(configuration, Audit(), interval_s=0.005)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(reloading.run())
         yield reloading
@@ -233,6 +235,31 @@ async def test_a_file_that_changes_is_read_again(configuration: Configuration, f
         await eventually(lambda: configuration.live.current.max_waiting == 4, "a reload")
         file.with_name(".env").unlink()
         await eventually(lambda: configuration.live.current.max_waiting == 3, "a reload")
+
+
+async def test_a_reload_by_itself_is_in_the_audit_log_as_nobody_s_doing(
+    configuration: Configuration, file: Path
+) -> None:
+    def noted() -> list[tuple[object, ...]]:
+        lines = [line for line in logs if line["event"] == "audit"]
+        return [(line["who"], line["outcome"], line["facts"]) for line in lines]
+
+    with structlog.testing.capture_logs() as logs:
+        async with watching(configuration) as reloading:
+            write(file, "max_waiting: 2\n")
+            await eventually(lambda: len(noted()) == 1, "a reload")
+            write(file, "max_waiting: many\n")
+            await eventually(lambda: len(noted()) == 2, "a reload that is refused")
+            write(file, "max_waiting: 2\n")
+            await eventually(lambda: len(noted()) == 3, "a reload")
+            reloading.ask()
+            await eventually(lambda: len(noted()) == 4, "a reload by a signal")
+    assert noted() == [
+        (None, "done", {"trigger": "file", "changed": ["policy", "max_waiting"], "faulty": []}),
+        (None, "refused", {"trigger": "file", "changed": [], "faulty": ["max_waiting"]}),
+        (None, "done", {"trigger": "file", "changed": [], "faulty": []}),
+        (None, "done", {"trigger": "signal", "changed": [], "faulty": []}),
+    ]
 
 
 def publish(folder: Path, version: str, content: str) -> None:

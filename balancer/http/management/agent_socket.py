@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import structlog
 from aiohttp import WSMessage, WSMsgType
 from aiohttp.web import StreamResponse, WebSocketResponse
 
-from balancer.errors import ClientDropped, InvalidRequest
+from balancer.errors import ClientDropped, InvalidRequest, LinkRefused
 from balancer.fleet.agent_link import AgentLink
 from balancer.http.answers import SECURITY_HEADERS
 from balancer.http.connection import ClientConnection
@@ -55,7 +56,11 @@ async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     exchange.status = 101
     outbox = Outbox(cast(ClientConnection, exchange.request.protocol))
     link = wiring.roster.open_link(
-        send=outbox.send, close=outbox.close, on_transfer=outbox.on_transfer, streams=outbox
+        send=outbox.send,
+        close=outbox.close,
+        on_transfer=outbox.on_transfer,
+        streams=outbox,
+        on_introduced=partial(_note_introduction, exchange, wiring),
     )
     outbox.on_overflow = link.close
     silence = asyncio.get_running_loop().call_later(REGISTER_TIMEOUT_S, _end_stranger, link)
@@ -69,6 +74,17 @@ async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         link.close(reason)
         outbox.closed()
     return socket
+
+
+def _note_introduction(
+    exchange: Exchange, wiring: Wiring, name: str, refusal: LinkRefused | None
+) -> None:
+    if refusal is None:
+        wiring.audit.note("agent.join", exchange, target=name)
+        return
+    wiring.audit.note(
+        "agent.refused", exchange, target=name, outcome="refused", reason=refusal.reason
+    )
 
 
 async def _read_frames(socket: WebSocketResponse, link: AgentLink) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from balancer.errors import ResourceNotFound
-from balancer.http.calls import Call
+from balancer.http.calls import Call, audited
 from balancer.http.exchange import Wiring
 from balancer.http.management.rows import agent_row
 
@@ -27,6 +27,7 @@ async def show_agent(call: Call, wiring: Wiring) -> dict[str, Any]:
     raise _no_such_agent(name)
 
 
+@audited("agent.drain")
 async def drain_agent(call: Call, wiring: Wiring) -> dict[str, Any]:
     """Give it nothing new; past `deadline_s` (none: never) what still runs goes on elsewhere."""
     name = call.text("id")
@@ -36,6 +37,7 @@ async def drain_agent(call: Call, wiring: Wiring) -> dict[str, Any]:
     return await show_agent(call, wiring)
 
 
+@audited("agent.undrain")
 async def undrain_agent(call: Call, wiring: Wiring) -> dict[str, Any]:
     """Use it again; one that was removed may come back."""
     name = call.text("id")
@@ -46,6 +48,7 @@ async def undrain_agent(call: Call, wiring: Wiring) -> dict[str, Any]:
     return await show_agent(call, wiring)
 
 
+@audited("agent.remove")
 async def remove_agent(call: Call, wiring: Wiring) -> dict[str, Any]:
     """End its connection, and keep it out until `undrain`. What runs there goes on elsewhere."""
     name = call.text("id")

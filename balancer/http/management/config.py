@@ -18,6 +18,7 @@ from balancer.http.answers import error_body, error_json, value_answer
 from balancer.http.calls import Call
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.iso_time import iso_time
+from balancer.observability.audit import Outcome
 from balancer.settings import Settings
 
 
@@ -56,7 +57,7 @@ async def config_status(call: Call, wiring: Wiring) -> dict[str, Any]:
 
 async def reload_config(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Read the files again. 400 where they cannot be applied; then everything stays as it is."""
-    reload = await wiring.configuration.reload("request")
+    reload = await _reloaded(exchange, wiring)
     answer = _answer(reload)
     if reload.succeeded:
         return value_answer(exchange, answer)
@@ -68,11 +69,17 @@ async def reload_config(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 
 async def reload_over_socket(call: Call, wiring: Wiring) -> dict[str, Any]:
     """The same; what a refusal answers stands among the error's details."""
-    del call
-    reload = await wiring.configuration.reload("request")
+    reload = await _reloaded(call, wiring)
     if reload.succeeded:
         return _answer(reload)
     raise _refusal(reload, details=_answer(reload))
+
+
+async def _reloaded(caller: Call | Exchange, wiring: Wiring) -> Reload:
+    reload = await wiring.configuration.reload("request")
+    outcome: Outcome = "done" if reload.succeeded else "refused"
+    wiring.audit.note("config.reload", caller, outcome=outcome, trigger="request", **reload.facts)
+    return reload
 
 
 def _refusal(reload: Reload, *, details: dict[str, Any] | None = None) -> InvalidRequest:

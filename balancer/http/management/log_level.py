@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import structlog
 
-from balancer.http.calls import Call
+from balancer.http.calls import Call, audited
 from balancer.http.exchange import Wiring
 from balancer.http.faults import refuse_value
 from balancer.observability.logging import level_now, set_level
@@ -23,6 +23,7 @@ async def show_log_level(call: Call, wiring: Wiring) -> dict[str, Any]:
     return {"level": level_now()}
 
 
+@audited("log_level.set", target="level")
 async def set_log_level(call: Call, wiring: Wiring) -> dict[str, Any]:
     """Another one, until the balancer stops or is told again. Raises `InvalidRequest`."""
     del wiring

@@ -10,7 +10,7 @@ import msgspec
 from balancer.dispatch.journal import MOST_REQUESTS, Route
 from balancer.dispatch.timeline import timeline
 from balancer.errors import ResourceNotFound
-from balancer.http.calls import Call
+from balancer.http.calls import Call, audited
 from balancer.http.exchange import Wiring
 from balancer.http.management.rows import finished_row, requests_of
 
@@ -32,6 +32,7 @@ async def list_finished(call: Call, wiring: Wiring) -> dict[str, Any]:
     return {"object": "list", "data": rows}
 
 
+@audited("request.cancel")
 async def cancel_request(call: Call, wiring: Wiring) -> dict[str, Any]:
     """End one; its client gets 409 `request_cancelled`."""
     request_id = call.text("id")

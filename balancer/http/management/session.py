@@ -40,9 +40,11 @@ async def open_session(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     )
     if gate.is_open:
         raise ResourceNotFound("nobody has to sign in here: no key is configured")
-    found = gate.principal_of(login.key, exchange.address)
-    principal = found if isinstance(found, Principal) else await found
-    gate.require(principal, "admin", "the dashboard")
+    with wiring.audit.noting("session.open", exchange):
+        found = gate.principal_of(login.key, exchange.address)
+        principal = found if isinstance(found, Principal) else await found
+        exchange.principal = principal
+        gate.require(principal, "admin", "the dashboard")
     exchange.facts["key"] = principal.id
     cookie, session = gate.open_session(principal)
     answer = value_answer(exchange, _shown(session, wiring), status=201)
@@ -59,6 +61,8 @@ async def open_session(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 
 async def close_session(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Sign out."""
+    if wiring.gate.session_of(exchange.request) is not None:
+        wiring.audit.note("session.close", exchange)
     wiring.gate.sessions.close(exchange.request.cookies.get(SESSION_COOKIE, ""))
     wiring.gate.lasting.end_what_is_over()
     answer = value_answer(exchange, _shown(None, wiring))

@@ -44,7 +44,7 @@ class PasswordRing:
         self._held = {
             one.name: _Held(
                 one,
-                principal_of(one.credential),
+                principal_of(one.credential, "basic"),
                 tuple(map(ip_network, one.credential.networks)),
             )
             for one in holders

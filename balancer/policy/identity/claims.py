@@ -91,6 +91,7 @@ def _principal_of(claims: Mapping[str, Any], rules: ClaimRules, kind: Kind) -> P
         tier=_tier(claims, rules),
         models=_models(claims, rules),
         is_by_token=True,
+        signed_in_by=kind,
     )
 
 

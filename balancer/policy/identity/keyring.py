@@ -16,7 +16,7 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
-from balancer.access import Credential, digest_of, keyed_digest_of
+from balancer.access import Credential, SignIn, digest_of, keyed_digest_of
 from balancer.policy.identity.principal import Principal
 
 MAX_KEY_CHARS = 4096
@@ -123,7 +123,7 @@ def _network(given: str) -> IPv4Network | IPv6Network:
     return ip_network(given)
 
 
-def principal_of(credential: Credential) -> Principal:
+def principal_of(credential: Credential, signed_in_by: SignIn = "key") -> Principal:
     """Whom it stands for."""
     return Principal(
         tenant=credential.tenant or f"key:{credential.id}",
@@ -133,6 +133,7 @@ def principal_of(credential: Credential) -> Principal:
         models=credential.models,
         classes=credential.classes,
         allowance=credential.allowance,
+        signed_in_by=signed_in_by,
     )
 
 

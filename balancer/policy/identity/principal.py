@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from balancer.access import NO_ALLOWANCE, Allowance, Role, RouteClass, Tier
+from balancer.access import NO_ALLOWANCE, Allowance, Role, RouteClass, SignIn, Tier
 from protocol.generation import MAX_PRIORITY
 
 __all__ = ["Principal", "Role", "has_role", "may_use", "open_mode_principal", "rank_of"]
@@ -31,6 +31,7 @@ class Principal(Struct, frozen=True, kw_only=True, gc=False):
     is_unlimited: bool = False
     is_by_token: bool = False
     """Whether somebody else's token stands for it, and no credential of ours."""
+    signed_in_by: SignIn = "none"
 
     @property
     def highest_priority(self) -> int:
@@ -41,7 +42,7 @@ class Principal(Struct, frozen=True, kw_only=True, gc=False):
 
 def open_mode_principal(client_address: str) -> Principal:
     """The principal of a loopback caller while no credentials are configured."""
-    return Principal(tenant=client_address, role="admin", is_unlimited=True)
+    return Principal(tenant=client_address, role="admin", is_unlimited=True, signed_in_by="open")
 
 
 def may_use(principal: Principal, model: str | None) -> bool:

@@ -23,6 +23,8 @@ class Services(Struct, kw_only=True):
 
     balancer: Literal["healthy", "draining"]
     fleet: Status
+    audit: Literal["healthy", "failing"]
+    """Failing: the audit log cannot be written now."""
 
 
 class Providers(Struct, kw_only=True):

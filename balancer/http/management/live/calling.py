@@ -110,12 +110,11 @@ class Caller:
                 + ", ".join(sorted(self._wiring.calls)),
                 param="method",
             )
-        principal = self._exchange.principal
-        self._wiring.gate.check_role(principal, route)
+        self._wiring.gate.check_role(self._exchange.principal, route)
         check_names(message.params, route.params, method)
         if route.method != "GET":
             log.info("called over a socket", method=method, request_id=request_id)
-        call = Call(id=request_id, principal=principal, params=message.params)
+        call = Call.from_client(self._exchange, message.params, call_id=request_id)
         return await route.answer(call, self._wiring)
 
     def _refuse(self, call_id: int | str | None, error: BalancerError, request_id: str) -> None:

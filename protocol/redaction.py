@@ -1,0 +1,50 @@
+"""What opens doors, found in texts that are about to be written down: the last line of defence.
+
+Nobody hands credentials to a log. This is for the day when somebody does, or when an error's own
+words repeat one. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+
+NOT_LOGGED = "[not logged]"
+
+_OPENERS = re.compile(
+    r"""
+    (?P<url>(?<=://)[^\s/?\#@"'\\]*(?=@))                   # RFC 3986, 3.2.1: a name and a password
+    | (?P<header>(?:proxy-)?authorization["']?\s*[:=]\s*["']?)(?:[a-z]+[ ])?(?!\[not)[^\s"'\\,;]+
+    | (?P<bearer>\bbearer\s+)(?!\[not)[^\s"'\\,;]{4,}
+    | (?P<basic>\b(?-i:Basic)[ ])[a-z0-9+/]{6,}={0,2}
+    | (?P<query>[?&](?:api[-_]?key|key|(?:access_|id_)?token|secret|password|sig(?:nature)?)=)
+      (?!\[not)[^&\s\#"'\\]+
+    | \b(?-i:eyJ)[\w-]{4,}\.[\w-]+(?:\.[\w-]*)*             # a JWS or JWE in its compact form
+    | (?P<own>\b(?-i:pk_))[\w-]{8,}
+    | (?P<other>\b(?-i:sk-))[\w-]{8,}
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_SIGNS = re.compile(r"://|pk_|sk-|eyJ|[Bb]asic |[?&=:]|[Bb][Ee][Aa][Rr][Ee][Rr]")
+_SHORTEST = 8
+_QUOTED = re.compile(
+    r"""(?s)(?<!\w)b?(?:'[^'\\]*+(?:\\.[^'\\]*+)*+'?|"[^"\\]*+(?:\\.[^"\\]*+)*+"?)"""
+)
+"""A quote that is not closed goes on to the end."""
+
+
+def redacted(text: str) -> str:
+    """The text without passwords of URLs, tokens in queries, what stands in `Authorization`, bearer
+    tokens, JWTs and API keys."""
+    if len(text) < _SHORTEST or _SIGNS.search(text) is None:
+        return text
+    return _OPENERS.sub(_masked, text)
+
+
+def without_quotes(text: str) -> str:
+    """The words of an exception without what they quote: `int('…')` repeats what it was given."""
+    return _QUOTED.sub("'…'", text)
+
+
+def _masked(found: re.Match[str]) -> str:
+    before = found[found.lastgroup] if found.lastgroup not in (None, "url") else ""
+    return f"{before}{NOT_LOGGED}"
