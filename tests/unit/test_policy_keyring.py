@@ -37,6 +37,7 @@ def test_a_key_stands_for_what_was_said_of_it() -> None:
         models=("m",),
         classes=("chat",),
         allowance=allowance,
+        signed_in_by="key",
     )
 
 
