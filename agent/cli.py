@@ -14,7 +14,7 @@ import sys
 import textwrap
 from collections.abc import Callable, MutableMapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import click
 import structlog
@@ -25,7 +25,9 @@ from agent.demo_model import DEMO_MODEL_PATH
 from agent.errors import ConfigError, ModelRejected, RegistrationRefused
 from agent.settings import MAX_SLOTS, VARIABLES, LogFormat, LogLevel, Settings, build
 from agent.variables import strangers
+from protocol.crashes import tell_crashes, told, what_asyncio_says
 from protocol.journal import for_journal, is_journal
+from protocol.redaction import redacted
 from protocol.service_manager import ServiceManager
 
 log = structlog.get_logger()
@@ -123,6 +125,7 @@ def agent(**flags: Any) -> None:
         settings = build(flags, os.environ, model_aliases=MODEL_ALIASES)
         unknown = strangers(os.environ, VARIABLES)
         configure_logging(settings.log_level, settings.log_format)
+        tell_crashes()
         if unknown:
             structlog.get_logger().warning("no setting has these variables", variables=unknown)
         refusal = uvloop.run(_run(settings))
@@ -162,6 +165,7 @@ async def _run(settings: Settings) -> _Refusal | None:
             app.stop()
 
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_tell_unhandled)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has a hangup ignored
             loop.add_signal_handler(number, stop)
@@ -178,6 +182,11 @@ async def _run(settings: Settings) -> _Refusal | None:
     return refusal
 
 
+def _tell_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    message, error = what_asyncio_says(context)
+    log.error("not handled", reason=message, exc_info=error)
+
+
 def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
     """Log lines to standard error, as JSON or for people; each begins with its level where that is
     systemd's journal."""
@@ -187,8 +196,7 @@ def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
         else _IssueBelow(
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
-                # the default one shows local variables where `rich` is installed: prompts
-                exception_formatter=structlog.dev.plain_traceback,
+                exception_formatter=_write_traceback,
             )
         )
     )
@@ -197,18 +205,38 @@ def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
         renderer = for_journal(renderer)
     elif in_place:
         renderer = _bar_of_progress(renderer)
-    exceptions = [structlog.processors.format_exc_info] if log_format == "json" else []
+    exceptions = (
+        [structlog.processors.ExceptionRenderer(lambda given: told(given[1]))]
+        if log_format == "json"
+        else []
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _without_openers,
             *exceptions,
             renderer,
         ],
         wrapper_class=_logger_of(level),
         logger_factory=_OneTerminal() if in_place else structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _write_traceback(line: TextIO, given: structlog.types.ExcInfo) -> None:
+    """Without local variables and what errors quote: both hold prompts."""
+    line.write("\n" + told(given[1]))
+
+
+def _without_openers(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """No credential, where one should ever come into a line."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = redacted(value)
+    return event
 
 
 def _logger_of(level: LogLevel) -> type[structlog.typing.FilteringBoundLogger]:

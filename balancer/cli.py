@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 import structlog
 import uvloop
 
-from balancer.app import build
+from balancer.app import App, build
 from balancer.config_file.configuration import Configuration
 from balancer.config_file.load import CONFIG_VARIABLE, Sources, dotenv_beside
 from balancer.errors import AddressNotFree, SettingError
 from balancer.observability.log_ring import LogRing
 from balancer.observability.logging import configure
 from balancer.settings import LogFormat, LogLevel, PolicyName
+from protocol.crashes import tell_crashes, what_asyncio_says
 from protocol.service_manager import ServiceManager
 
 log = structlog.get_logger(__name__)
@@ -85,15 +87,26 @@ def balancer(config: Path | None, environment: str | None, **flags: object) -> N
         settings = configuration.live.current
         ring = LogRing()
         configure(settings.log_level, settings.log_format, ring)
+        tell_crashes()
         for warning in configuration.loaded.warnings:
             log.warning("settings", problem=warning)
-        uvloop.run(build(configuration, manager, log_ring=ring).run())
+        uvloop.run(_run(build(configuration, manager, log_ring=ring)))
     except SettingError as error:
         manager.say(status=str(error))
         for line in str(error).splitlines():
             click.echo(f"paddler-py balancer: {line}", err=True)
         is_passing = isinstance(error, AddressNotFree)
         sys.exit(_EXIT_ADDRESS_NOT_FREE if is_passing else _EXIT_WRONG_SETTING)
+
+
+async def _run(app: App) -> None:
+    asyncio.get_running_loop().set_exception_handler(_tell_unhandled)
+    await app.run()
+
+
+def _tell_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    message, error = what_asyncio_says(context)
+    log.error("not handled", reason=message, exc_info=error)
 
 
 def _setting_of(flag: str) -> str:

@@ -24,8 +24,11 @@ _OPENERS = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-_SIGNS = re.compile(r"://|pk_|sk-|eyJ|[Bb]asic |[?&=:]|[Bb][Ee][Aa][Rr][Ee][Rr]")
-_SHORTEST = 8
+_SIGNS = (
+    *("=", "://", "uthorization", "UTHORIZATION", "earer", "EARER"),
+    *("Basic ", "eyJ", "pk_", "sk-"),
+)
+"""One of them is in every text that has something to cut; looking for them costs a tenth."""
 _QUOTED = re.compile(
     r"""(?s)(?<!\w)b?(?:'[^'\\]*+(?:\\.[^'\\]*+)*+'?|"[^"\\]*+(?:\\.[^"\\]*+)*+"?)"""
 )
@@ -35,14 +38,15 @@ _QUOTED = re.compile(
 def redacted(text: str) -> str:
     """The text without passwords of URLs, tokens in queries, what stands in `Authorization`, bearer
     tokens, JWTs and API keys."""
-    if len(text) < _SHORTEST or _SIGNS.search(text) is None:
-        return text
-    return _OPENERS.sub(_masked, text)
+    for sign in _SIGNS:
+        if sign in text:
+            return _OPENERS.sub(_masked, text)
+    return text
 
 
 def without_quotes(text: str) -> str:
-    """The words of an exception without what they quote: `int('…')` repeats what it was given."""
-    return _QUOTED.sub("'…'", text)
+    """The words of an exception without what they quote: `int('...')` repeats what it was given."""
+    return _QUOTED.sub("'...'", text)
 
 
 def _masked(found: re.Match[str]) -> str:

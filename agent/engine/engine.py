@@ -11,12 +11,10 @@ import os
 import socket
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Protocol
 
 import structlog
 
-import agent
 from agent.engine.death import EngineDeath, Phase, explain
 from agent.engine.engine_link import EngineLink
 from agent.engine.frames import (
@@ -40,6 +38,7 @@ from agent.engine.query_frames import MoveCall, QueryAnswer, QueryCall
 from agent.engine.standing import LOAD_PATIENCE_S, Standing
 from agent.engine.watchdog import Watchdog
 from agent.errors import ModelRejected
+from agent.killable.environment import for_children
 
 __all__ = ["CallCommand", "Engine", "EngineDeath", "EngineDoor", "EngineListener"]
 
@@ -346,11 +345,5 @@ def _log_death(death: EngineDeath, *, next_try_s: float | None) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with this very package in front; ggml's own debugger call after an abort is off."""
-    root = str(Path(agent.__file__).resolve().parent.parent)
-    path = os.environ.get("PYTHONPATH")
-    return {
-        **os.environ,
-        "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root,
-        "GGML_NO_BACKTRACE": "1",
-    }
+    """Without ggml's own debugger call after an abort."""
+    return {**for_children(os.environ), "GGML_NO_BACKTRACE": "1"}

@@ -40,6 +40,7 @@ from agent.engine.query_frames import (
 )
 from agent.engine.stderr_lines import make_non_blocking, say
 from agent.errors import ModelRejected, ModelUnusable
+from protocol.crashes import tell_crashes
 
 if TYPE_CHECKING:
     from agent.engine.loading.start import Served
@@ -63,6 +64,7 @@ def main(arguments: list[str]) -> int:
     """The exit code."""
     descriptor, parent_pid = map(int, arguments)
     die_with_parent()
+    tell_crashes()  # the agent logs what is written to standard error
     # Ctrl-C, a terminal's end and a service manager's SIGTERM reach us too, but are the agent's
     # business: it drains
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):

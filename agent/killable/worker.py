@@ -11,14 +11,13 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import msgspec
 import structlog
 
-import agent
 from agent.errors import WorkerBusy, WorkerDied, WorkerTooSlow
+from agent.killable.environment import for_children
 from agent.killable.job_loop import HEADER_BYTES, framed
 
 log = structlog.get_logger()
@@ -159,7 +158,7 @@ class _Process:
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
-                    env=_environment(),
+                    env=for_children(os.environ),
                 )
             except BaseException:
                 ours.close()
@@ -183,10 +182,3 @@ class _Process:
         if self.process.returncode is None:
             self.process.kill()
         await self.process.wait()
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with this very package in front."""
-    root = str(Path(agent.__file__).resolve().parent.parent)
-    path = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}

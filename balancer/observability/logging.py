@@ -1,25 +1,26 @@
 """How log lines look: JSON for machines, colours for a terminal, always on stderr.
 
 Events are lower-case phrases with facts as keys. What people write to a model, what it answers and
-what opens doors is never logged: keys that could hold it are cut as a last line of defence.
+what opens doors is never logged: keys that could hold it are cut as a last line of defence, and so
+is what looks like a credential in any text.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
-from structlog.tracebacks import ExceptionDictTransformer
-from structlog.types import Processor
+from structlog.types import ExcInfo, Processor
 
 from balancer.observability.log_ring import RANKS, LogRing
 from balancer.settings import LogFormat, LogLevel
+from protocol.crashes import told
 from protocol.journal import for_journal, is_journal
+from protocol.redaction import NOT_LOGGED, redacted
 
 _PRIVATE_KEYS = frozenset(
     {
@@ -39,8 +40,6 @@ _PRIVATE_KEYS = frozenset(
         "token",
     }
 )
-_CREDENTIALS = re.compile(r"(?<=://)[^\s/?#@]*(?=@)")
-"""A name and a password in a URL (RFC 3986, section 3.2.1)."""
 
 
 def configure(level: LogLevel, log_format: LogFormat, ring: LogRing | None = None) -> None:
@@ -114,26 +113,42 @@ def level_now() -> str:
 
 
 def _rendering(log_format: LogFormat) -> list[Processor]:
-    """Tracebacks come without local variables: those hold prompts."""
+    """Tracebacks come without local variables and what errors quote: both hold prompts."""
     if log_format == "json":
-        traces = ExceptionDictTransformer(show_locals=False)
         return [
-            structlog.processors.ExceptionRenderer(traces),
+            structlog.processors.ExceptionRenderer(lambda given: told(given[1])),
             structlog.processors.JSONRenderer(),
         ]
     return [
         structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=sys.stderr.isatty(), exception_formatter=_write_traceback
         )
     ]
+
+
+def _write_traceback(line: TextIO, given: ExcInfo) -> None:
+    line.write("\n" + told(given[1]))
 
 
 def _without_private(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     for key in _PRIVATE_KEYS & event.keys():
-        event[key] = "[not logged]"
+        event[key] = NOT_LOGGED
     for key, value in event.items():
-        if isinstance(value, str) and "://" in value:
-            event[key] = _CREDENTIALS.sub("[not logged]", value)
+        if isinstance(value, str):
+            event[key] = redacted(value)
+        elif isinstance(value, list | dict):
+            event[key] = _without_openers(value)
     return event
+
+
+def _without_openers(value: Any) -> Any:
+    """The same for what is in a list or a table."""
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, list):
+        return [_without_openers(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _without_openers(one) for name, one in value.items()}
+    return value

@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from agent.cli import configure_logging
+from agent.killable.environment import for_children
 from agent.settings import LogFormat
 
 
@@ -101,3 +102,29 @@ def test_a_log_that_is_no_terminal_has_a_line_for_each_step_of_loading(
     assert logged.count("\n") == 2
     assert "\r" not in logged
     assert "percent=50" in logged
+
+
+@pytest.mark.usefixtures("restored_logging")
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_neither_credentials_nor_what_an_error_quotes_are_logged(
+    capsys: pytest.CaptureFixture[str], log_format: LogFormat
+) -> None:
+    configure_logging("info", log_format)
+    word = "qzcanaryqz"
+    log = structlog.get_logger()
+    log.warning("no link", reason=f"http://me:{word}@host said Bearer {word}")
+    try:
+        float(word)
+    except ValueError:
+        log.exception("preparing failed")
+    logged = capsys.readouterr().err
+    assert "could not convert string to float: '...'" in logged
+    assert word not in logged
+
+
+def test_the_agent_s_own_processes_do_not_get_its_token() -> None:
+    theirs = for_children({"PADDLER_AGENT_TOKEN": "secret", "HOME": "/root", "PYTHONPATH": "/x"})
+    assert "secret" not in theirs.values()
+    assert theirs["HOME"] == "/root"
+    assert theirs["PYTHONPATH"].endswith(":/x")
+    assert ":" not in for_children({})["PYTHONPATH"]

@@ -10,9 +10,11 @@ import pytest
 import structlog
 
 from balancer.errors import BalancerError, InvalidRequest
+from balancer.observability.log_ring import LogRing
 from balancer.observability.logging import configure, level_now, set_level
 from balancer.observability.metrics import MAX_MODEL_LABELS, Metrics
 from balancer.observability.scraped import MAX_AGENT_LABELS, AgentSlots, LimitFigures
+from balancer.settings import LogFormat
 from protocol.generation import Usage
 from protocol.refusals import RefusalCode
 
@@ -206,3 +208,46 @@ def test_a_level_that_is_changed_binds_loggers_that_were_used_before(
     assert level_now() == "error"
     events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
     assert events == ["heard", "heard, too", "an error is heard"]
+
+
+@pytest.mark.usefixtures("restored_logging")
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_what_looks_like_a_credential_is_in_no_line(
+    capsys: pytest.CaptureFixture[str], log_format: LogFormat
+) -> None:
+    ring = LogRing()
+    configure("debug", log_format, ring)
+    log = structlog.get_logger("test")
+    word = "qzcanaryqz"
+    texts = [f"Authorization: Bearer {word}", f"pk_{word}", f"/x?api_key={word}", f"://a:{word}@b"]
+    log.info("request", client=texts[0], problems=texts, nested={"one": {"two": [texts[1]]}})
+    for text in texts:
+        logging.getLogger("library").error("it said %s", text)
+        try:
+            raise RuntimeError(text)
+        except RuntimeError:
+            log.exception("handler failed")
+            logging.getLogger("library").exception("too")
+    written = capsys.readouterr().err
+    assert written.count("RuntimeError") == 8
+    assert word not in written
+    kept, _ = ring.since(0)
+    assert len(kept) == 13
+    assert word not in repr(kept)
+
+
+@pytest.mark.usefixtures("restored_logging")
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_traceback_has_nothing_that_its_error_quotes(
+    capsys: pytest.CaptureFixture[str], log_format: LogFormat
+) -> None:
+    configure("info", log_format)
+    prompt = "qzcanaryqz"
+    try:
+        float(prompt)
+    except ValueError:
+        structlog.get_logger("test").exception("handler failed")
+        logging.getLogger("library").exception("too")
+    written = capsys.readouterr().err
+    assert written.count("could not convert string to float: '...'") == 2
+    assert prompt not in written

@@ -56,12 +56,12 @@ def test_what_is_none_stays(text: str) -> None:
     [
         (
             "could not convert string to float: 'what I wrote'",
-            "could not convert string to float: '…'",
+            "could not convert string to float: '...'",
         ),
-        ('KeyError: "it\'s mine"', "KeyError: '…'"),
-        (r"b'\'quoted\' \x00' is wrong, 'and' this", "'…' is wrong, '…' this"),
-        ("two\nlines 'of\ntext'", "two\nlines '…'"),
-        ("the engine's end isn't 'mine", "the engine's end isn't '…'"),
+        ('KeyError: "it\'s mine"', "KeyError: '...'"),
+        (r"b'\'quoted\' \x00' is wrong, 'and' this", "'...' is wrong, '...' this"),
+        ("two\nlines 'of\ntext'", "two\nlines '...'"),
+        ("the engine's end isn't 'mine", "the engine's end isn't '...'"),
         ("nothing is quoted", "nothing is quoted"),
     ],
 )
@@ -73,4 +73,4 @@ def test_what_an_error_quotes_is_cut(text: str, expected: str) -> None:
 def test_a_long_text_takes_no_longer_than_its_length(unit: str) -> None:
     text = unit * (400_000 // len(unit))  # what takes its square ends in the time limit of a test
     assert len(redacted(text)) <= 4 * len(text)
-    assert len(without_quotes(text)) <= 2 * len(text)
+    assert len(without_quotes(text)) <= 3 * len(text)

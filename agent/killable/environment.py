@@ -1,0 +1,21 @@
+"""What variables the agent's own processes get."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import agent
+
+TOKEN_VARIABLE = "PADDLER_AGENT_TOKEN"
+
+
+def for_children(ours: Mapping[str, str]) -> dict[str, str]:
+    """Ours, with this very package in front, and without the token: they read what strangers
+    write, and have no use for it."""
+    root = str(Path(agent.__file__).resolve().parent.parent)
+    path = ours.get("PYTHONPATH")
+    theirs = {**ours, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
+    theirs.pop(TOKEN_VARIABLE, None)
+    return theirs
