@@ -8,7 +8,7 @@ from pathlib import Path
 
 import agent
 
-TOKEN_VARIABLE = "PADDLER_AGENT_TOKEN"
+_NOT_THEIRS = ("PADDLER_AGENT_TOKEN",)
 
 
 def for_children(ours: Mapping[str, str]) -> dict[str, str]:
@@ -17,5 +17,4 @@ def for_children(ours: Mapping[str, str]) -> dict[str, str]:
     root = str(Path(agent.__file__).resolve().parent.parent)
     path = ours.get("PYTHONPATH")
     theirs = {**ours, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
-    theirs.pop(TOKEN_VARIABLE, None)
-    return theirs
+    return {name: value for name, value in theirs.items() if name not in _NOT_THEIRS}
