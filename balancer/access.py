@@ -194,6 +194,13 @@ class Auth(Struct, frozen=True, kw_only=True):
     jwt: tuple[JwtIssuer, ...] = ()
     basic: tuple[PasswordHolder, ...] = ()
     introspection: Introspection | None = None
+    metrics_token: Credential | None = None
+    """What may read metrics, and nothing else. It alone ends no openness: there everybody may."""
+
+    @property
+    def known_keys(self) -> tuple[Credential, ...]:
+        """Every credential that is a text which its owner sends."""
+        return (*self.api_keys, *(() if self.metrics_token is None else (self.metrics_token,)))
 
     @property
     def is_open(self) -> bool:

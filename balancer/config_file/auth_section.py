@@ -16,12 +16,14 @@ from balancer.config_file.jwt_section import (
     shown_issuer,
 )
 from balancer.config_file.key_facts import KeyFacts, credential, shaped_facts, shown_facts
-from balancer.config_file.secret_texts import SecretReader
+from balancer.config_file.secret_texts import SecretReader, secret_text
 from balancer.config_file.sections import SectionFault, shaped, within
 
 MOST_KEYS = 10_000
 _ALLOWED_KEY = "1..4096 printable ASCII characters without spaces"
 _KEY = re.compile(r"[!-~]{1,4096}")
+_SCRAPER = "metrics token"
+"""No key of `api_keys` can have this name."""
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -30,6 +32,7 @@ class _Auth(Struct, forbid_unknown_fields=True):
     api_key_header: str = DEFAULT_KEY_HEADER
     jwt: Any = None
     introspection: Any = None
+    metrics_token: Any = None
 
 
 class _Key(KeyFacts, kw_only=True, forbid_unknown_fields=True):
@@ -41,7 +44,9 @@ class _Key(KeyFacts, kw_only=True, forbid_unknown_fields=True):
 def auth(raw: Any, secret: SecretReader) -> Auth:
     """What the section says. Raises `SectionFault`; no message holds a key."""
     given = shaped(
-        raw, _Auth, "allowed: api_keys (a list), api_key_header (a name), jwt, introspection"
+        raw,
+        _Auth,
+        "allowed: api_keys (a list), api_key_header (a name), jwt, introspection, metrics_token",
     )
     if not _HEADER.fullmatch(given.api_key_header):
         problem = f"{given.api_key_header!r:.80} cannot be used"
@@ -53,7 +58,15 @@ def auth(raw: Any, secret: SecretReader) -> Auth:
     with within("introspection"):
         asked = given.introspection
         provider = None if asked is None else introspection(asked, secret)
-    return Auth(api_keys=keys, api_key_header=given.api_key_header, jwt=jwt, introspection=provider)
+    with within("metrics_token"):
+        scraper = _metrics_token(given.metrics_token, secret, keys)
+    return Auth(
+        api_keys=keys,
+        api_key_header=given.api_key_header,
+        jwt=jwt,
+        introspection=provider,
+        metrics_token=scraper,
+    )
 
 
 def shown_auth(given: Auth) -> dict[str, Any]:
@@ -66,6 +79,8 @@ def shown_auth(given: Auth) -> dict[str, Any]:
         shown["jwt"] = [shown_issuer(one) for one in given.jwt]
     if given.introspection is not None:
         shown["introspection"] = shown_introspection(given.introspection)
+    if given.metrics_token is not None:
+        shown |= {"metrics_token": "***"}
     return shown
 
 
@@ -100,6 +115,15 @@ def _credential(raw: Any, index: int, secret: SecretReader) -> Credential:
     given = shaped_facts(raw, _Key)
     digest = _found_digest(given, secret)
     return credential(given, digest, default_name=f"configured-{index + 1}")
+
+
+def _metrics_token(raw: Any, secret: SecretReader, keys: Sequence[Credential]) -> Credential | None:
+    if raw is None:
+        return None
+    digest = _digest(secret_text(raw, secret), "key")
+    if any(one.digest == digest for one in keys):
+        raise SectionFault((), "it is one of the api_keys, too", "give each key once")
+    return Credential(digest=digest, id=_SCRAPER, role="admin", classes=("metrics",))
 
 
 def _found_digest(given: _Key, secret: SecretReader) -> bytes:

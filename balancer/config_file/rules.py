@@ -103,7 +103,9 @@ RULES: dict[str, Rule] = {
         is_live=False,
     ),
     "auth": Rule(
-        kind=section("who has to sign in: api_keys, api_key_header, jwt, basic, introspection"),
+        kind=section(
+            "who has to sign in: api_keys, api_key_header, metrics_token, jwt, basic, introspection"
+        ),
         what="who has to sign in, and how",
         section=auth,
     ),

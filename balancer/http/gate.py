@@ -90,7 +90,7 @@ class Gate:
 
     def _take(self, settings: Settings) -> None:
         self._settings = settings
-        self.keys.configure(settings.auth.api_keys)
+        self.keys.configure(settings.auth.known_keys)
         self._change_keys(others_too=self.methods.take(settings))
 
     def take_stored(self, ring: KeyRing, *, has_keys: bool) -> None:
@@ -257,16 +257,17 @@ class Gate:
 
     def check_role(self, principal: Principal, route: Route) -> None:
         """Raises `Unauthorized` where somebody has to sign in, else `Forbidden`."""
-        self.require(principal, route.role_needed(is_open=self.is_open), route.path)
-        if principal.classes and route.limit_class not in principal.classes:
-            raise Forbidden(
-                f"this key may not call {route.path}; it may call routes for "
-                f"{', '.join(principal.classes)}"
-            )
+        needed = route.role_needed(is_open=self.is_open)
+        self.require(principal, needed, route.path, of=route.limit_class)
 
-    def require(self, principal: Principal, needed: Role, what: str) -> None:
-        """Raises as `check_role`."""
+    def require(self, principal: Principal, needed: Role, what: str, *, of: RouteClass) -> None:
+        """Raises as `check_role`; `of`: the class of routes that it belongs to."""
         if has_role(principal, needed):
+            if principal.classes and of not in principal.classes:
+                raise Forbidden(
+                    f"this key may not call {what}; it may call routes for "
+                    f"{', '.join(principal.classes)}"
+                )
             return
         if self.is_open:
             raise Forbidden(

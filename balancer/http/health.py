@@ -33,7 +33,7 @@ async def brief_health(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Liveness, without details unless they are asked for. Always 200: the process answers."""
     if exchange.wants("detailed"):
         if not _may_see_details(exchange, wiring):
-            wiring.gate.require(exchange.principal, "admin", "the detailed health")
+            wiring.gate.require(exchange.principal, "admin", "the detailed health", of="health")
         return value_answer(exchange, await detailed_health(Call.of(exchange), wiring))
     agents = wiring.roster.snapshot()
     brief = {"status": status_of(agents, wiring), "timestamp": iso_time(time.time())}

@@ -44,7 +44,7 @@ async def open_session(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         found = gate.principal_of(login.key, exchange.address)
         principal = found if isinstance(found, Principal) else await found
         exchange.principal = principal
-        gate.require(principal, "admin", "the dashboard")
+        gate.require(principal, "admin", "the dashboard", of="management")
     exchange.facts["key"] = principal.id
     cookie, session = gate.open_session(principal)
     answer = value_answer(exchange, _shown(session, wiring), status=201)
