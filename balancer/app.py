@@ -45,7 +45,7 @@ from balancer.http.router import Router
 from balancer.http.routes import ROUTES
 from balancer.observability.audit import Audit
 from balancer.observability.log_ring import LogRing
-from balancer.observability.logging import level_now, set_level
+from balancer.observability.logging import level_now, set_level, tell_that_content_is_logged
 from balancer.observability.metrics import Metrics
 from balancer.observability.route_file import RouteFile
 from balancer.observability.samples import Samples
@@ -140,6 +140,7 @@ def build(
         calls={route.call: route for route in ROUTES if route.call},
     )
     _follow_log_level(live)
+    _follow_log_content(live)
     return App(
         wiring,
         Sampling(gatherer, samples, time.time),
@@ -158,6 +159,18 @@ def _follow_log_level(live: LiveSettings) -> None:
         if settings.log_level != level:
             level = settings.log_level
             set_level(level)
+
+    live.listen(changed)
+
+
+def _follow_log_content(live: LiveSettings) -> None:
+    was_logged = live.current.log_content
+
+    def changed(settings: Settings) -> None:
+        nonlocal was_logged
+        if settings.log_content and not was_logged:
+            tell_that_content_is_logged()
+        was_logged = settings.log_content
 
     live.listen(changed)
 
@@ -369,6 +382,8 @@ class App:
         return runner
 
     def _announce(self, ready: Callable[[App], None] | None) -> None:
+        if self._live.current.log_content:
+            tell_that_content_is_logged()
         log.info(
             "balancer listens",
             inference=str(self.address_of("inference")),

@@ -60,6 +60,7 @@ _EXIT_WRONG_SETTING = 2
 @click.option("--max-waiting", metavar="N", help="Requests that may wait (1024).")
 @click.option("--drain-timeout", metavar="S", help="Time to finish in when stopped (30).")
 @click.option("--insecure", is_flag=True, default=None, help="Listen beyond loopback, unguarded.")
+@click.option("--log-content", is_flag=True, default=None, help="Log prompts and answers.")
 @click.option("--log-level", type=click.Choice(get_args(LogLevel)), help="Least level shown.")
 @click.option(
     "--log-format", type=click.Choice(get_args(LogFormat)), help="For people or machines."

@@ -145,6 +145,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     comment_interval_s: float = 15.0
     """A silent stream carries an SSE comment this often."""
 
+    log_content: bool = False
+    """Whether prompts and answers are logged."""
     audit_log: str = ""
     """A file; `-`: the log. Empty: a file in `data_dir`, without one the log."""
     audit_log_bytes: int = 64 * MIB

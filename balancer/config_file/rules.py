@@ -205,6 +205,11 @@ RULES: dict[str, Rule] = {
         0, 3600, "a stream's headers wait this long for its first token"
     ),
     "comment_interval_s": _seconds(0.1, 3600, "a silent stream carries an SSE comment this often"),
+    "log_content": Rule(
+        kind=SWITCH,
+        what="log what models are asked and answer; else nothing of it is ever logged",
+        flag="--log-content",
+    ),
     "audit_log": Rule(
         kind=path("file"),
         what="where it is written who changed something; `-`: in the log; empty: audit.jsonl in "

@@ -40,6 +40,7 @@ from balancer.fleet.agent import Agent
 from balancer.observability.metrics import Metrics
 from balancer.policy.failover import Breakage
 from balancer.policy.stall import Stall
+from protocol.crashes import words
 from protocol.errors import FrameTooLarge
 from protocol.generation import GenerationRequest, SamplerState, StepDelta, TokenLogprob
 from protocol.jsonrpc import ErrorObject, RpcCode
@@ -343,7 +344,7 @@ class Relay(Generation):
             return
         self._metrics.call_refused(error.code)
         if error.code == RpcCode.INTERNAL_ERROR:
-            log.error("generation failed", request_id=self.request_id, reason=error.message)
+            log.error("generation failed", request_id=self.request_id, reason=words(error.message))
         self._on_agent_failure(agent, error)
 
     def on_link_lost(self) -> None:

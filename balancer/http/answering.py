@@ -13,6 +13,7 @@ from aiohttp.web import StreamResponse
 from balancer.dispatch.choices import Answers, generate_choices
 from balancer.errors import Forbidden, InvalidRequest, RequestTooLarge
 from balancer.http.answers import json_answer, shown_error
+from balancer.http.content_log import HeardSink, log_content
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.replay import Replay
 from balancer.http.shape import Generation, StreamForm
@@ -217,13 +218,14 @@ async def _generate(
 ) -> Answers:
     """Let the sinks have what is generated."""
     generation = course.generation
+    heard = [HeardSink(sink) for sink in sinks] if wiring.settings.log_content else ()
     meter = await metered(exchange, generation, wiring.prompt_counter)
     try:
         answers = await generate_choices(
             wiring.dispatcher,
             generation.request if meter is None else meter.capped(generation.request),
             exchange.principal,
-            sinks,
+            heard or sinks,
             prompts=generation.prompts,
             request_id=exchange.id,
             timeout_s=generation.timeout_s,
@@ -236,6 +238,8 @@ async def _generate(
     finally:
         if meter is not None:
             meter.settle()
+        if heard:
+            log_content(exchange.id, generation, heard)
     whole = answers.whole
     exchange.facts.update(
         agent=whole.agent,

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, TextIO
 
 import structlog
@@ -68,7 +69,7 @@ def configure(level: LogLevel, log_format: LogFormat, ring: LogRing | None = Non
         cache_logger_on_first_use=True,
     )
     *before, render = _rendering(log_format)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -82,6 +83,16 @@ def configure(level: LogLevel, log_format: LogFormat, ring: LogRing | None = Non
     root = logging.getLogger()
     root.handlers[:] = [handler]
     set_level(level)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Where a line cannot be written, Python would write its raw facts beside a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say why, and nothing of the line."""
+        del record
+        with suppress(OSError, ValueError):
+            self.stream.write(f"a line of the log is lost\n{told(sys.exc_info()[1])}\n")
 
 
 def _leveled_logger() -> type:
@@ -105,6 +116,14 @@ def _leveled_logger() -> type:
 def set_level(level: LogLevel) -> None:
     """Show lines of this level and above from now on."""
     logging.getLogger().setLevel(level.upper())
+
+
+def tell_that_content_is_logged() -> None:
+    """At the start, and when it is switched on."""
+    structlog.get_logger(__name__).warning(
+        "prompts and answers are logged: everybody who reads this log can read them",
+        setting="log_content",
+    )
 
 
 def level_now() -> str:

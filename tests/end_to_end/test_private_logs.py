@@ -14,6 +14,12 @@ WORD = "qzcanaryqz"
 SAID = f"Count from 1 to 40. {WORD}"
 COUNTED = "1 2 3 4 5 6 7 8 9 10"
 MESSAGES = [{"role": "system", "content": WORD}, {"role": "user", "content": SAID}]
+CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": f'"{WORD}"'}}
+CALLED = [
+    {"role": "user", "content": SAID},
+    {"role": "assistant", "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "c1", "content": WORD},
+]
 SMALL = {"model": "demo", "max_tokens": 24}
 CHAT = {**SMALL, "messages": MESSAGES}
 TOOL = {"type": "function", "function": {"name": "look", "description": WORD, "parameters": {}}}
@@ -25,6 +31,7 @@ ASKED: list[tuple[str, Any]] = [
     ("/v1/chat/completions", {**CHAT, "stream": True}),
     ("/v1/chat/completions", {**CHAT, "tools": [TOOL], "stop": [WORD], "user": WORD}),
     ("/v1/completions", {**SMALL, "prompt": SAID, "echo": True, "logprobs": 2}),
+    ("/v1/chat/completions", {**CHAT, "messages": CALLED}),
     ("/v1/responses", {"model": "demo", "max_output_tokens": 24, "input": SAID}),
     ("/v1/messages", {**CHAT, "messages": MESSAGES[1:], "system": WORD}),
     ("/v1/messages/count_tokens", {**CHAT, "messages": MESSAGES[1:], "system": WORD}),
@@ -60,6 +67,7 @@ ASKED: list[tuple[str, Any]] = [
     ("/v1/responses", {"model": "demo", "input": SAID, "previous_response_id": WORD}),
     (f"/v1/chat/completions?api_key={WORD}&key={WORD}", CHAT),
 ]
+SHOWN = ("/requests", "/requests/finished", "/agents", "/models", "/config", "/metrics", "/health")
 SECRETS = {
     "Authorization": f"Bearer {WORD}",
     "X-Api-Key": WORD,
@@ -80,6 +88,11 @@ def _answered(serving: Cluster, path: str, body: Any) -> int:
     return status
 
 
+def _shown(serving: Cluster, path: str) -> str:
+    with urllib.request.urlopen(serving.management_url + path, timeout=60) as answer:
+        return str(answer.read().decode())
+
+
 def _logs(serving: Cluster) -> dict[str, str]:
     return {program.name: program.log() for program in serving.programs}
 
@@ -95,6 +108,8 @@ def test_one_line_sums_a_request_up_and_none_has_what_was_said(serving: Cluster)
     logs = _logs(serving)
     assert logs["balancer"].count("POST") == before + len(ASKED)
     assert all(program_log for program_log in logs.values())
-    for name, text in logs.items():
+    shown = {path: _shown(serving, path) for path in SHOWN}
+    assert "prompt_tokens" in shown["/requests/finished"]
+    for name, text in {**logs, **shown}.items():
         told = [line for line in text.splitlines() if WORD in line or COUNTED in line]
         assert told == [], name

@@ -237,6 +237,18 @@ def test_what_looks_like_a_credential_is_in_no_line(
 
 
 @pytest.mark.usefixtures("restored_logging")
+def test_a_line_that_cannot_be_written_is_not_written_otherwise(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure("info", "json")
+    prompt = "qzcanaryqz"
+    structlog.get_logger("test").info("content", asked=prompt, unwritable={object(): prompt})
+    written = capsys.readouterr().err
+    assert written.startswith("a line of the log is lost\nTraceback")
+    assert prompt not in written
+
+
+@pytest.mark.usefixtures("restored_logging")
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_a_traceback_has_nothing_that_its_error_quotes(
     capsys: pytest.CaptureFixture[str], log_format: LogFormat

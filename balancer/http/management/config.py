@@ -51,6 +51,7 @@ async def config_status(call: Call, wiring: Wiring) -> dict[str, Any]:
         "providers_configured": len(wiring.roster.snapshot()),
         "validation_errors": [_fault(fault) for fault in last.faults],
         "restart_needed": last.restart_needed,
+        "content_is_logged": configuration.live.current.log_content,
         "cache_status": _cache_status(wiring),
     }
 

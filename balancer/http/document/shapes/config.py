@@ -68,6 +68,8 @@ class ConfigStatus(Struct, kw_only=True):
     providers_configured: int
     validation_errors: list[ConfigFault]
     restart_needed: list[str]
+    content_is_logged: bool
+    """Whether prompts and answers are in the log."""
     cache_status: CacheStatus
 
 
