@@ -14,6 +14,7 @@ import msgspec
 from aiohttp.web import StreamResponse
 from msgspec import Struct
 
+from balancer.access import SignIn
 from balancer.errors import InvalidRequest
 from balancer.http.answers import json_answer
 from balancer.http.body import decode_json, read_body
@@ -29,6 +30,7 @@ class Call(Struct, frozen=True, kw_only=True):
 
     id: str
     principal: Principal
+    signed_in_by: SignIn
     address: str
     """Of the client."""
     params: Mapping[str, Any]
@@ -47,6 +49,7 @@ class Call(Struct, frozen=True, kw_only=True):
         return Call(
             id=call_id or exchange.id,
             principal=exchange.principal,
+            signed_in_by=exchange.signed_in_by,
             address=exchange.address,
             params=params,
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from aiohttp.web import BaseRequest, StreamResponse
 from msgspec import Struct
 
+from balancer.access import SignIn
 from balancer.cluster.bus import Entry
 from balancer.config_file.configuration import Configuration
 from balancer.dispatch.asking import Asker
@@ -107,6 +108,7 @@ class Exchange:
         "principal",
         "request",
         "route_path",
+        "signed_in_by",
         "started_s",
         "status",
         "varies_by_origin",
@@ -137,6 +139,7 @@ class Exchange:
         """Whether other pages may be told otherwise."""
         self.principal = Principal(tenant=client.address, role="public")
         """Somebody of the public, until it is known who calls."""
+        self.signed_in_by: SignIn = "none"
         self.gate: Gate | None = None
         self.entry: Entry | None = None
         """Its place in the account of limits; None: nothing limits it."""

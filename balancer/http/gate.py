@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp.web import BaseRequest
-from msgspec import structs
 
-from balancer.access import Limits, Role, RouteClass
+from balancer.access import Limits, Role, RouteClass, SignIn
 from balancer.cluster.bus import Bus, Entry
 from balancer.errors import Forbidden, LimitExceeded, Unauthorized
 from balancer.http.denials import unauthorized
@@ -231,7 +230,12 @@ class Gate:
                 "it",
                 details={"header": CSRF_HEADER},
             )
-        return structs.replace(session.principal, signed_in_by="session")
+        return session.principal
+
+    def how(self, request: BaseRequest, principal: Principal) -> SignIn:
+        """By what a request showed that it is from whom it is."""
+        is_by_cookie = bool(principal.id) and not self._given_by(request)[0]
+        return "session" if is_by_cookie else principal.signed_in_by
 
     async def enter(self, principal: Principal, route: Route, address: str) -> Entry | None:
         """Count a request, or raise `LimitExceeded`. None: nothing limits it."""

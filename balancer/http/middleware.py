@@ -124,6 +124,7 @@ class Pipeline:
                 request, route, address=exchange.address, is_proxied=exchange.is_proxied
             )
             exchange.principal = found if isinstance(found, Principal) else await found
+            exchange.signed_in_by = gate.how(request, exchange.principal)
         except Unauthorized as error:
             self._note_refusal("credentials.refused", exchange, route, error)
             raise

@@ -46,8 +46,6 @@ class Who(Protocol):
     def role(self) -> Role: ...
     @property
     def tenant(self) -> str: ...
-    @property
-    def signed_in_by(self) -> SignIn: ...
 
 
 class Caller(Protocol):
@@ -57,6 +55,8 @@ class Caller(Protocol):
     def id(self) -> str: ...
     @property
     def principal(self) -> Who: ...
+    @property
+    def signed_in_by(self) -> SignIn: ...
     @property
     def address(self) -> str: ...
 
@@ -205,7 +205,7 @@ def _who(caller: Caller | None) -> dict[str, Any]:
         "key": _short(principal.id),
         "role": principal.role,
         "tenant": _short(principal.tenant),
-        "method": principal.signed_in_by,
+        "method": caller.signed_in_by,
     }
     return {"who": who, "from": _short(caller.address), "request_id": _short(caller.id)}
 

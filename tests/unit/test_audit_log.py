@@ -14,6 +14,7 @@ import pytest
 import structlog
 from msgspec import Struct
 
+from balancer.access import SignIn
 from balancer.errors import InvalidRequest, SettingError, StoreUnavailable
 from balancer.observability import audit_file
 from balancer.observability.audit import MOST_REFUSALS, Audit
@@ -28,9 +29,8 @@ class Asking(Struct, frozen=True):
     """A caller, as an exchange or a call over a socket is one."""
 
     id: str = "req_1"
-    principal: Principal = Principal(
-        tenant="team", role="admin", id="operators", signed_in_by="session"
-    )
+    principal: Principal = Principal(tenant="team", role="admin", id="operators")
+    signed_in_by: SignIn = "session"
     address: str = "10.0.0.7"
 
 

@@ -13,7 +13,7 @@ from balancer.access import Credential
 from balancer.config_file.key_facts import key_facts
 from balancer.config_file.sections import SectionFault
 from balancer.errors import InvalidRequest, ResourceNotFound
-from balancer.http.calls import Call
+from balancer.http.calls import Call, audited
 from balancer.http.exchange import Wiring
 from balancer.http.faults import missing
 from balancer.http.iso_time import iso_time
@@ -59,6 +59,7 @@ async def list_keys(call: Call, wiring: Wiring) -> dict[str, Any]:
     return {**found, "kept": "file" if wiring.keys.is_kept else "memory"}
 
 
+@audited("key.create", target="name")
 async def create_key(call: Call, wiring: Wiring) -> dict[str, Any]:
     """A new one, in force at once. Raises `InvalidRequest`, `Conflict` for a name in use."""
     facts = _facts(call)
@@ -73,6 +74,7 @@ async def create_key(call: Call, wiring: Wiring) -> dict[str, Any]:
     return _made(made, notes)
 
 
+@audited("key.revoke")
 async def revoke_key(call: Call, wiring: Wiring) -> KeyRow:
     """It opens nothing any more; what was let in by it ends. Raises `ResourceNotFound`."""
     key = await wiring.keys.revoke(call.text("id"))
@@ -80,6 +82,7 @@ async def revoke_key(call: Call, wiring: Wiring) -> KeyRow:
     return key_row(key, now_s=time.time())
 
 
+@audited("key.rotate")
 async def rotate_key(call: Call, wiring: Wiring) -> dict[str, Any]:
     """Another text for the same key; the one before goes on for `overlap_s`. Raises
     `ResourceNotFound`, `Conflict` for a key that has ended."""
