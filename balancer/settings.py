@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from balancer.access import Auth, LimitTable
 from balancer.secret import Secret as Secret
+from balancer.text_rules import TextRule
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -145,6 +146,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     comment_interval_s: float = 15.0
     """A silent stream carries an SSE comment this often."""
 
+    sanitise: tuple[TextRule, ...] = ()
+    """What is replaced in prompts and answers."""
     log_content: bool = False
     """Whether prompts and answers are logged."""
     audit_log: str = ""

@@ -174,10 +174,11 @@ def path(what: str) -> Kind:
 
 def section(allowed: str) -> Kind:
     """A section; what may stand in it is read with its lines."""
-    return Kind(_parse_nothing, allowed, {"type": "object"})
+    return Kind(parse_nothing, allowed, {"type": "object"})
 
 
-def _parse_nothing(raw: object) -> Any:
+def parse_nothing(raw: object) -> Any:
+    """For what is no single value."""
     raise TypeError(raw)
 
 

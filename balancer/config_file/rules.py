@@ -21,12 +21,15 @@ from balancer.config_file.parsing import (
     Kind,
     choice,
     count,
+    parse_nothing,
     path,
     seconds,
     section,
 )
+from balancer.config_file.sanitise_section import shown_rule, text_rules
 from balancer.config_file.secret_texts import SecretReader
 from balancer.settings import KIB, MIB, Address, LogFormat, LogLevel, PolicyName, Secret
+from balancer.text_rules import TextRule
 
 ENVIRONMENT_PREFIX = "PADDLER_"
 _DAY_S = 86_400
@@ -69,7 +72,7 @@ def written(value: Any) -> Any:
     """A setting's value as it is written in a file or shown to people; of a secret only whether
     there is one."""
     if isinstance(value, tuple):
-        return list(value)
+        return [shown_rule(one) if isinstance(one, TextRule) else one for one in value]
     if isinstance(value, Auth):
         return shown_auth(value)
     if isinstance(value, LimitTable):
@@ -205,6 +208,15 @@ RULES: dict[str, Rule] = {
         0, 3600, "a stream's headers wait this long for its first token"
     ),
     "comment_interval_s": _seconds(0.1, 3600, "a silent stream carries an SSE comment this often"),
+    "sanitise": Rule(
+        kind=Kind(
+            parse_nothing,
+            "a list of rules: name, pattern, replace, where (prompt, answer or both)",
+            {"type": "array", "items": {"type": "object"}},
+        ),
+        what="what is replaced in prompts and in answers",
+        section=lambda raw, _: text_rules(raw),
+    ),
     "log_content": Rule(
         kind=SWITCH,
         what="log what models are asked and answer; else nothing of it is ever logged",

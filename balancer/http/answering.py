@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp.web import StreamResponse
 
-from balancer.dispatch.choices import Answers, generate_choices
+from balancer.dispatch.choices import Answers, ChoiceSink, generate_choices
 from balancer.errors import Forbidden, InvalidRequest, RequestTooLarge
 from balancer.http.answers import json_answer, shown_error
 from balancer.http.content_log import HeardSink, log_content
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.replay import Replay
+from balancer.http.sanitising import flush, sanitised_generation, sanitised_sinks
 from balancer.http.shape import Generation, StreamForm
 from balancer.http.sinks import (
     Course,
@@ -42,6 +43,21 @@ _IS_TOOL = re.compile(r"tools\[\d+\]")
 def answer(exchange: Exchange, wiring: Wiring, generation: Generation) -> Awaitable[StreamResponse]:
     """Run the generations and answer, when it is awaited. Raises `BalancerError` while a real
     status is possible."""
+    if wiring.settings.sanitise:
+        return _answer_sanitised(exchange, wiring, generation)
+    return _answer(exchange, wiring, generation)
+
+
+async def _answer_sanitised(
+    exchange: Exchange, wiring: Wiring, generation: Generation
+) -> StreamResponse:
+    rules = wiring.settings.sanitise
+    return await _answer(exchange, wiring, await sanitised_generation(generation, rules))
+
+
+def _answer(
+    exchange: Exchange, wiring: Wiring, generation: Generation
+) -> Awaitable[StreamResponse]:
     _check_priority(exchange, generation)
     _check_size(generation)
     if not generation.is_stream:
@@ -218,20 +234,26 @@ async def _generate(
 ) -> Answers:
     """Let the sinks have what is generated."""
     generation = course.generation
-    heard = [HeardSink(sink) for sink in sinks] if wiring.settings.log_content else ()
+    settings = wiring.settings
+    heard = [HeardSink(sink) for sink in sinks] if settings.log_content else ()
+    takers: Sequence[ChoiceSink] = heard or sinks
+    if settings.sanitise:
+        takers = sanitised_sinks(takers, settings.sanitise)
     meter = await metered(exchange, generation, wiring.prompt_counter)
     try:
         answers = await generate_choices(
             wiring.dispatcher,
             generation.request if meter is None else meter.capped(generation.request),
             exchange.principal,
-            heard or sinks,
+            takers,
             prompts=generation.prompts,
             request_id=exchange.id,
             timeout_s=generation.timeout_s,
             body_bytes=generation.body_bytes,
             meter=meter,
         )
+        if settings.sanitise:
+            flush(takers)
     except InvalidRequest as error:
         error.param = _clients_name(error.param, generation)
         raise

@@ -11,6 +11,7 @@ from balancer.dispatch.inquiry import Answered
 from balancer.errors import InvalidRequest
 from balancer.fleet.queries import TextAnswer, TextQuestion
 from balancer.http.exchange import Exchange, Wiring
+from balancer.http.sanitising import sanitised_question
 from protocol.invariants import instance_of
 
 _Kind = TypeVar("_Kind", bound=TextAnswer)
@@ -34,6 +35,8 @@ async def ask(
 ) -> tuple[_Kind, Asked]:
     """The answer, of the kind that belongs to the question. Raises `BalancerError`; `names` has, by
     an agent's names of parameters, those that the client knows them by."""
+    if rules := wiring.settings.sanitise:
+        question = await sanitised_question(question, rules)
     try:
         answered = await wiring.asker.ask(
             question, exchange.principal, request_id=exchange.id, body_bytes=body_bytes

@@ -15,6 +15,7 @@ from balancer.errors import ClientDropped
 from balancer.http.answers import json_answer, json_headers
 from balancer.http.envelope import enveloped
 from balancer.http.exchange import Exchange, Wiring
+from balancer.http.sanitising import sanitised_inputs
 from balancer.http.token_meter import texts_metered
 from protocol.embeddings import FLOAT_BYTES, EmbeddingRequest
 
@@ -32,6 +33,8 @@ async def embed(
     timeout_s: float | None = None,
 ) -> Embedded:
     """Have the inputs embedded, and note what the log says of it. Raises `BalancerError`."""
+    if rules := wiring.settings.sanitise:
+        request = await sanitised_inputs(request, rules)
     async with texts_metered(exchange, request.inputs) as spent:
         embedded = await wiring.embedding.embed(
             request,

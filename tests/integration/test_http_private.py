@@ -164,7 +164,7 @@ async def test_nothing_of_what_is_said_is_written_down_unless_that_was_asked_for
     *,
     is_logged: bool,
 ) -> None:
-    settings = {
+    settings: dict[str, Any] = {
         "auth": auth(credential(KEY, id="team")),
         "limits": unlimited(),
         "audit_log": str(tmp_path / "audit.jsonl"),

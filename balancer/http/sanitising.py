@@ -1,0 +1,258 @@
+"""`sanitise`: rules on what models are given and on what they answer. Without rules nothing here is
+called.
+
+Given: every text of messages, prompts, inputs and documents; not images, sounds, definitions of
+tools, grammars and other parameters. Answered: content, reasoning and the arguments of tool calls,
+each for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import lru_cache
+
+from msgspec import structs
+
+from balancer.dispatch.choices import ChoiceSink
+from balancer.dispatch.sink import Flow, Outcome
+from balancer.errors import InvalidRequest
+from balancer.fleet.queries import TextQuestion
+from balancer.http.shape import Generation
+from balancer.settings import KIB
+from balancer.text_rules import RewrittenText, TextRule
+from protocol.chat import Message, Part, TextPart, ToolCall
+from protocol.embeddings import EmbeddingRequest, RerankRequest, TokenizeRequest
+from protocol.generation import (
+    ContentDelta,
+    GenerationRequest,
+    StepDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    TypedDelta,
+)
+from protocol.rendering import RenderRequest
+from protocol.to_agent import Committed
+
+SLICE_CHARS = 8 * KIB
+"""Of a long text, before others have their turn."""
+
+Rules = tuple[TextRule, ...]
+_Ids = tuple[int, ...]
+
+
+@lru_cache(16)
+def rules_of_prompts(rules: Rules) -> Rules:
+    """Those for what models are given."""
+    return tuple(one for one in rules if one.where != "answer")
+
+
+@lru_cache(16)
+def rules_of_answers(rules: Rules) -> Rules:
+    """Those for what they answer."""
+    return tuple(one for one in rules if one.where != "prompt")
+
+
+async def sanitised_generation(generation: Generation, rules: Rules) -> Generation:
+    """What the model may be given. Raises `InvalidRequest` for what cannot be done with rules."""
+    request = generation.request
+    if rules_of_answers(rules) and request.top_logprobs is not None:
+        raise _cannot(
+            "log probabilities would show what is replaced in answers here; leave it out",
+            generation.logprobs_param,
+        )
+    if not (of_prompts := rules_of_prompts(rules)):
+        return generation
+    if request.prompt_logprobs:
+        raise _cannot("log probabilities of a prompt that is rewritten are not of yours", "echo")
+    return structs.replace(
+        generation,
+        request=await _request(request, of_prompts, generation.prompt_param),
+        prompts=tuple(
+            [await _prompt(one, of_prompts, generation.prompt_param) for one in generation.prompts]
+        ),
+    )
+
+
+async def sanitised_inputs(request: EmbeddingRequest, rules: Rules) -> EmbeddingRequest:
+    """The same for embeddings."""
+    if not (rules := rules_of_prompts(rules)):
+        return request
+    inputs = tuple([await _prompt(one, rules, "input") for one in request.inputs])
+    return structs.replace(request, inputs=inputs)
+
+
+async def sanitised_question(question: TextQuestion, rules: Rules) -> TextQuestion:
+    """The same for scores of documents, and for what becomes tokens."""
+    if not (rules := rules_of_prompts(rules)):
+        return question
+    match question:
+        case RerankRequest():
+            documents = tuple([await _text(one, rules) for one in question.documents])
+            query = await _text(question.query, rules)
+            return structs.replace(question, query=query, documents=documents)
+        case TokenizeRequest():
+            return structs.replace(question, text=await _text(question.text, rules))
+        case RenderRequest():
+            messages = await _messages(question.messages, rules)
+            return structs.replace(question, messages=messages)
+    return question
+
+
+def sanitised_sinks(sinks: Sequence[ChoiceSink], rules: Rules) -> Sequence[ChoiceSink]:
+    """They hear of answers as the rules leave them. `flush` them when all is over."""
+    of_answers = rules_of_answers(rules)
+    return [SanitisingSink(sink, of_answers) for sink in sinks] if of_answers else sinks
+
+
+def flush(sinks: Sequence[ChoiceSink]) -> None:
+    """It ended well: what was held back goes out."""
+    for sink in sinks:
+        if isinstance(sink, SanitisingSink):
+            sink.flush()
+
+
+class SanitisingSink:
+    """Rewrites what is answered, wherever its steps cut it. What is held back goes out when it is
+    over, or when something of another kind comes: it stays in its order. A failed generation's is
+    dropped, as half of what would be replaced may be in it."""
+
+    def __init__(self, sink: ChoiceSink, rules: Rules) -> None:
+        self._sink = sink
+        self._text = RewrittenText(rules)
+        self._last: TypedDelta = ContentDelta("")
+        """Of which kind the text is."""
+
+    def attach(self, flow: Flow) -> None:
+        """Handed on."""
+        self._sink.attach(flow)
+
+    def on_committed(self, agent: str, committed: Committed) -> None:
+        """Handed on."""
+        self._sink.on_committed(agent, committed)
+
+    def on_tokens(
+        self,
+        token_ids: tuple[int, ...],
+        delta: StepDelta,
+        logprobs: tuple[TokenLogprob, ...],
+    ) -> None:
+        """One step's output: as much as may go out."""
+        parts = (ContentDelta(delta),) if isinstance(delta, str) else delta
+        self._send([one for part in parts for one in self._taken(part)], token_ids, logprobs)
+
+    def end(self, outcome: Outcome) -> None:
+        """It is over, and others go on."""
+        self.flush()
+        self._sink.end(outcome)
+
+    def flush(self) -> None:
+        """It is over. More of this does nothing."""
+        self._send(self._rest(), (), ())
+
+    def _taken(self, part: TypedDelta) -> list[TypedDelta]:
+        sent: list[TypedDelta] = []
+        if not _is_one_text(self._last, part):
+            sent = self._rest()
+            self._last = part
+        if isinstance(part, ToolCallDelta):
+            arguments = self._text.feed(part.arguments)
+            if part.id or part.name or arguments:
+                sent.append(structs.replace(part, arguments=arguments))
+        elif text := self._text.feed(part.text):
+            sent.append(structs.replace(part, text=text))
+        return sent
+
+    def _rest(self) -> list[TypedDelta]:
+        text, last = self._text.flush(), self._last
+        if not text:
+            return []
+        if isinstance(last, ToolCallDelta):
+            return [ToolCallDelta(index=last.index, arguments=text)]
+        return [structs.replace(last, text=text)]
+
+    def _send(
+        self,
+        parts: list[TypedDelta],
+        token_ids: tuple[int, ...],
+        logprobs: tuple[TokenLogprob, ...],
+    ) -> None:
+        if not parts:
+            return
+        only = parts[0]
+        if len(parts) == 1 and isinstance(only, ContentDelta):
+            self._sink.on_tokens(token_ids, only.text, logprobs)
+        else:
+            self._sink.on_tokens(token_ids, tuple(parts), logprobs)
+
+
+def _is_one_text(one: TypedDelta, other: TypedDelta) -> bool:
+    if isinstance(one, ToolCallDelta) and isinstance(other, ToolCallDelta):
+        return one.index == other.index
+    return type(one) is type(other)
+
+
+async def _request(request: GenerationRequest, rules: Rules, param: str) -> GenerationRequest:
+    return structs.replace(
+        request,
+        messages=None if request.messages is None else await _messages(request.messages, rules),
+        prompt=None if request.prompt is None else await _prompt(request.prompt, rules, param),
+        suffix=None if request.suffix is None else await _text(request.suffix, rules),
+    )
+
+
+async def _messages(messages: Sequence[Message], rules: Rules) -> tuple[Message, ...]:
+    return tuple([await _message(one, rules) for one in messages])
+
+
+async def _message(message: Message, rules: Rules) -> Message:
+    content, reasoning = message.content, message.reasoning_content
+    return structs.replace(
+        message,
+        content=(
+            await _text(content, rules)
+            if isinstance(content, str)
+            else content and tuple([await _part(one, rules) for one in content])
+        ),
+        name=None if message.name is None else await _text(message.name, rules),
+        tool_calls=tuple([await _call(one, rules) for one in message.tool_calls]),
+        reasoning_content=None if reasoning is None else await _text(reasoning, rules),
+    )
+
+
+async def _part(part: Part, rules: Rules) -> Part:
+    return TextPart(text=await _text(part.text, rules)) if isinstance(part, TextPart) else part
+
+
+async def _call(call: ToolCall, rules: Rules) -> ToolCall:
+    arguments = await _text(call.function.arguments, rules)
+    return structs.replace(call, function=structs.replace(call.function, arguments=arguments))
+
+
+async def _prompt(prompt: str | _Ids, rules: Rules, param: str) -> str | _Ids:
+    if isinstance(prompt, str):
+        return await _text(prompt, rules)
+    raise _cannot("prompts are looked at here before models get them; send text, not tokens", param)
+
+
+async def _text(text: str, rules: Rules) -> str:
+    """Slice by slice, so that a long one holds nobody up."""
+    rewritten, out = RewrittenText(rules), []
+    try:
+        for start in range(0, len(text), SLICE_CHARS):
+            if start:
+                await asyncio.sleep(0)
+            out.append(rewritten.feed(text[start : start + SLICE_CHARS]))
+        out.append(rewritten.flush())
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("the request holds text that is not valid Unicode") from error
+    return "".join(out)
+
+
+def _cannot(words: str, param: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"`{param}`: {words}",
+        code="unsupported_parameter",
+        param=param,
+        details={"parameter": param, "setting": "sanitise"},
+    )
