@@ -34,6 +34,8 @@ RouteClass = Literal[
 """Routes that are limited alike."""
 
 SigningAlgorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
+CacheIsolation = Literal["auto", "tenant", "off"]
+"""Whether one tenant may use what agents have cached of another's prompts."""
 
 DEFAULT_KEY_HEADER = "X-API-Key"
 

@@ -26,6 +26,7 @@ from balancer.config_file.configuration import Configuration
 from balancer.dispatch.asking import Asker
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.dispatch.embedding import EmbeddingDispatcher
+from balancer.dispatch.isolation import Isolation
 from balancer.dispatch.query_turns import QueryTurns
 from balancer.errors import AddressNotFree, SettingError
 from balancer.fleet.roster import Roster
@@ -57,6 +58,7 @@ from balancer.services.liveness import Liveness
 from balancer.services.sampling import Gatherer, Sampling
 from balancer.services.watchdog import Watchdog
 from balancer.settings import Address, LiveSettings, Settings
+from balancer.storage.kept_secret import kept_secret
 from balancer.storage.keys_in_force import KeysInForce
 from balancer.storage.memory_responses import MemoryResponses
 from balancer.storage.responses import Bounds, ResponseStore
@@ -89,11 +91,19 @@ def build(
     metrics = Metrics()
     roster = Roster(settings=live, metrics=metrics, now=time.monotonic)
     routes = _route_file(settings)
+    secret, bus = secrets.token_bytes(32), LocalBus()
+    gate = Gate(live, secret=secret, bus=bus, methods=Methods(secret=secret))
+    isolation = Isolation(
+        live,
+        secret=kept_secret(settings.data_dir, "cache_isolation.key"),
+        is_open=lambda: gate.is_open,
+    )
     dispatcher = Dispatcher(
         roster=roster,
         settings=live,
         metrics=metrics,
         record_route=routes.write if routes is not None else None,
+        scope_of=isolation.scope_of,
     )
     turns = QueryTurns(roster)
     gatherer = Gatherer(roster=roster, dispatcher=dispatcher, metrics=metrics, now=time.monotonic)
@@ -101,9 +111,7 @@ def build(
     embedding = EmbeddingDispatcher(roster=roster, settings=live, metrics=metrics, turns=turns)
     asker = Asker(roster=roster, settings=live, metrics=metrics, turns=turns)
     started = int(time.time())
-    secret, bus = secrets.token_bytes(32), LocalBus()
     keys = KeysInForce(settings.data_dir, secret=secret, now=time.time)
-    gate = Gate(live, secret=secret, bus=bus, methods=Methods(secret=secret))
     keys.listen(gate.take_stored)
     metrics.watch_limits(gate.figures)
     wiring = Wiring(
@@ -111,6 +119,7 @@ def build(
         gate=gate,
         clients=ClientAddresses(live),
         keys=keys,
+        isolation=isolation,
         dispatcher=dispatcher,
         embedding=embedding,
         asker=asker,

@@ -13,7 +13,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from balancer.access import Auth, LimitTable
+from balancer.access import Auth, CacheIsolation, LimitTable
 from balancer.secret import Secret as Secret
 from balancer.text_rules import TextRule
 
@@ -73,6 +73,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Who has to sign in, and how."""
     limits: LimitTable = LimitTable()
     """Off for callers on this host while nobody has to sign in."""
+    cache_isolation: CacheIsolation = "auto"
+    """auto: tenants share nothing that agents have cached as soon as anybody has to sign in."""
     allowed_hosts: tuple[str, ...] = ()
     """Names, beside loopback's and IP addresses, that a `Host` header may have."""
     trusted_proxies: tuple[str, ...] = ()

@@ -73,6 +73,8 @@ def _whole(least: int, most: int) -> Callable[[Any], int]:
 
 def _one_of(allowed: tuple[str, ...]) -> Callable[[Any], str]:
     def parse(raw: Any) -> str:
+        if raw is False:
+            raw = "off"  # as YAML 1.1 reads it where there are no quotes
         if raw not in allowed:
             raise ValueError
         return str(raw)

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from balancer.access import Auth, LimitTable
+from balancer.access import Auth, CacheIsolation, LimitTable
 from balancer.config_file.auth_section import auth, shown_auth
 from balancer.config_file.limits_section import limit_table, shown_table
 from balancer.config_file.parsing import (
@@ -116,6 +116,10 @@ RULES: dict[str, Rule] = {
         kind=section("limits by roles, tiers, routes, and of an address"),
         what="how much everybody may have: roles, tiers, routes, address",
         section=lambda raw, _: limit_table(raw),
+    ),
+    "cache_isolation": Rule(
+        kind=choice(CacheIsolation),
+        what="whether tenants are kept from what agents have cached of others' prompts",
     ),
     "allowed_hosts": Rule(
         kind=HOSTS, what="names, beside loopback's and IP addresses, that a Host header may have"

@@ -19,9 +19,9 @@ class Chain:
 
     __slots__ = (
         "_adapters_of",
-        "_cache_scope",
         "_packed",
         "_request",
+        "cache_scope",
     )
 
     def __init__(
@@ -32,7 +32,8 @@ class Chain:
         adapters_of: Callable[[str], tuple[AdapterScale, ...]],
     ) -> None:
         self._request = request
-        self._cache_scope = cache_scope
+        self.cache_scope = cache_scope
+        """Opaque; equal texts in another one share nothing."""
         self._adapters_of = adapters_of
         self._packed: bytes | None = None
 
@@ -46,5 +47,5 @@ class Chain:
             request = self._request
             if adapters := self._adapters_of(request.model):
                 request = structs.replace(request, adapters=adapters)
-            self._packed = prefix_chain(request, cache_scope=self._cache_scope)
+            self._packed = prefix_chain(request, cache_scope=self.cache_scope)
         return self._packed

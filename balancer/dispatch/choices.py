@@ -145,7 +145,7 @@ async def _generate_several(
     dispatcher.check_room(request.model, principal, count=len(sinks), body_bytes=each_bytes)
     requests = [structs.replace(request, prompt=prompt) for prompt in prompts] or [request]
     of_each = len(sinks) // len(requests)
-    chains, siblings = [dispatcher.chain(one) for one in requests], Siblings()
+    chains, siblings = [dispatcher.chain(one, principal) for one in requests], Siblings()
     outcomes: dict[int, Outcome] = {}
 
     async def run(index: int, sink: ChoiceSink) -> None:

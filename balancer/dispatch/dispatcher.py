@@ -15,7 +15,6 @@ from balancer.dispatch.admission import ANY_MODEL, Admission
 from balancer.dispatch.chain import Chain
 from balancer.dispatch.choice import Choice
 from balancer.dispatch.evacuation import Evacuation
-from balancer.dispatch.generation import CACHE_SCOPE
 from balancer.dispatch.journal import Journal, Record, Route
 from balancer.dispatch.listing import RequestSnapshot
 from balancer.dispatch.metering import Meter
@@ -47,6 +46,11 @@ def _draw_bits() -> int:
     return random.getrandbits(64)
 
 
+def _shared_by_all(tenant: str) -> str:
+    del tenant
+    return ""
+
+
 class Dispatcher:
     """Runs generations on the roster's agents."""
 
@@ -60,12 +64,15 @@ class Dispatcher:
         wall_clock: Callable[[], float] = time.time,
         random_bits: Callable[[], int] = _draw_bits,
         record_route: Record | None = None,
+        scope_of: Callable[[str], str] = _shared_by_all,
     ) -> None:
+        """`scope_of`: within which a tenant's cached tokens are shared."""
         self._roster = roster
         self._settings = settings
         self._metrics = metrics
         self._now = now
         self._wall_clock = wall_clock
+        self._scope_of = scope_of
         self._shares = Shares()
         self._room: WaitingRoom[Relay] = WaitingRoom(
             settings=settings, shares=self._shares, on_change=self._publish_waiting
@@ -138,7 +145,7 @@ class Dispatcher:
             tenant=principal.tenant,
             request_id=request_id,
             choice=choice,
-            chain=chain or self.chain(request),
+            chain=chain or self.chain(request, principal),
             siblings=siblings,
             meter=meter,
             body_bytes=body_bytes,
@@ -186,9 +193,10 @@ class Dispatcher:
             self._metrics.generation_ended(outcome_name)
             relay.tell_meter()
 
-    def chain(self, request: GenerationRequest) -> Chain:
-        """For all generations that are made for this prompt."""
-        return Chain(request, cache_scope=CACHE_SCOPE, adapters_of=self._roster.adapters_of)
+    def chain(self, request: GenerationRequest, principal: Principal) -> Chain:
+        """For all generations that are made for this prompt and caller."""
+        scope = self._scope_of(principal.tenant)
+        return Chain(request, cache_scope=scope, adapters_of=self._roster.adapters_of)
 
     def check_room(self, model: str, principal: Principal, *, count: int, body_bytes: int) -> None:
         """Raises `BalancerError` where so many generations, each with such a body, could not all

@@ -26,9 +26,6 @@ from protocol.generation import GenerationRequest
 from protocol.to_agent import GenerateTokens, generate_tokens_call
 from protocol.to_balancer import Finished
 
-CACHE_SCOPE = ""
-"""Cached prefixes are shared by all whom the balancer serves."""
-
 
 def resume_queue(resume_key: str) -> str:
     """The name under which generations wait that only agents of this key can go on with. No model
@@ -143,6 +140,11 @@ class Generation(ABC):
         return self._chain.packed
 
     @property
+    def cache_scope(self) -> str:
+        """Within which its cached tokens are shared, wherever it runs."""
+        return self._chain.cache_scope
+
+    @property
     def queue_ms(self) -> float:
         """Milliseconds from arrival to the first claim of a slot, or until now."""
         is_waiting = not (self.has_begun or self.agent or self.is_over)
@@ -177,7 +179,7 @@ class Generation(ABC):
             created=self._created,
             deadline_ms=None if left_s is None else max(0, round(left_s * 1000)),
             trace_id=self.request_id,
-            cache_scope=CACHE_SCOPE,
+            cache_scope=self.cache_scope,
             prefix_chain=self.prefix_chain,
             resume=self.so_far.resume(),
         )

@@ -21,7 +21,7 @@ from balancer.dispatch.chain import Chain
 from balancer.dispatch.claim import Claim
 from balancer.dispatch.conductor import Conductor
 from balancer.dispatch.consequences import agent_lost, ended_by, garbled, incomplete, judged
-from balancer.dispatch.generation import CACHE_SCOPE, Generation
+from balancer.dispatch.generation import Generation
 from balancer.dispatch.hand_over import HandOver
 from balancer.dispatch.journal import Route
 from balancer.dispatch.listing import RequestState
@@ -169,7 +169,11 @@ class Relay(Generation):
                 self._broken(claim.agent, "drained", error)
 
         self._move = HandOver(
-            claim.call_id, claim.agent.link, target.link, cache_scope=CACHE_SCOPE, on_end=go_on
+            claim.call_id,
+            claim.agent.link,
+            target.link,
+            cache_scope=self.cache_scope,
+            on_end=go_on,
         )
 
     def start(self, agent: Agent, request: GenerationRequest) -> None:

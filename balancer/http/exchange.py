@@ -16,6 +16,7 @@ from balancer.config_file.configuration import Configuration
 from balancer.dispatch.asking import Asker
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.dispatch.embedding import EmbeddingDispatcher
+from balancer.dispatch.isolation import Isolation
 from balancer.errors import BalancerError
 from balancer.fleet.roster import Roster
 from balancer.http.client_address import Client, ClientAddresses
@@ -53,6 +54,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
     gate: Gate
     clients: ClientAddresses
     keys: KeysInForce
+    isolation: Isolation
     dispatcher: Dispatcher
     embedding: EmbeddingDispatcher
     asker: Asker

@@ -90,6 +90,7 @@ async def test_the_status_has_the_promised_shape(balancer: RunningBalancer) -> N
             "restart_needed": [],
             "content_is_logged": False,
             "cache_status": {"enabled": True, "hit_rate": None, "entries": 0},
+            "cache_isolated": False,
         }
 
 

@@ -20,7 +20,7 @@ from protocol.generation import GenerationRequest, ReasoningDelta
 from protocol.prefix_chain import HASH_BYTES, prefix_chain
 from protocol.refusals import RefusalCode
 from protocol.to_balancer import Tokens
-from tests.support.generations import Balancer, RecordingSink, finish_all, now
+from tests.support.generations import ANYONE, Balancer, RecordingSink, finish_all, now
 from tests.support.virtual_time import in_virtual_time, settle
 
 # --- the good way ---
@@ -406,5 +406,5 @@ async def test_a_scored_prompt_is_sent_without_its_prefix_as_nothing_of_it_is_ca
     prompt = "a long prompt that is worth keeping together. " * 100
     plain = GenerationRequest(model="demo", prompt=prompt)
     scored = GenerationRequest(model="demo", prompt=prompt, top_logprobs=1, prompt_logprobs=True)
-    assert balancer.dispatcher.chain(plain).packed
-    assert balancer.dispatcher.chain(scored).packed == b""
+    assert balancer.dispatcher.chain(plain, ANYONE).packed
+    assert balancer.dispatcher.chain(scored, ANYONE).packed == b""

@@ -53,6 +53,7 @@ async def config_status(call: Call, wiring: Wiring) -> dict[str, Any]:
         "restart_needed": last.restart_needed,
         "content_is_logged": configuration.live.current.log_content,
         "cache_status": _cache_status(wiring),
+        "cache_isolated": wiring.isolation.is_on,
     }
 
 

@@ -71,6 +71,8 @@ class ConfigStatus(Struct, kw_only=True):
     content_is_logged: bool
     """Whether prompts and answers are in the log."""
     cache_status: CacheStatus
+    cache_isolated: bool
+    """Whether tenants are kept from what agents have cached of others' prompts."""
 
 
 class ConfigReload(Struct, kw_only=True):
