@@ -1,8 +1,10 @@
 """Prompts that are kept in memory: prefilled whenever an engine is new, one after the other.
 
 A file is a JSON object with `messages` (and `tools`), as a chat request has them, or the plain
-text of a system message. Requests of the default `cache_scope` that begin so are spared the
-prefill. It is a convenience: what cannot be warmed is an issue, and serving goes on.
+text of a system message. Requests that begin so are spared the prefill, whosever they are: these
+texts are the operator's, and what tenants send is never found here. The balancer is told of them in
+the default `cache_scope`. It is a convenience: what cannot be warmed is an issue, and serving goes
+on.
 """
 
 from __future__ import annotations

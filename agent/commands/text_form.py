@@ -34,7 +34,11 @@ async def checked_form(
         return FREE
     reasoning = _reasoning_block(call, served, prompt)
     tools = await desk.grammars.check(
-        grammar, reasoning, tools, is_wanted=lambda: desk.calls.is_open(call)
+        grammar,
+        reasoning,
+        tools,
+        scope=call.request.cache_scope,
+        is_wanted=lambda: desk.calls.is_open(call),
     )
     return TextForm(grammar=grammar, reasoning=reasoning, tools=tools)
 

@@ -35,6 +35,8 @@ class Call:
     priority: int
     is_warming: bool = False
     """Its prompt is to be cached, nothing generated."""
+    finds_warm: bool = False
+    """It may begin with a prompt that is kept warm, in whatever scope it is itself."""
     generated: list[int] = field(default_factory=list)
     media: MediaPrompt | None = None
     """The images and sounds among its known tokens."""

@@ -126,7 +126,7 @@ class Submit(Struct, frozen=True, kw_only=True, tag="submit", array_like=True):
 
     Cached tokens are shared within a `scope` only. When KV cells are short the call of the lowest
     `priority` gives way first. `speculate` allows drafting, which changes no output. `adapters`
-    are names and scales of loaded ones. `warm`: cache the prompt, generate nothing.
+    are names and scales of loaded ones. `warm`: cache the prompt for all scopes, generate nothing.
     `context_shift`: when the context is full, go on without older tokens (context_shift.py).
 
     A `grammar` binds after the `reasoning` block, if the model has one, and so do `tools`; with

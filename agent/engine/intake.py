@@ -19,6 +19,7 @@ from agent.engine.llama.sampler_chain import Candidates
 from agent.engine.media import Media, MediaPrompt
 from agent.engine.media_ids import without_media
 from agent.engine.pace import DecodeCosts, Pace
+from agent.engine.prefix_cache import WARM_SCOPE
 from agent.engine.prompt_scores import PromptScores, problem_with_scoring, rows_at_once
 from agent.engine.prompts import (
     PromptRefused,
@@ -87,7 +88,7 @@ class Intake:
     def takes_long(self, submit: Submit) -> bool:
         """Whether running streams would feel that a call is made ready on their thread."""
         return _is_long(submit) or not self._grammars.has(
-            submit.grammar, submit.reasoning, submit.tools
+            submit.grammar, submit.reasoning, submit.tools, scope=submit.scope
         )
 
     def prepared(self, submit: Submit) -> Prepared:
@@ -129,6 +130,7 @@ class Intake:
             adapters=adapters,
             priority=submit.priority,
             is_warming=submit.warm,
+            finds_warm=not adapters and scores is None,
             media=media,
             scores=scores,
             may_speculate=submit.speculate and self.speculates,
@@ -202,13 +204,17 @@ class Intake:
         if submit.grammar is None and submit.tools is None:
             return None
         try:
-            return self._grammars.constraint(submit.grammar, submit.reasoning, submit.tools)
+            return self._grammars.constraint(
+                submit.grammar, submit.reasoning, submit.tools, scope=submit.scope
+            )
         except GrammarRefused as refused:
             raise PromptRefused(RefusalCode.INVALID_GRAMMAR, str(refused)) from refused
 
 
 def _scope_of(submit: Submit, adapters: AdapterSet, *, is_alone: bool) -> str:
-    """Who shares its cached tokens; nobody, if it is alone."""
+    """Who shares its cached tokens; nobody, if it is alone. What is kept warm is shared by all."""
+    if submit.warm:
+        return WARM_SCOPE
     if is_alone:
         return repr((submit.scope, adapters, submit.call))
     return repr((submit.scope, adapters)) if adapters else submit.scope

@@ -77,13 +77,20 @@ class KvStore:
         return self.cache.host_bytes_used
 
     def claim(
-        self, scope: str, tokens: Ints, *, prefilling: frozenset[int], expected: int
+        self,
+        scope: str,
+        tokens: Ints,
+        *,
+        prefilling: frozenset[int],
+        expected: int,
+        with_warm: bool = False,
     ) -> Claim | None:
         """A sequence for a call with these tokens that will generate about `expected` more.
+        `with_warm`: it may begin with a prompt that is kept warm.
 
         None: all are in use, or the cells that would be needed are.
         """
-        placement = self.cache.place(scope, tokens, prefilling)
+        placement = self.cache.place(scope, tokens, prefilling, with_warm=with_warm)
         if placement is None:
             return None
         is_alone = not self.cache.is_running
@@ -101,12 +108,12 @@ class KvStore:
             (placement.wait_tokens,) if self.cache.kind == "whole" else (),
         )
 
-    def settle(self, sequence: int, tokens: Ints, cached: int) -> int:
+    def settle(self, sequence: int, tokens: Ints, cached: int, *, with_warm: bool = False) -> int:
         """After a wait: a running sequence with `cached` tokens gets what another has by now.
 
         Returns how many it has then: more, or none if llama.cpp could not copy them.
         """
-        found = self.cache.source_for(sequence, tokens)
+        found = self.cache.source_for(sequence, tokens, with_warm=with_warm)
         if found is None:
             return cached
         got = self._copied(*found, sequence)

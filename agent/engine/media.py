@@ -40,7 +40,8 @@ class MediaPrompt:
     runs: tuple[Run, ...]
     _media: Media
     _names: tuple[bytes, ...]
-    """Of what each run shows: equal names are equal embeddings."""
+    """Of what each run shows, and to whom: equal names are equal embeddings, and embeddings are
+    shared within a scope only."""
     _indices: tuple[int, ...]
     """Of each run's piece."""
     _parts: tuple[Part, ...]
@@ -96,7 +97,7 @@ class Media:
             pieces = self._projector.pieces(parts)
         except ValueError as error:
             raise PromptRefused(RefusalCode.INVALID_MEDIA, f"the media: {error}") from error
-        return self._placed(parts, digests, pieces)
+        return self._placed(submit.scope, parts, digests, pieces)
 
     def embeddings(self, parts: Sequence[Part], pieces: Sequence[Piece], index: int) -> Floats:
         """Those of one of the pieces: float32 [tokens, width]. Raises `ValueError`."""
@@ -156,7 +157,11 @@ class Media:
         return Sound(np.frombuffer(data, dtype=np.float32))
 
     def _placed(
-        self, parts: tuple[Part, ...], digests: dict[int, bytes], pieces: list[Piece]
+        self,
+        scope: str,
+        parts: tuple[Part, ...],
+        digests: dict[int, bytes],
+        pieces: list[Piece],
     ) -> MediaPrompt:
         rows: list[Ints] = []
         runs: list[Run] = []
@@ -168,8 +173,9 @@ class Media:
                 self._check_whole(piece)
                 # the pieces of one image follow each other: counted from the first of them
                 nth = sum(before.part == piece.part for before in pieces[:index])
-                names.append(b"%d/%d/" % (nth, piece.count) + digests[piece.part])
-                rows.append(media_ids(names[-1], piece.count))
+                content = b"%d/%d/" % (nth, piece.count) + digests[piece.part]
+                names.append(scope.encode() + b"/" + content)
+                rows.append(media_ids(content, piece.count))
                 runs.append(Run(length, length + piece.count, whole=piece.whole))
                 indices.append(index)
             else:

@@ -37,6 +37,8 @@ Ints = NDArray[np.int32]
 MemoryKind = Literal["ranged", "whole"]
 
 FIRST_ENTRY = 1 << 20
+WARM_SCOPE = "\0warm"
+"""Of prompts that are kept warm: the operator's, and nothing that a request brought."""
 LEAST_WAIT_TOKENS = 32
 """A prefix shorter than this is computed rather than waited for."""
 LEAST_SAVED_TOKENS = 64
@@ -136,15 +138,18 @@ class PrefixCache:
         """Size of all entries in host memory."""
         return sum(self._entries.values())
 
-    def place(self, scope: str, tokens: Ints, prefilling: frozenset[int]) -> Placement | None:
+    def place(
+        self, scope: str, tokens: Ints, prefilling: frozenset[int], *, with_warm: bool = False
+    ) -> Placement | None:
         """Where a call with these tokens best goes; None: no sequence is idle. Changes nothing.
 
-        `prefilling` are the running sequences that are being given tokens now. At least the last
-        token is left to prefill: its output is the next one.
+        `with_warm`: it may begin with a prompt that is kept warm. `prefilling` are the running
+        sequences that are being given tokens now. At least the last token is left to prefill: its
+        output is the next one.
         """
         if not self._idle:
             return None
-        matches = self.tree.matches(scope, tokens[:-1]) if self._sharing else {}
+        matches = self._matches(scope, tokens[:-1], with_warm=with_warm) if self._sharing else {}
         best = self._best(matches)
         target, own = self._target(matches, best)
         in_place = own >= best.gain
@@ -160,12 +165,15 @@ class PrefixCache:
             stops=self._stops(matches, cached, tokens),
         )
 
-    def source_for(self, sequence: int, tokens: Ints) -> tuple[int, int] | None:
+    def source_for(
+        self, sequence: int, tokens: Ints, *, with_warm: bool = False
+    ) -> tuple[int, int] | None:
         """Another holder with the most of a running sequence's tokens, and how many; None: none.
 
         At least the last token is left to prefill.
         """
-        matches = self.tree.matches(self.tree.scope(sequence), tokens[:-1])
+        scope = self.tree.scope(sequence)
+        matches = self._matches(scope, tokens[:-1], with_warm=with_warm)
         matches.pop(sequence, None)
         best = self._best(matches)
         cached = before_media(tokens, best.tokens)
@@ -263,6 +271,10 @@ class PrefixCache:
         """An entry in host memory is of no use."""
         self._ledger.forget(entry)
         self._leave(entry)
+
+    def _matches(self, scope: str, tokens: Ints, *, with_warm: bool) -> dict[int, int]:
+        found = self.tree.matches(scope, tokens)
+        return found | self.tree.matches(WARM_SCOPE, tokens) if with_warm else found
 
     def _leave(self, entry: int) -> None:
         del self._entries[entry]

@@ -99,6 +99,7 @@ class Seating:
             call.known,
             prefilling=frozenset(prefilling),
             expected=int(min(left, self._usual_output)),
+            with_warm=call.finds_warm,
         )
         if claim is None:
             return False
@@ -217,7 +218,9 @@ class Seating:
             if self._is_coming(call):
                 still.append(call)
                 continue
-            seat.cached = self._store.settle(seat.slot, call.known, seat.cached)
+            seat.cached = self._store.settle(
+                seat.slot, call.known, seat.cached, with_warm=call.finds_warm
+            )
             seat.waiting = False
             call.found(seat.cached)
         self._waiting = still

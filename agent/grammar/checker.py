@@ -1,7 +1,8 @@
 """Grammars from the agent's side: a client's is compiled in the killable worker first.
 
 That takes at most 2 s and 256 MiB; a grammar that needs more, or is wrong, is refused with a
-reason, and the next one finds a worker again. What has passed is remembered by content.
+reason, and the next one finds a worker again. What has passed is remembered by content, for the
+callers of one scope: another one cannot see by the time it takes what others asked for.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class GrammarChecker:
 
     def __init__(self, *, timeout_s: float = COMPILE_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        self._passed: OrderedDict[CompileJob, ToolGrammar | None] = OrderedDict()
+        self._passed: OrderedDict[tuple[str, CompileJob], ToolGrammar | None] = OrderedDict()
         self._worker = KillableWorker(
             "agent.grammar.grammar_worker",
             decode=reply_decoder.decode,
@@ -60,6 +61,7 @@ class GrammarChecker:
         reasoning: ReasoningBlock | None = None,
         tools: ToolGrammar | None = None,
         *,
+        scope: str = "",
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> ToolGrammar | None:
         """Return if the engine may be given this, or nobody wants it any more: the tools as it may
@@ -70,9 +72,10 @@ class GrammarChecker:
         worker can be started. Cancelling is safe; a job that had begun costs the worker.
         """
         job = CompileJob(grammar=grammar, reasoning=reasoning, tools=tools)
-        if job in self._passed:
-            self._passed.move_to_end(job)
-            return self._passed[job]
+        key = scope, job
+        if key in self._passed:
+            self._passed.move_to_end(key)
+            return self._passed[key]
         try:
             passed = await self._asked(job, is_wanted)
         except GrammarRefused:
@@ -80,7 +83,7 @@ class GrammarChecker:
                 raise
             passed = None
         if is_wanted():
-            self._passed[job] = passed
+            self._passed[key] = passed
         if len(self._passed) > PASSED_KEPT:
             self._passed.popitem(last=False)
         return passed

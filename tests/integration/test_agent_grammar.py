@@ -18,6 +18,7 @@ from agent.grammar.grammar_frames import CompileJob
 from agent.grammar.grammar_worker import checked
 from agent.grammar.reasoning_block import ReasoningBlock
 from agent.grammar.tools import ToolGrammar, ToolSchema
+from agent.killable.worker import KillableWorker
 from protocol.chat import FunctionDefinition, Message, NamedTool, Tool
 from protocol.generation import GenerationRequest
 from protocol.grammar import Grammar, GrammarKind
@@ -40,6 +41,26 @@ async def checker() -> AsyncIterator[GrammarChecker]:
 async def passes(checker: GrammarChecker, kind: GrammarKind, text: str = "") -> bool:
     await checker.check(Grammar(kind=kind, text=text))
     return True
+
+
+async def test_what_passed_in_one_scope_is_looked_at_again_in_another(
+    checker: GrammarChecker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+    ask = KillableWorker.ask
+
+    async def counted(self: Any, *given: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await ask(self, *given)
+
+    monkeypatch.setattr(KillableWorker, "ask", counted)
+    grammar = Grammar(kind="regex", text="[a-z]+")
+    looked_at = []
+    for scope in ("alice", "alice", "bob"):
+        await checker.check(grammar, scope=scope)
+        looked_at.append(asked)
+    assert looked_at == [1, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,8 @@ def test_what_was_seen_in_another_scope_is_not_shared(senses: Senses) -> None:
     alice = seen(bench, senses.image(CAT), scope="alice")
     bob = seen(bench, senses.image(CAT), scope="bob")
     assert cached(bob) == 0
+    assert bob.ended is not None
+    assert bob.ended.timings.encode_ms > 0
     assert bob.token_ids == alice.token_ids
 
 

@@ -365,6 +365,15 @@ def test_only_so_many_grammars_are_kept_compiled() -> None:
     assert grammars.kept == GRAMMARS_KEPT
 
 
+def test_a_compiled_grammar_is_there_for_its_scope_alone() -> None:
+    grammars, asked = Grammars(WORDS), Grammar(kind="regex", text="secret")
+    grammars.constraint(asked, scope="alice")
+    assert grammars.has(asked, scope="alice")
+    assert not grammars.has(asked, scope="bob")
+    grammars.constraint(asked, scope="bob")
+    assert grammars.kept == 2
+
+
 def test_a_vocabulary_without_end_tokens_can_be_constrained() -> None:
     words = Words()
     words.end_tokens = ()

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from agent.engine.media_ids import media_ids
-from agent.engine.prefix_cache import FIRST_ENTRY, MemoryKind, Placement, PrefixCache
+from agent.engine.prefix_cache import (
+    FIRST_ENTRY,
+    WARM_SCOPE,
+    MemoryKind,
+    Placement,
+    PrefixCache,
+)
 
 Ints = NDArray[np.int32]
 NOBODY: frozenset[int] = frozenset()
@@ -178,6 +184,37 @@ def test_equal_tokens_in_another_scope_share_nothing() -> None:
     placement = made.place("bob", tokens(SYSTEM, ALICE), NOBODY)
     assert placement is not None
     assert (placement.cached, placement.source, placement.wait_for) == (0, None, None)
+
+
+def test_a_prompt_that_is_kept_warm_is_found_from_every_scope_that_asks_for_it() -> None:
+    made = cache()
+    warm = ran(made, tokens(SYSTEM), tokens(), scope=WARM_SCOPE)
+    ran(made, tokens(SYSTEM, ALICE), tokens(), scope="alice")
+    prompt = tokens(SYSTEM, ALICE, BOB)
+    placement = made.place("bob", prompt, NOBODY, with_warm=True)
+    assert placement is not None
+    assert placement.cached == len(tokens(SYSTEM))
+    assert warm in (placement.sequence, placement.source)
+    without = made.place("bob", prompt, NOBODY)
+    assert without is not None
+    assert without.cached == 0
+
+
+def test_a_call_waits_for_a_prompt_that_is_just_being_warmed_and_gets_it() -> None:
+    made = cache()
+    prompt = tokens(SYSTEM, BOB)
+    warming = made.place(WARM_SCOPE, tokens(SYSTEM), NOBODY)
+    assert warming is not None
+    made.begin(warming, WARM_SCOPE, tokens(SYSTEM), 0)
+    coming = frozenset({warming.sequence})
+    placement = made.place("bob", prompt, coming, with_warm=True)
+    assert placement is not None
+    assert placement.wait_for == warming.sequence
+    made.begin(placement, "bob", prompt, 0)
+    made.progressed(warming.sequence, len(tokens(SYSTEM)))
+    found = made.source_for(placement.sequence, prompt, with_warm=True)
+    assert found == (warming.sequence, len(tokens(SYSTEM)))
+    assert made.source_for(placement.sequence, prompt) is None
 
 
 def test_the_least_used_conversation_gives_way() -> None:

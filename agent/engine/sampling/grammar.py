@@ -28,7 +28,7 @@ GRAMMARS_KEPT = 32
 _CONTROL = b"\xff"
 """What llguidance wants in front of tokens that are no text."""
 
-_Key = tuple[Grammar | None, ReasoningBlock | None, ToolGrammar | None]
+_Key = tuple[str, Grammar | None, ReasoningBlock | None, ToolGrammar | None]
 
 
 class Tokens(Protocol):
@@ -44,7 +44,7 @@ class Tokens(Protocol):
 
 
 class Grammars:
-    """Compiled grammars for one vocabulary: the 32 used last, by content.
+    """Compiled grammars for one vocabulary: the 32 used last, by scope and content.
 
     May be asked from several threads. Compiling, which gives the GIL away, keeps nobody waiting
     who wants a grammar that is there.
@@ -74,11 +74,13 @@ class Grammars:
         grammar: Grammar | None,
         reasoning: ReasoningBlock | None = None,
         tools: ToolGrammar | None = None,
+        *,
+        scope: str = "",
     ) -> bool:
         """Whether nothing is to be compiled for a `constraint`; also where there is none."""
         with self._lock:
             return (grammar is None and tools is None) or (
-                (grammar, reasoning, tools) in self._compiled
+                (scope, grammar, reasoning, tools) in self._compiled
             )
 
     def constraint(
@@ -86,14 +88,18 @@ class Grammars:
         grammar: Grammar | None,
         reasoning: ReasoningBlock | None = None,
         tools: ToolGrammar | None = None,
+        *,
+        scope: str = "",
     ) -> GrammarConstraint:
         """A call's constraint, at its first token; one of grammar and tools is given, or both are.
         Raises `GrammarRefused`.
 
+        Compiled grammars are shared within a `scope` only, so that nobody else sees by the time it
+        takes what was asked for.
         A grammar's first use compiles it: 1 to 20 ms, 0.5 s at the worst of what the agent's
         worker lets pass; any other is a copy in microseconds.
         """
-        key = (grammar, reasoning, tools)
+        key = (scope, grammar, reasoning, tools)
         matcher = self._copy_of(key)
         if matcher is None:
             text = grammar_text(grammar, reasoning, self._names, tools)
