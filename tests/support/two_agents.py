@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from agent.app import App as Agent
@@ -187,10 +188,14 @@ class Fleet:
 
 @asynccontextmanager
 async def two_agents(
-    one: EngineDoor, two: EngineDoor, **agent_settings: Any
+    one: EngineDoor,
+    two: EngineDoor,
+    *,
+    balancer_settings: Mapping[str, Any] = MappingProxyType({}),
+    **agent_settings: Any,
 ) -> AsyncIterator[Fleet]:
     """Agents `one` and `two` on these engines, once both serve."""
-    balancer = build(Settings(inference=LOOPBACK, management=LOOPBACK))
+    balancer = build(Settings(inference=LOOPBACK, management=LOOPBACK, **balancer_settings))
     balancer.bind()
     roster = balancer.wiring.roster
     address = balancer.address_of("management")
