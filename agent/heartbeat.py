@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -48,11 +49,13 @@ class Heartbeats:
         send: Callable[[bytes], None],
         cached: CachedPrefixes | None = None,
         host: HostReader | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._holders = holders
         self._send = send
         self._cached = cached or CachedPrefixes()
         self._host = host
+        self._wall_clock = wall_clock
         self._issues: dict[str, Issue] = {}
         self._seq = 0
         self._capacity_version = 0
@@ -107,6 +110,7 @@ class Heartbeats:
             issues=tuple(self._issues.values()),
             load_progress=self._load_progress,
             host=None if self._host is None else self._host.read(),
+            clock_s=round(self._wall_clock(), 3),
         )
 
     def in_words(self) -> str:

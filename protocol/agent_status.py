@@ -83,3 +83,5 @@ class AgentStatus(Struct, frozen=True, kw_only=True):
     load_progress: Annotated[float, Meta(ge=0, le=1)] | None = None
     """How much of the model is in memory, while it is being loaded."""
     host: HostUse | None = None
+    clock_s: Annotated[float, Meta(ge=0)] | None = None
+    """The agent's clock when it said this: unix seconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from msgspec import structs
@@ -41,11 +42,13 @@ class Agent:
         now: Callable[[], float],
         health: Health,
         index: PrefixIndex,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.link = link
         self._claims = link.claims
         self.health = health
         self._now = now
+        self._wall_clock = wall_clock
         self.name = register.name
         self.epoch = register.epoch
         self.register = register
@@ -56,6 +59,9 @@ class Agent:
         self.status: AgentStatus = register.status
         self.slots_total = register.status.slots_total
         """Slots that the agent has, free or not."""
+        self.clock_ahead_s: float | None = None
+        """Its clock less ours when it last told the time, which took a moment to come."""
+        self._compare_clocks(register.status)
         self.is_draining = False
         self.is_leaving = False
         """It said goodbye, or an operator removed it: the end of its link is no loss."""
@@ -167,12 +173,17 @@ class Agent:
         self.slots_total = status.slots_total
         self.issues = {issue.code: issue for issue in status.issues}
         self.cached.compare(status.cache_seq)
+        self._compare_clocks(status)
         if self._refused_at_version != status.capacity_version and now >= self._rests_until_s:
             self._refused_at_version = None
         self._held_by_others = self._count_held_by_others()
         self._slots_offered = self._count_slots_offered()
         self.recount()
         return True
+
+    def _compare_clocks(self, status: AgentStatus) -> None:
+        if status.clock_s is not None:
+            self.clock_ahead_s = status.clock_s - self._wall_clock()
 
     def begin_snapshot(self, *, now: float) -> bool:
         """Whether to ask for a snapshot now: reports of the cache were missed, and the last asking

@@ -49,6 +49,8 @@ class AgentSnapshot(Struct, frozen=True, kw_only=True):
     last_heard_s_ago: float
     heartbeat_interval_s: float
     """How often it was told to report."""
+    clock_ahead_s: float | None
+    """Its clock less the balancer's; null: it does not tell."""
 
 
 def snapshot_of(agent: Agent, *, now: float) -> AgentSnapshot:
@@ -81,6 +83,7 @@ def snapshot_of(agent: Agent, *, now: float) -> AgentSnapshot:
         connected_for_s=round(now - agent.connected_s, 3),
         last_heard_s_ago=round(now - agent.link.last_received_s, 3),
         heartbeat_interval_s=agent.link.heartbeat_interval_s,
+        clock_ahead_s=None if agent.clock_ahead_s is None else round(agent.clock_ahead_s, 3),
     )
 
 

@@ -97,6 +97,7 @@ class SimulatedCluster:
                 kv_cells_total=2048,
                 engine_steps=reports,
                 load_progress=None,
+                clock_ahead_s=None,
                 issues=(),
                 labels={},
                 hardware=Hardware(hostname="host", cores=8, memory_bytes=2**34),
@@ -108,7 +109,7 @@ class SimulatedCluster:
                 heartbeat_interval_s=REPORT_S,
             )
         )
-        del row["connected_for_s"], row["last_heard_s_ago"]
+        del row["connected_for_s"], row["last_heard_s_ago"], row["clock_ahead_s"]
         heard_s = BEGAN_S + reports * REPORT_S - index % REPORT_S
         return {**row, "connected": BEGAN_S, "last_heard": heard_s}
 

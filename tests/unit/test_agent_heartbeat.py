@@ -132,6 +132,14 @@ async def test_a_ready_engine_brings_slots_and_a_dead_one_takes_them_but_not_the
     assert target.model == MODEL
 
 
+async def test_the_agent_s_clock_is_told_with_each_status() -> None:
+    at_s = 1000.0
+    target = Heartbeats(Nobody(), lambda _: None, wall_clock=lambda: at_s)
+    assert target.status().clock_s == 1000.0
+    at_s = 1001.5
+    assert target.status().clock_s == 1001.5
+
+
 async def test_a_load_is_told_of_until_the_engine_is_ready_or_gone() -> None:
     target, taken = heartbeats()
     target.start(60)

@@ -83,6 +83,7 @@ STATUS = AgentStatus(
             ),
         ),
     ),
+    clock_s=1_700_000_000.25,
 )
 MODEL = ServedModel(
     name="demo",

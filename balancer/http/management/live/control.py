@@ -92,7 +92,7 @@ class ControlFeed:
 
     def _agent_row(self, agent: AgentSnapshot, now: float) -> dict[str, Any]:
         row = agent_row(agent)
-        del row["connected_for_s"]
+        del row["connected_for_s"], row["clock_ahead_s"]  # different with each heartbeat
         row["connected"] = self._connections[(agent.id, agent.epoch)]
         row["last_heard"] = round(now - row.pop("last_heard_s_ago"))
         return row
