@@ -49,6 +49,12 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "top",
         "Watch agents, models and requests in the terminal.",
     ),
+    "doctor": (
+        "balancer.terminal.doctor.command",
+        "doctor",
+        "balancer",
+        "Look for what is wrong, and say what to do about it.",
+    ),
     "completion": (
         "paddler_py",
         "completion",

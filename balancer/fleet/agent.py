@@ -34,6 +34,10 @@ class Agent:
     overwrites a claim of ours.
     """
 
+    clock_ahead_s: float | None = None
+    """Its clock less ours when it last told the time, which took a moment to come; None: it does
+    not tell."""
+
     def __init__(
         self,
         link: AgentLink,
@@ -42,13 +46,11 @@ class Agent:
         now: Callable[[], float],
         health: Health,
         index: PrefixIndex,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.link = link
         self._claims = link.claims
         self.health = health
         self._now = now
-        self._wall_clock = wall_clock
         self.name = register.name
         self.epoch = register.epoch
         self.register = register
@@ -59,9 +61,6 @@ class Agent:
         self.status: AgentStatus = register.status
         self.slots_total = register.status.slots_total
         """Slots that the agent has, free or not."""
-        self.clock_ahead_s: float | None = None
-        """Its clock less ours when it last told the time, which took a moment to come."""
-        self._compare_clocks(register.status)
         self.is_draining = False
         self.is_leaving = False
         """It said goodbye, or an operator removed it: the end of its link is no loss."""
@@ -76,7 +75,7 @@ class Agent:
         """Each name that its model goes by, with the adapter it stands for; "" for none."""
         self.rates = Rates()
         self.cached = CachedBlocks(index, register.name)
-        self.cached.compare(register.status.cache_seq)
+        self._compare(register.status)
         self._may_ask_snapshot_s = connected_s
         self._refused_at_version: int | None = None
         self._refusals_in_a_row = 0
@@ -172,8 +171,7 @@ class Agent:
         self.status = status
         self.slots_total = status.slots_total
         self.issues = {issue.code: issue for issue in status.issues}
-        self.cached.compare(status.cache_seq)
-        self._compare_clocks(status)
+        self._compare(status)
         if self._refused_at_version != status.capacity_version and now >= self._rests_until_s:
             self._refused_at_version = None
         self._held_by_others = self._count_held_by_others()
@@ -181,9 +179,11 @@ class Agent:
         self.recount()
         return True
 
-    def _compare_clocks(self, status: AgentStatus) -> None:
+    def _compare(self, status: AgentStatus) -> None:
+        """What it says of its cache and its clock with what is known here."""
+        self.cached.compare(status.cache_seq)
         if status.clock_s is not None:
-            self.clock_ahead_s = status.clock_s - self._wall_clock()
+            self.clock_ahead_s = status.clock_s - time.time()
 
     def begin_snapshot(self, *, now: float) -> bool:
         """Whether to ask for a snapshot now: reports of the cache were missed, and the last asking

@@ -1,4 +1,4 @@
-"""What is kept for one tenant is for another as if it had never been; what is cached has a scope."""
+"""What is kept for one tenant is unknown to another, and what is cached has a scope."""
 
 from __future__ import annotations
 

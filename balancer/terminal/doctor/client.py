@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import aiohttp
@@ -45,14 +46,22 @@ class Said(Struct, frozen=True):
 class Client:
     """One balancer's port. `key` is sent as a bearer token unless a call brings another."""
 
-    def __init__(self, session: aiohttp.ClientSession, base: str, key: str = "") -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        base: str,
+        key: str = "",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`tls`: whose certificates are trusted; None: those of the system's authorities."""
         self.base = base
         self.key = key
+        self.tls = tls
         self._session = session
 
     def at(self, base: str, key: str) -> Client:
         """Another port, or another key."""
-        return Client(self._session, base, key)
+        return Client(self._session, base, key, self.tls)
 
     async def get(self, path: str) -> Said:
         """Raises `CannotReach`."""
@@ -85,7 +94,7 @@ class Client:
                 waits_s = _seconds(answer.headers.get("Retry-After", ""))
                 return Said(answer.status, _decoded(await _read(answer)), waits_s)
         except CANNOT as error:
-            raise CannotReach(str(error) or type(error).__name__) from error
+            raise CannotReach(_words(error)) from error
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
@@ -95,6 +104,10 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
         if len(data) > _MAX_BYTES:
             raise CannotReach(f"its answer has more than {_MAX_BYTES} bytes")
     return bytes(data)
+
+
+def _words(error: Exception) -> str:
+    return str(error).replace(" ssl:default", "") or type(error).__name__
 
 
 def _seconds(text: str) -> float:

@@ -1,0 +1,132 @@
+"""`paddler-py doctor`: what is wrong with a balancer, its agents and this host, and what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import ssl
+import sys
+from pathlib import Path
+
+import aiohttp
+import click
+
+from balancer.terminal.doctor.client import CannotReach, Client
+from balancer.terminal.doctor.findings import problem
+from balancer.terminal.doctor.patient import Patient, Wishes, examined
+from balancer.terminal.doctor.report import Line, Section, as_json, is_well, lines, printable
+from balancer.terminal.doctor.table import CHECKS, Check
+
+_EXIT_PROBLEMS, _EXIT_UNREACHED = 1, 2
+_LONGEST_CHECK_S = 300.0
+_MOST_KEY_CHARS = 4096
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--url",
+    default="http://127.0.0.1:8081",
+    show_default=True,
+    help="The balancer's management port.",
+)
+@click.option(
+    "--key", envvar="PADDLER_API_KEY", default="", help="An admin's key; better in a file."
+)
+@click.option("--key-file", type=click.Path(path_type=Path), help="A file with an admin's key.")
+@click.option("--ca-file", type=click.Path(path_type=Path), help="Trust certificates of this CA.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="PADDLER_CONFIG",
+    help="A paddler.yaml here.",
+)
+@click.option("--environment", default="", metavar="NAME", help="Its overlay.")
+@click.option(
+    "--tenant-key",
+    "tenant_keys",
+    multiple=True,
+    metavar="KEY",
+    help="Of two tenants (twice), to try whether they see each other; else two are made.",
+)
+@click.option("--json", "wants_json", is_flag=True, help="Print one object.")
+def doctor(
+    *,
+    url: str,
+    key: str,
+    key_file: Path | None,
+    ca_file: Path | None,
+    config: Path | None,
+    environment: str,
+    tenant_keys: tuple[str, ...],
+    wants_json: bool,
+) -> None:
+    """Look for what is wrong, and say what to do about it.
+
+    Exit codes: 0 nothing is wrong, 1 there are problems, 2 the balancer cannot be reached.
+    """
+    if tenant_keys and len(tenant_keys) != 2:
+        raise click.UsageError("--tenant-key goes with two keys, of two tenants")
+    base = (url if "://" in url else f"http://{url}").rstrip("/")
+    wishes = Wishes(config=config, environment=environment, tenant_keys=tenant_keys)
+    try:
+        sections = asyncio.run(_report(base, _key(key, key_file), _tls(ca_file), wishes))
+    except CannotReach as error:
+        click.echo(f"paddler-py doctor: {base}: {printable(str(error))}", err=True)
+        sys.exit(_EXIT_UNREACHED)
+    if wants_json:
+        click.echo(json.dumps(as_json(base, sections), indent=2))
+    else:
+        _print(sections)
+    sys.exit(0 if is_well(sections) else _EXIT_PROBLEMS)
+
+
+async def _report(base: str, key: str, tls: ssl.SSLContext | None, wishes: Wishes) -> list[Section]:
+    connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True)
+    agent = {"User-Agent": "paddler-py-doctor"}
+    async with aiohttp.ClientSession(connector=connector, headers=agent) as session:
+        patient = await examined(Client(session, base, key, tls), session, wishes)
+        return [await _section(check, patient) for check in CHECKS]
+
+
+async def _section(check: Check, patient: Patient) -> Section:
+    try:
+        async with asyncio.timeout(_LONGEST_CHECK_S):
+            found = await check.run(patient)
+    except (CannotReach, TimeoutError) as error:
+        why = f"the balancer did not answer: {error or type(error).__name__}"
+        found = [problem(why, "try again; look at the balancer's log")]
+    return Section(check.name, tuple(found))
+
+
+def _key(given: str, path: Path | None) -> str:
+    if path is None:
+        return given
+    try:
+        return path.read_text(encoding="utf-8").strip()[:_MOST_KEY_CHARS]
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"--key-file {path} cannot be read: {error}") from error
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext | None:
+    if ca_file is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except (OSError, ssl.SSLError) as error:
+        raise click.UsageError(f"--ca-file {ca_file} cannot be used: {error}") from error
+
+
+def _print(sections: list[Section]) -> None:
+    is_terminal = sys.stdout.isatty()
+    is_colored = is_terminal and not os.environ.get("NO_COLOR")
+    width = shutil.get_terminal_size((80, 24)).columns if is_terminal else 10_000
+    for line in lines(sections, width=width):
+        click.echo(_styled(line) if is_colored else (line.mark + line.text).rstrip())
+
+
+def _styled(line: Line) -> str:
+    if not line.mark:
+        return click.style(line.text, bold=True)
+    return click.style(line.mark, fg=line.color or None, bold=bool(line.mark.strip())) + line.text
