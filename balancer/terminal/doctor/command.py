@@ -34,6 +34,7 @@ _MOST_KEY_CHARS = 4096
 @click.option(
     "--key", envvar="PADDLER_API_KEY", default="", help="An admin's key; better in a file."
 )
+@click.option("--inference-url", default="", metavar="URL", help="Its inference port.")
 @click.option("--key-file", type=click.Path(path_type=Path), help="A file with an admin's key.")
 @click.option("--ca-file", type=click.Path(path_type=Path), help="Trust certificates of this CA.")
 @click.option(
@@ -54,6 +55,7 @@ _MOST_KEY_CHARS = 4096
 def doctor(
     *,
     url: str,
+    inference_url: str,
     key: str,
     key_file: Path | None,
     ca_file: Path | None,
@@ -68,10 +70,15 @@ def doctor(
     """
     if tenant_keys and len(tenant_keys) != 2:
         raise click.UsageError("--tenant-key goes with two keys, of two tenants")
-    base = (url if "://" in url else f"http://{url}").rstrip("/")
-    wishes = Wishes(config=config, environment=environment, tenant_keys=tenant_keys)
+    base = _base(url)
+    wishes = Wishes(
+        inference=_base(inference_url) if inference_url else "",
+        config=config,
+        environment=environment,
+        tenant_keys=tenant_keys,
+    )
     try:
-        sections = asyncio.run(_report(base, _key(key, key_file), _tls(ca_file), wishes))
+        sections = asyncio.run(diagnosis(base, _key(key, key_file), _tls(ca_file), wishes))
     except CannotReach as error:
         click.echo(f"paddler-py doctor: {base}: {printable(str(error))}", err=True)
         sys.exit(_EXIT_UNREACHED)
@@ -82,7 +89,10 @@ def doctor(
     sys.exit(0 if is_well(sections) else _EXIT_PROBLEMS)
 
 
-async def _report(base: str, key: str, tls: ssl.SSLContext | None, wishes: Wishes) -> list[Section]:
+async def diagnosis(
+    base: str, key: str, tls: ssl.SSLContext | None, wishes: Wishes
+) -> list[Section]:
+    """What all checks find. Raises `CannotReach`."""
     connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True)
     agent = {"User-Agent": "paddler-py-doctor"}
     async with aiohttp.ClientSession(connector=connector, headers=agent) as session:
@@ -98,6 +108,10 @@ async def _section(check: Check, patient: Patient) -> Section:
         why = f"the balancer did not answer: {error or type(error).__name__}"
         found = [problem(why, "try again; look at the balancer's log")]
     return Section(check.name, tuple(found))
+
+
+def _base(url: str) -> str:
+    return (url if "://" in url else f"http://{url}").rstrip("/")
 
 
 def _key(given: str, path: Path | None) -> str:

@@ -22,6 +22,8 @@ _LOOPBACK_NAMES = ("localhost", "ip6-localhost", "ip6-loopback")
 class Wishes(Struct, frozen=True, kw_only=True):
     """What the operator gave."""
 
+    inference: str = ""
+    """The inference port's address; empty: where the settings say."""
     config: Path | None = None
     environment: str = ""
     tenant_keys: tuple[str, ...] = ()
@@ -68,6 +70,8 @@ class Patient(Struct, frozen=True, kw_only=True):
         return self.client.at(self._inference_base(), self.client.key)
 
     def _inference_base(self) -> str:
+        if self.wishes.inference:
+            return self.wishes.inference
         given = urlsplit(self.client.base)
         listens = urlsplit(f"//{self.settings.get('inference', '')}")
         if self.settings.get("single_port") or not listens.port:
