@@ -82,7 +82,7 @@ async def examine(
     balancer: RunningBalancer, key: str = "", *, tenants: bool = False
 ) -> list[Section]:
     """What is found of a balancer."""
-    wishes = Wishes(tenant_keys=TENANTS if tenants else ())
+    wishes = Wishes(inference=balancer.url, tenant_keys=TENANTS if tenants else ())
     return await diagnosis(balancer.management_url, key, None, wishes)
 
 
@@ -91,9 +91,9 @@ async def findings(
 ) -> tuple[dict[str, list[tuple[str, str]]], bool]:
     """Verdicts and texts by check, and whether all is well."""
     sections = await examine(balancer, key, tenants=tenants)
-    found: dict[str, list[tuple[str, str]]] = {
-        part.name: [(one.verdict, one.what) for one in part.findings] for part in sections
-    }
+    found: dict[str, list[tuple[str, str]]] = {}
+    for part in sections:
+        found[part.name] = [(one.verdict, one.what) for one in part.findings]
     return found, is_well(sections)
 
 

@@ -77,10 +77,17 @@ class Patient(Struct, frozen=True, kw_only=True):
         if self.settings.get("single_port") or not listens.port:
             return self.client.base
         host = listens.hostname or ""
-        is_any = host in ("0.0.0.0", "::", "")
-        shown = given.hostname if is_any or is_loopback(host) else host
+        shown = host if _is_elsewhere(host) else given.hostname
         shown = f"[{shown}]" if shown and ":" in shown else shown
         return f"{given.scheme}://{shown}:{listens.port}"
+
+
+def _is_elsewhere(host: str) -> bool:
+    """Whether a port listens at an address of its own: else it is where the other one is."""
+    try:
+        return not (ip_address(host).is_unspecified or is_loopback(host))
+    except ValueError:
+        return bool(host) and not is_loopback(host)
 
 
 def is_loopback(host: str) -> bool:

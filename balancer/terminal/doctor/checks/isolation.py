@@ -43,8 +43,7 @@ def _judged(patient: Patient, canary: Canary) -> Finding:
     if canary.outcome == "unknown":
         return not_checked(f"the canary test told nothing: {canary.why}")
     if canary.outcome == "apart":
-        assert canary.own_again is not None
-        tokens = canary.own_again.cached_tokens
+        tokens = canary.own_again.cached_tokens if canary.own_again else 0
         return ok(f"{tokens} tokens that one tenant has cached were not there for another one")
     if patient.status.get("cache_isolated") is False:
         return warning(f"tenants share what agents cache, as it is set: {canary.why}", _SET)
