@@ -142,6 +142,20 @@ def test_a_warm_prompt_generates_nothing_and_is_there_for_others(new_bench: NewB
     assert cached(bench.call((*SYSTEM, 9), sampling=GREEDY, max_tokens=1)) == len(SYSTEM)
 
 
+def test_a_warm_prompt_is_there_for_every_scope_and_what_follows_it_is_not(
+    new_bench: NewBench,
+) -> None:
+    bench = new_bench(slots=2, host_cache_bytes=1 << 24)
+    bench.call(SYSTEM, sampling=GREEDY, warm=True)
+    prompt = (*SYSTEM, *PREFIXES[1])
+
+    def found(scope: str) -> int:
+        return cached(bench.call(prompt, sampling=GREEDY, max_tokens=1, scope=scope))
+
+    assert [found(scope) for scope in ("alice", "bob", "")] == [len(SYSTEM)] * 3
+    assert found("alice") > len(SYSTEM)
+
+
 def test_when_cells_run_out_calls_give_way_and_come_back_unharmed(new_bench: NewBench) -> None:
     bench = new_bench(unified_kv="on", context_tokens=512, host_cache_bytes=1 << 24)
     lengths = {1: 200, 2: 150, 3: 60, 4: 30}

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from balancer.terminal.doctor.canary import MOST_ROUNDS, CannotAsk, canary_test
+from balancer.terminal.doctor.checks.isolation import isolation
 from balancer.terminal.doctor.client import Said
 from balancer.terminal.doctor.findings import Finding, not_checked, ok, problem, warning
+from balancer.terminal.doctor.patient import Patient, Wishes
 from balancer.terminal.doctor.report import Section, as_json, is_well, lines, summary
 
 
@@ -111,6 +113,63 @@ async def test_a_limit_is_waited_for_and_a_refusal_is_told() -> None:
     assert canary.outcome == "apart"
     with pytest.raises(CannotAsk, match="too many"):
         await canary_test(cache.tenant("a", limited=1000), cache.tenant("b"))
+
+
+class Balancer:
+    """A client of one that makes keys, whose tenants ask a cache."""
+
+    def __init__(self, cache: Cache, keys: dict[str, str], key: str = "", *, refuses: int = 0):
+        self.base = "http://127.0.0.1:1"
+        self._cache = cache
+        self.key = key
+        self._refuses = refuses
+        self.keys = keys
+        """Tenants by the keys in force."""
+
+    def at(self, _base: str, key: str) -> Any:
+        return Balancer(self._cache, self.keys, key)
+
+    async def get(self, path: str) -> Said:
+        assert path == "/v1/models"
+        return Said(200, {"data": [{"id": "embedder", "embedding_dimensions": 9}, {"id": "demo"}]})
+
+    async def post(self, path: str, body: dict[str, Any]) -> Said:
+        if path != "/keys":
+            assert body["model"] == "demo"
+            return await self._cache.tenant(self.keys[self.key]).post(path, body)
+        if len(self.keys) >= self._refuses > 0:
+            return Said(403, {"error": {"message": "no more keys"}})
+        assert body["role"] == "user"
+        assert 0 < body["expires_in_days"] < 0.01
+        key = f"pk_{len(self.keys)}"
+        self.keys[key] = body["tenant"]
+        return Said(201, {"id": f"id of {key}", "key": key})
+
+    async def delete(self, path: str) -> Said:
+        del self.keys[path.removeprefix("/keys/id of ")]
+        return Said(200, {})
+
+
+def patient(balancer: Balancer, **facts: Any) -> Patient:
+    client: Any = balancer
+    return Patient(client=client, wishes=Wishes(), health={}, clock_ahead_s=0.0, **facts)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_two_keys_are_made_for_the_canary_test_and_taken_away(shared: bool) -> None:
+    balancer = Balancer(Cache(shared=shared), {})
+    [finding] = await isolation(patient(balancer, status={"cache_isolated": True}))
+    assert finding.verdict == ("problem" if shared else "ok")
+    assert not balancer.keys
+
+
+async def test_where_a_second_key_cannot_be_made_the_first_one_is_taken_away() -> None:
+    balancer = Balancer(Cache(), {}, refuses=1)
+    [finding] = await isolation(patient(balancer))
+    assert finding.verdict == "not_checked"
+    assert "no more keys" in finding.what
+    assert "--tenant-key" in finding.remedy
+    assert not balancer.keys
 
 
 SECTIONS = [
