@@ -22,7 +22,14 @@ Outcome = Literal["apart", "shared", "unknown"]
 MOST_ROUNDS = 8
 """Where several agents serve, the other tenant's request may go to one that never saw the canary:
 then the round says nothing."""
-_WORDS = 48
+_SECRETS, _WORDS = 8, 200
+"""Of a canary: words that nobody else ever writes, and usual ones behind them, so that it is more
+than the balancer's prefix blocks and not too many tokens."""
+_USUAL = (
+    "apple", "away", "blue", "bread", "came", "cold", "day", "door", "earth", "field", "fire",
+    "good", "green", "hand", "house", "large", "light", "morning", "night", "people", "river",
+    "road", "sea", "small", "snow", "stone", "summer", "tree", "water", "wind", "winter", "year",
+)  # fmt: skip
 _ANSWER_TOKENS = 16
 _LEAST_CACHED = 16
 """Fewer tokens than this are the model's own beginning."""
@@ -87,8 +94,7 @@ async def _round(first: Asks, other: Asks, *, model: str | None, number: int) ->
         "unknown_text": unknown,
         "others_text": found,
     }
-    words = set(canary.split())
-    if words & set(unknown.text.split()):
+    if set(canary.split()[:_SECRETS]) & set(unknown.text.split()):
         return Canary(outcome="shared", why="the first tenant's words are in an answer", **facts)
     if more >= _LEAST_CACHED:
         why = f"{found.cached_tokens} tokens of the first tenant's text were cached for the other"
@@ -101,7 +107,9 @@ async def _round(first: Asks, other: Asks, *, model: str | None, number: int) ->
 
 def _text() -> str:
     """Words that nobody ever sent."""
-    return " ".join(secrets.token_hex(4) for _ in range(_WORDS))
+    unique = (secrets.token_hex(4) for _ in range(_SECRETS))
+    usual = (secrets.choice(_USUAL) for _ in range(_WORDS))
+    return " ".join((*unique, *usual))
 
 
 async def _seen(asks: Asks, prompt: str, model: str | None) -> Seen:
