@@ -93,6 +93,30 @@ async def test_a_call_carries_its_tenant_s_scope_and_no_name_of_it(
     assert len({call.prefix_chain[:HASH_BYTES] for call in calls}) == 2
 
 
+async def test_the_first_key_that_is_made_keeps_its_tenant_from_all_before_it() -> None:
+    async with (
+        running_balancer() as balancer,
+        FakeAgent(balancer.management_port) as agent,
+    ):
+        await balancer.post("/v1/completions", {"prompt": "hi"})
+        url = balancer.management_url + "/keys"
+        async with balancer.session.post(url, json={"name": "a", "role": "admin"}) as answer:
+            key = (await answer.json())["key"]
+        assert (await answered(balancer, key, "GET", "/v1/models"))[0] == 200
+        assert agent.started[0].cache_scope == ""
+        agent = FakeAgent(balancer.management_port, token=await system_key(balancer, key))
+        async with agent:
+            await balancer.post("/v1/completions", {"prompt": "hi"}, bearer(key))
+        assert agent.started[0].cache_scope
+
+
+async def system_key(balancer: RunningBalancer, admin: str) -> str:
+    """A key for agents, made by an admin."""
+    url, body = balancer.management_url + "/keys", {"name": "agents", "role": "system"}
+    async with balancer.session.post(url, json=body, headers=bearer(admin)) as answer:
+        return str((await answer.json())["key"])
+
+
 @pytest.mark.parametrize(
     ("settings", "is_isolated"),
     [

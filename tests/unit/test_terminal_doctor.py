@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from balancer.terminal.doctor.canary import MOST_ROUNDS, CannotAsk, canary_test
+from balancer.terminal.doctor.checks.files import files
 from balancer.terminal.doctor.checks.isolation import isolation
 from balancer.terminal.doctor.client import Said
 from balancer.terminal.doctor.findings import Finding, not_checked, ok, problem, warning
@@ -126,8 +128,10 @@ class Balancer:
         self.keys = keys
         """Tenants by the keys in force."""
 
-    def at(self, _base: str, key: str) -> Any:
-        return Balancer(self._cache, self.keys, key)
+    def at(self, base: str, key: str) -> Any:
+        other = Balancer(self._cache, self.keys, key)
+        other.base = base
+        return other
 
     async def get(self, path: str) -> Said:
         assert path == "/v1/models"
@@ -170,6 +174,47 @@ async def test_where_a_second_key_cannot_be_made_the_first_one_is_taken_away() -
     assert "no more keys" in finding.what
     assert "--tenant-key" in finding.remedy
     assert not balancer.keys
+
+
+async def test_a_key_of_tls_that_others_may_read_is_a_problem(tmp_path: Path) -> None:
+    key = tmp_path / "server.key"
+    key.write_text("secret")
+    config = {"settings": {"tls_certificate": str(tmp_path / "server.pem"), "tls_key": str(key)}}
+    for mode, verdict in ((0o640, "problem"), (0o600, "ok")):
+        key.chmod(mode)
+        found = await files(patient(Balancer(Cache(), {}), config=config))
+        assert [one.verdict for one in found] == [verdict]
+        assert "secret" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("management", "settings", "inference"),
+    [
+        ("http://127.0.0.1:8081", {"inference": "127.0.0.1:8080"}, "http://127.0.0.1:8080"),
+        ("http://far:8081", {"inference": "0.0.0.0:8080"}, "http://far:8080"),
+        ("http://far:8081", {"inference": "127.0.0.1:8080"}, "http://far:8080"),
+        ("http://far:8081", {"inference": "10.0.0.1:8080"}, "http://10.0.0.1:8080"),
+        ("https://far:8081", {"inference": "[::]:8080"}, "https://far:8080"),
+        ("http://[::1]:8081", {"inference": "[::1]:8080"}, "http://[::1]:8080"),
+        ("http://far:8081", {"inference": "0.0.0.0:8080", "single_port": True}, "http://far:8081"),
+        (
+            "https://far:8081",
+            {"inference": "far:8080", "tls_certificate": "a.pem", "tls_ports": "management"},
+            "http://far:8080",
+        ),
+        (
+            "http://far:8081",
+            {"inference": "far:8080", "tls_certificate": "a.pem", "tls_ports": "inference"},
+            "https://far:8080",
+        ),
+    ],
+)
+def test_the_inference_port_is_where_settings_and_the_other_one_say(
+    management: str, settings: dict[str, Any], inference: str
+) -> None:
+    balancer = Balancer(Cache(), {})
+    balancer.base = management
+    assert patient(balancer, config={"settings": settings}).inference.base == inference
 
 
 SECTIONS = [

@@ -79,7 +79,13 @@ class Patient(Struct, frozen=True, kw_only=True):
         host = listens.hostname or ""
         shown = host if _is_elsewhere(host) else given.hostname
         shown = f"[{shown}]" if shown and ":" in shown else shown
-        return f"{given.scheme}://{shown}:{listens.port}"
+        return f"{self._inference_scheme(given.scheme)}://{shown}:{listens.port}"
+
+    def _inference_scheme(self, given: str) -> str:
+        """That of the management port, but where only one of them is encrypted."""
+        if not self.settings.get("tls_certificate"):
+            return given
+        return "http" if self.settings.get("tls_ports") == "management" else "https"
 
 
 def _is_elsewhere(host: str) -> bool:

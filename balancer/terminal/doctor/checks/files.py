@@ -28,7 +28,7 @@ async def files(patient: Patient) -> list[Finding]:
         return [not_checked("the balancer's files are on another host", "run this there")]
     if patient.refused:
         return [not_checked(ONLY_ADMINS)]
-    found = [*_configuration(patient), *_data(patient)]
+    found = [*_configuration(patient), *_keys(patient), *_data(patient)]
     return found or [ok("there are no files: everything is in memory and in flags")]
 
 
@@ -46,6 +46,20 @@ def _configuration(patient: Patient) -> Iterator[Finding]:
             yield warning(what, f"chmod 600 {path}, or keep keys in files of their own")
         else:
             yield ok(f"{path}: its owner's alone")
+
+
+def _keys(patient: Patient) -> Iterator[Finding]:
+    """What opens something, in files that the settings name."""
+    settings = patient.settings
+    key = settings.get("tls_key") or settings.get("tls_certificate")
+    for name in (key, settings.get("tls_key_password_file")):
+        mode = _mode(Path(str(name))) if name else None
+        if mode is None:
+            continue
+        if mode & (_OTHERS_READ | _OTHERS_WRITE):
+            yield problem(f"{name}: others may read or change it", f"chmod 600 {name}")
+        else:
+            yield ok(f"{name}: its owner's alone")
 
 
 def _data(patient: Patient) -> Iterator[Finding]:
