@@ -62,6 +62,12 @@ def test_a_switch_can_be_written_in_several_ways(file: Path, text: str) -> None:
     assert settings_of(file).insecure
 
 
+@pytest.mark.parametrize("text", ["off", "'off'", '"off"'])
+def test_a_choice_named_off_needs_no_quotes(file: Path, text: str) -> None:
+    file.write_text(f"cache_isolation: {text}\n")
+    assert settings_of(file).cache_isolation == "off"
+
+
 def test_without_any_source_the_defaults_hold() -> None:
     assert load(Sources()).settings == Settings()
 
