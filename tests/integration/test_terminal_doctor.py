@@ -198,6 +198,18 @@ async def test_what_is_no_balancer_cannot_be_examined() -> None:
             await diagnosis(url, "", None, Wishes())
 
 
+async def test_answers_without_sense_are_problems_and_end_nothing() -> None:
+    nonsense: list[Any] = [
+        {"status": 1, "settings": {"inference": "x:99999"}, "data": [{"slots": 5, "issues": 3}]},
+        {"status": [], "settings": [], "data": 5, "files": 7, "timestamp": 9, "error": 3},
+        {"error": {"message": {}}, "settings": {"data_dir": 3}, "data": [1], "files": [{}]},
+    ]
+    for answer in nonsense:
+        async with _a_website(json.dumps(answer)) as url:
+            sections = await diagnosis(url, "", None, Wishes())
+        assert [part.name for part in sections] == [check.name for check in CHECKS]
+
+
 def test_the_command_ends_with_what_it_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -226,6 +238,9 @@ def test_where_nobody_answers_it_ends_with_another_code(tmp_path: Path) -> None:
     nobody = runner.invoke(doctor, ["--url", f"127.0.0.1:{free_port()}"])
     assert nobody.exit_code == 2
     none = str(tmp_path / "none")
+    hidden = runner.invoke(doctor, ["--url", "http://me:hidden@host"])
+    assert hidden.exit_code == 2
+    assert "hidden" not in hidden.output
     for wrong in (("--tenant-key", "one"), ("--key-file", none), ("--ca-file", none)):
         result = runner.invoke(doctor, wrong)
         assert result.exit_code == 2
@@ -233,9 +248,9 @@ def test_where_nobody_answers_it_ends_with_another_code(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def _a_website() -> AsyncIterator[str]:
+async def _a_website(text: str = "<html>hello</html>") -> AsyncIterator[str]:
     async def page(_: object) -> Response:
-        return Response(text="<html>hello</html>")
+        return Response(text=text)
 
     app, port = Application(), free_port()
     app.add_routes([get("/{path:.*}", page)])

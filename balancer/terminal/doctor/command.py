@@ -22,6 +22,8 @@ from balancer.terminal.doctor.table import CHECKS, Check
 _EXIT_PROBLEMS, _EXIT_UNREACHED = 1, 2
 _LONGEST_CHECK_S = 300.0
 _MOST_KEY_CHARS = 4096
+_NO_SENSE = (AttributeError, LookupError, TypeError, ValueError)
+"""What follows from an answer of another shape than any balancer's."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,6 +72,8 @@ def doctor(
     """
     if tenant_keys and len(tenant_keys) != 2:
         raise click.UsageError("--tenant-key goes with two keys, of two tenants")
+    if any("@" in address for address in (url, inference_url)):
+        raise click.UsageError("an address with credentials is shown: give keys by --key-file")
     base = _base(url)
     wishes = Wishes(
         inference=_base(inference_url) if inference_url else "",
@@ -107,6 +111,9 @@ async def _section(check: Check, patient: Patient) -> Section:
     except (CannotReach, TimeoutError) as error:
         why = f"the balancer did not answer: {error or type(error).__name__}"
         found = [problem(why, "try again; look at the balancer's log")]
+    except _NO_SENSE as error:
+        why = f"what the balancer answered makes no sense ({type(error).__name__})"
+        found = [problem(why, "is it another version? Is it a balancer at all?")]
     return Section(check.name, tuple(found))
 
 

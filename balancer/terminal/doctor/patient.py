@@ -125,13 +125,17 @@ async def examined(client: Client, session: aiohttp.ClientSession, wishes: Wishe
         is_open=nobody.is_well,
         config=_object(config),
         status=_object(status),
-        agents=tuple(row for row in _object(agents).get("data", ()) if isinstance(row, dict)),
+        agents=_rows(_object(agents).get("data")),
         version=await _version(client, session),
     )
 
 
 def _object(said: Said) -> dict[str, Any]:
     return said.body if said.is_well and isinstance(said.body, dict) else {}
+
+
+def _rows(found: Any) -> tuple[dict[str, Any], ...]:
+    return tuple(row for row in found if isinstance(row, dict)) if isinstance(found, list) else ()
 
 
 def _ahead_s(timestamp: Any, now_s: float) -> float | None:
