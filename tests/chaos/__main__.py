@@ -1,7 +1,7 @@
 """`make chaos`: a minute of faults, one every two seconds, under 32 streams (`--seconds`), then an
 agent that is drained, black holes, an engine that stands still, all agents gone at once, agents
 killed in the middle of a stream of each family of APIs (`--kills`), and limits of tokens under
-attack for two minutes, before a thousand requests end badly (half of `--requests`).
+attack for a minute and a half, before a thousand requests end badly (half of `--requests`).
 
 Ends with an error if a stream failed, or said anything else than on a quiet day, or if more than
 one in a hundred requests failed beside a black hole. `--only` runs one part.
@@ -107,7 +107,7 @@ def _families(arguments: argparse.Namespace) -> bool:
 def _token_limits(arguments: argparse.Namespace) -> bool:
     run = partial(
         token_limits,
-        seconds=2 * arguments.seconds,
+        seconds=1.5 * arguments.seconds,
         requests=arguments.requests // 2,
         seed=arguments.seed,
     )
