@@ -149,6 +149,27 @@ async def test_a_prompt_that_has_a_few_more_tokens_is_let_have_them_without_wait
     assert (figures.settled_tokens, figures.leaked_reservations) == (13, 0)
 
 
+def test_the_bus_of_one_balancer_answers_without_waiting() -> None:
+    with pytest.raises(StopIteration) as entered:
+        LocalBus().enter((of(tokens_per_minute=LIMIT),), at(0)).send(None)
+    with pytest.raises(StopIteration):
+        entered.value.value.reserve(1, at(0)).send(None)
+
+
+async def test_who_is_cancelled_while_a_store_is_asked_has_taken_nothing() -> None:
+    cluster = two_balancers()
+    bus = cluster.buses[0]
+    entry = await let_in(bus, of(tokens_per_minute=LIMIT))
+    for asked in (bus.enter((of(concurrent=1),), at(0)), entry.reserve(LIMIT, at(0))):
+        task = asyncio.ensure_future(asked)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    figures = bus.figures()
+    assert (figures.entries, figures.reservations) == (1, 0)
+
+
 async def test_a_store_that_is_away_leaves_every_balancer_to_its_own_counters() -> None:
     store = SharedStore()
     one, other = SharedBus(store), SharedBus(store)
