@@ -56,7 +56,10 @@ class DayKeeping:
         """For ever; cancel to stop."""
         while True:
             await asyncio.sleep(INTERVAL_S)
-            await self.keep()
+            try:
+                await self.keep()
+            except Exception:  # the task's outermost edge: counts must not end the balancer
+                log.exception("days' limits are not kept")
 
     async def keep(self) -> bool:
         """Write some of what has changed; whether there was anything and it was written. What
@@ -77,9 +80,11 @@ class DayKeeping:
 
     async def end(self) -> None:
         """Write the last, and let go of the file."""
-        while await self.keep():
-            pass
-        await self._store.close()
+        try:
+            while await self.keep():
+                pass
+        finally:
+            await self._store.close()
 
     def _moment(self) -> Moment:
         return Moment(self._now(), self._wall_clock())

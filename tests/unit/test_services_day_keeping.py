@@ -25,6 +25,7 @@ class Store:
     def __init__(self) -> None:
         self.kept: dict[str, DayCount] = {}
         self.is_broken = False
+        self.defect: Exception | None = None
         self.is_closed = False
 
     async def load(self, from_day: int) -> list[DayCount]:
@@ -41,6 +42,8 @@ class Store:
         self.is_closed = True
 
     def _check(self) -> None:
+        if self.defect is not None:
+            raise self.defect
         if self.is_broken:
             raise StoreFailed("the disk is full")
 
@@ -103,6 +106,21 @@ async def test_a_balancer_that_is_killed_has_kept_what_was_had_seconds_ago() -> 
         come(ledger, "key a")
         await asyncio.sleep(INTERVAL_S + 1)
         come(ledger, "key a")
+        loop.cancel()
+    assert store.kept["key a"].requests == 1
+
+
+@in_virtual_time
+async def test_a_defect_of_the_store_ends_neither_the_loop_nor_the_balancer() -> None:
+    store, ledger = Store(), Ledger()
+    service = keeping(ledger, store)
+    store.defect = RuntimeError("nobody thought of that")
+    async with asyncio.TaskGroup() as tasks:
+        loop = tasks.create_task(service.run())
+        come(ledger, "key a")
+        await asyncio.sleep(INTERVAL_S + 1)
+        store.defect = None
+        await asyncio.sleep(INTERVAL_S)
         loop.cancel()
     assert store.kept["key a"].requests == 1
 
