@@ -35,6 +35,7 @@ from balancer.signing_keys import SigningKey
 from balancer.upstreams.introspection import Introspector
 from balancer.upstreams.jwks import KeySource
 from balancer.upstreams.provider import ProviderClient
+from protocol.invariants import present
 
 log = structlog.get_logger(__name__)
 
@@ -97,8 +98,8 @@ class Methods:
             return found
         if is_jwt:
             return self._verified(token, tag, unix_s)
-        assert provider is not None  # or it would be a JWT's turn
-        ask = partial(self._introspected, token, tag, provider, self._known)
+        asked = present(provider)  # or it would be a JWT's turn
+        ask = partial(self._introspected, token, tag, asked, self._known)
         return Pending(tag.hex(), partial(self._asked, tag, ask))
 
     def of_basic(self, given: str, address: str, *, unix_s: float) -> Found | Pending:
