@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp.web import BaseRequest
+from msgspec import structs
 
 from balancer.access import Limits, Role, RouteClass, SignIn
 from balancer.cluster.bus import Bus, Entry
