@@ -265,7 +265,7 @@ async def test_whatever_becomes_of_a_thousand_requests_nothing_stays_reserved() 
     """Cancelled, refused, failed, killed with their agents, or well: all at once."""
     limits = Limits(tokens_per_minute=10**9)
     async with running_balancer(
-        auth=keys(limits), limits=unlimited(), max_waiting_of_tenant=2000, queue_timeout_s=5.0
+        auth=keys(limits), limits=unlimited(), max_waiting_of_tenant=2000, queue_timeout_s=1.5
     ) as balancer:
         stop = asyncio.Event()
 
