@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from argon2 import PasswordHasher
 
 from balancer.config_file.faults import DEFAULT, FaultyConfiguration
 from balancer.config_file.json_schema import json_schema
@@ -50,6 +51,19 @@ def check(file: Path, environment: str | None, *, as_json: bool) -> None:
         click.echo(json.dumps({"valid": True, "errors": []}))
     else:
         click.echo(f"{', '.join(map(str, loaded.files))}: can be used")
+
+
+@config.command("hash-password", context_settings=_HELP)
+def hash_password() -> None:
+    """Print the hash of a password, for `auth.basic` of the file. The password is asked for, or
+    read from standard input as one line."""
+    if sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    else:
+        password = sys.stdin.readline().removesuffix("\n")
+    if not password:
+        raise click.ClickException("there is no password; write one as a line of standard input")
+    click.echo(PasswordHasher().hash(password))
 
 
 @config.command(context_settings=_HELP)

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from balancer.access import DEFAULT_KEY_HEADER, Auth, Credential, digest_of
+from balancer.config_file.basic_section import holders, shown_holder
 from balancer.config_file.jwt_section import (
     introspection,
     issuers,
@@ -31,6 +32,7 @@ class _Auth(Struct, forbid_unknown_fields=True):
     api_keys: list[Any] = []
     api_key_header: str = DEFAULT_KEY_HEADER
     jwt: Any = None
+    basic: Any = None
     introspection: Any = None
     metrics_token: Any = None
 
@@ -43,11 +45,7 @@ class _Key(KeyFacts, kw_only=True, forbid_unknown_fields=True):
 
 def auth(raw: Any, secret: SecretReader) -> Auth:
     """What the section says. Raises `SectionFault`; no message holds a key."""
-    given = shaped(
-        raw,
-        _Auth,
-        "allowed: api_keys (a list), api_key_header (a name), jwt, introspection, metrics_token",
-    )
+    given = shaped(raw, _Auth, f"allowed: {', '.join(_Auth.__struct_fields__)}")
     if not _HEADER.fullmatch(given.api_key_header):
         problem = f"{given.api_key_header!r:.80} cannot be used"
         raise SectionFault(("api_key_header",), problem, "allowed: up to 64 letters, digits and -")
@@ -55,6 +53,8 @@ def auth(raw: Any, secret: SecretReader) -> Auth:
         keys = _credentials(given.api_keys, secret)
     with within("jwt"):
         jwt = () if given.jwt is None else issuers(given.jwt, secret)
+    with within("basic"):
+        basic = () if given.basic is None else holders(given.basic, secret)
     with within("introspection"):
         asked = given.introspection
         provider = None if asked is None else introspection(asked, secret)
@@ -64,6 +64,7 @@ def auth(raw: Any, secret: SecretReader) -> Auth:
         api_keys=keys,
         api_key_header=given.api_key_header,
         jwt=jwt,
+        basic=basic,
         introspection=provider,
         metrics_token=scraper,
     )
@@ -77,6 +78,8 @@ def shown_auth(given: Auth) -> dict[str, Any]:
     }
     if given.jwt:
         shown["jwt"] = [shown_issuer(one) for one in given.jwt]
+    if given.basic:
+        shown["basic"] = [shown_holder(one) for one in given.basic]
     if given.introspection is not None:
         shown["introspection"] = shown_introspection(given.introspection)
     if given.metrics_token is not None:

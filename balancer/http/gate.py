@@ -11,7 +11,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp.web import BaseRequest
@@ -76,7 +76,7 @@ class Gate:
         self._seen_well: OrderedDict[tuple[str, str], None] = OrderedDict()
         """Credentials and addresses that have been right: they stay so while somebody at the same
         address tries wrong ones."""
-        self._bounds: OrderedDict[tuple[str, RouteClass, bool, str], tuple[Bound, ...]]
+        self._bounds: OrderedDict[tuple[Any, RouteClass, bool, str], tuple[Bound, ...]]
         self.sessions = Sessions()
         self.keys = KnownKeys(secret)
         self.lasting = LastingConnections(
@@ -326,7 +326,8 @@ class Gate:
         if principal.is_unlimited:
             return ()
         is_for_all = route.min_role == "public"
-        sought = principal.id, route.limit_class, is_for_all, address
+        who = principal.id, principal.role, principal.tier  # a token may say other than another
+        sought = who, route.limit_class, is_for_all, address
         bounds = self._bounds.get(sought)
         if bounds is None:
             bounds = bounds_of(
