@@ -35,7 +35,6 @@ from balancer.signing_keys import SigningKey
 from balancer.upstreams.introspection import Introspector
 from balancer.upstreams.jwks import KeySource
 from balancer.upstreams.provider import ProviderClient
-from protocol.invariants import present
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +87,7 @@ class Methods:
         issuer's keys are not known yet."""
         is_jwt = bool(self._auth.jwt) and is_like_a_token(token)
         provider = self._auth.introspection
-        if not (is_jwt or provider):
+        if not is_jwt and provider is None:
             return Denied("unknown")
         if not is_jwt and len(token) > MAX_TOKEN_CHARS:
             return Denied("too long", kind="token")
@@ -96,10 +95,9 @@ class Methods:
         found = self._known.find(tag, unix_s=unix_s)
         if found is not None:
             return found
-        if is_jwt:
+        if is_jwt or provider is None:
             return self._verified(token, tag, unix_s)
-        asked = present(provider)  # or it would be a JWT's turn
-        ask = partial(self._introspected, token, tag, asked, self._known)
+        ask = partial(self._introspected, token, tag, provider, self._known)
         return Pending(tag.hex(), partial(self._asked, tag, ask))
 
     def of_basic(self, given: str, address: str, *, unix_s: float) -> Found | Pending:

@@ -43,13 +43,11 @@ class KeyRefresh:
         fetch: Callable[[str], Awaitable[Keys]],
         take: Callable[[str, Keys], None],
         now: Callable[[], float] = time.monotonic,
-        least_gap_s: float = LEAST_GAP_S,
     ) -> None:
         """`fetch` raises `ProviderFailed`; `take` is told what is published at a URL."""
         self._fetch = fetch
         self._take = take
         self._now = now
-        self._least_gap_s = least_gap_s
         self._turns: dict[str, _Turn] = {}
         self._changed = asyncio.Event()
         self._follow(live.current)
@@ -60,7 +58,7 @@ class KeyRefresh:
         turn = self._turns.get(url)
         if turn is None or turn.tried_s is None:  # its turn comes anyway
             return
-        soon_s = turn.tried_s + max(self._least_gap_s, self._pause_s(turn))
+        soon_s = turn.tried_s + max(LEAST_GAP_S, self._pause_s(turn))
         if soon_s < turn.next_s:
             turn.next_s = soon_s
             self._changed.set()
@@ -108,7 +106,7 @@ class KeyRefresh:
         """Twice as long after each failure, up to what is usual."""
         if not turn.failures:
             return 0.0
-        return min(self._least_gap_s * 2.0 ** min(turn.failures - 1, 16), turn.refresh_s)
+        return min(LEAST_GAP_S * 2.0 ** min(turn.failures - 1, 16), turn.refresh_s)
 
     def _follow(self, settings: Settings) -> None:
         """Issuers that are new have their keys fetched at once, others keep their turns."""
