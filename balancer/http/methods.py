@@ -74,6 +74,11 @@ class Methods:
         self._auth = Auth()
         self._use(self._auth)
 
+    @property
+    def waiting(self) -> int:
+        """Requests whose credentials are looked up now."""
+        return self._flights.waiting
+
     def take(self, settings: Settings) -> bool:
         """From now on these are in force. Whether tokens that were good may not be any more."""
         if settings.auth == self._auth:

@@ -15,6 +15,7 @@ from aiohttp import (
     ClientSession,
     ClientTimeout,
     DummyCookieJar,
+    ServerDisconnectedError,
     TCPConnector,
 )
 
@@ -68,14 +69,18 @@ class ProviderClient:
         timeout_s: float,
         most_bytes: int,
     ) -> bytes:
-        try:
-            async with (
-                asyncio.timeout(timeout_s),
-                self._opened().request(
-                    method, url, data=form, headers=headers, allow_redirects=False
-                ) as answer,
-            ):
+        async def ask() -> bytes:
+            async with self._opened().request(
+                method, url, data=form, headers=headers, allow_redirects=False
+            ) as answer:
                 return await _read(answer, most_bytes)
+
+        try:
+            async with asyncio.timeout(timeout_s):
+                try:
+                    return await ask()
+                except ServerDisconnectedError:  # it closed what had been idle: not its last word
+                    return await ask()
         except TimeoutError as error:
             raise ProviderFailed(f"it did not answer within {timeout_s:g} s") from error
         except ClientError as error:
