@@ -97,11 +97,14 @@ def key_of_jwk(members: Mapping[str, Any]) -> SigningKey | None:
     known here. Raises ValueError for what nobody may publish, and what is no key."""
     if members.get("kty") == "oct" or not _PRIVATE_MEMBERS.isdisjoint(members):
         raise ValueError("a key is published that has to be secret")
-    kind = _KINDS.get((members.get("kty"), members.get("crv")))
+    named = [members.get(name) for name in ("kty", "crv", "alg")]
+    if not all(one is None or isinstance(one, str) for one in named):
+        return None
+    kind = _KINDS.get((named[0], named[1]))
     if kind is None or not _is_for_signing(members):
         return None
     algorithm, needed, read = kind
-    if members.get("alg", algorithm) not in _NAMES[algorithm]:
+    if named[2] not in (None, *_NAMES[algorithm]):
         return None
     for name in needed:
         if not isinstance(members.get(name), str) or len(members[name]) > MAX_MEMBER_CHARS:

@@ -15,7 +15,7 @@ from balancer.config_file.load import Sources
 from balancer.policy.identity.principal import Principal
 from balancer.secret import Secret
 from tests.support.fake_agent import FakeAgent
-from tests.support.hostile_tokens import BACKEND, addresses, hostile_tokens
+from tests.support.hostile_tokens import BACKEND, RULES, addresses, hostile_tokens
 from tests.support.keys import SYSTEM, USER, auth, bearer, unlimited
 from tests.support.provider_host import ProviderHost, provider_host
 from tests.support.running_balancer import (
@@ -39,13 +39,6 @@ from tests.support.tokens import (
     segment,
 )
 
-RULES = ClaimRules(
-    role="realm_access.roles",
-    roles={"paddler-admin": "admin", "paddler-user": "user"},
-    tier="tier",
-    tenant="team",
-    models="models",
-)
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 PROXY = ("127.0.0.0/8", "::1/128")
 

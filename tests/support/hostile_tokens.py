@@ -9,6 +9,7 @@ from typing import Any
 
 from jwt.utils import raw_to_der_signature
 
+from balancer.access import ClaimRules
 from tests.support.tokens import (
     ISSUER,
     SECRET,
@@ -24,6 +25,15 @@ from tests.support.tokens import (
 
 BACKEND = "https://backend.example"
 """Whose tokens are by `SECRET`; those of `ISSUER` are by keys that it publishes."""
+
+RULES = ClaimRules(
+    role="realm_access.roles",
+    roles={"paddler-admin": "admin", "paddler-user": "user"},
+    tier="tier",
+    tenant="team",
+    models="models",
+)
+"""What the claims of `ISSUER` mean."""
 
 Hostile = Mapping[str, tuple[str, str]]
 """By what is wrong: the token, and the reason that is told."""
