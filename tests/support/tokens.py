@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-SECRET = "a secret that both sides share, of 32 bytes and more"
+SECRET = "a-secret-that-both-sides-share-of-32-bytes-and-more"
 ISSUER = "https://login.example/realms/team"
 AUDIENCE = "paddler"
 
