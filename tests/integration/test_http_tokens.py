@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,8 +141,8 @@ async def test_claims_say_role_tier_tenant_and_models(balancer: RunningBalancer)
             assert answer.status == status
     token = ec_signer().token(models=["gemma3"], team="blue", tier="pro")
     async with FakeAgent(balancer.management_port, token=SYSTEM):
-        answer = await balancer.post("/v1/chat/completions", CHAT, bearer(token))
-        assert (answer.status, answer.error["code"]) == (403, "model_not_allowed")
+        refused = await balancer.post("/v1/chat/completions", CHAT, bearer(token))
+        assert (refused.status, refused.error["code"]) == (403, "model_not_allowed")
     found = balancer.app.wiring.gate.principal_of(token, "192.0.2.1")
     assert isinstance(found, Principal)
     assert (found.tenant, found.tier, found.models) == ("blue", "pro", ("gemma3",))
@@ -296,7 +297,7 @@ async def test_settings_are_reloaded_and_show_no_secret(tmp_path: Path) -> None:
     ports = "inference: 127.0.0.1:0\nmanagement: 127.0.0.1:0\n"
     section = "auth:\n  jwt:\n    secret: {secret}\n    claims: {{role: role}}\n"
     file.write_text(ports + section.format(secret=SECRET))
-    as_admin = {"iss": None, "aud": None, "role": "admin"}
+    as_admin: Any = {"iss": None, "aud": None, "role": "admin"}
     old, new = by_secret(**as_admin), by_secret(secret=SECRET[::-1], **as_admin)
     configuration = Configuration(Sources(config=file))
     async with running_balancer(configuration=configuration) as balancer:

@@ -98,7 +98,7 @@ def _of_another_form() -> dict[str, tuple[str, str]]:
 
 def _by_another_algorithm() -> dict[str, tuple[str, str]]:
     none = f"{segment(encoded({'alg': 'none'}))}.{segment(encoded(claims_of()))}."
-    of_backend = {"iss": BACKEND}
+    of_backend: dict[str, Any] = {"iss": BACKEND}
     ec, rsa = ec_signer(), rsa_signer()
     return {
         "alg none, unsigned": (none, "form"),

@@ -171,7 +171,8 @@ def test_a_moment_may_be_absent_or_have_fractions() -> None:
 def test_a_token_is_for_whom_its_audience_names() -> None:
     assert is_for({"aud": "a"}, ["a", "b"])
     assert is_for({"aud": ["x", "b"]}, ["a", "b"])
-    for claims in ({}, {"aud": None}, {"aud": []}, {"aud": "c"}):
+    others: list[dict[str, Any]] = [{}, {"aud": None}, {"aud": []}, {"aud": "c"}]
+    for claims in others:
         assert not is_for(claims, ["a", "b"])
     with pytest.raises(ClaimFault):
         is_for({"aud": {"a": 1}}, ["a"])
