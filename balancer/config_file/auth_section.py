@@ -21,6 +21,10 @@ from balancer.config_file.secret_texts import SecretReader, secret_text
 from balancer.config_file.sections import SectionFault, shaped, within
 
 MOST_KEYS = 10_000
+_ALLOWED = (
+    "allowed: api_keys (a list), api_key_header (a name), jwt (a section or several), basic (a "
+    "list), introspection (a section)"
+)
 _ALLOWED_KEY = "1..4096 printable ASCII characters without spaces"
 _KEY = re.compile(r"[!-~]{1,4096}")
 _SCRAPER = "metrics token"
@@ -45,7 +49,7 @@ class _Key(KeyFacts, kw_only=True, forbid_unknown_fields=True):
 
 def auth(raw: Any, secret: SecretReader) -> Auth:
     """What the section says. Raises `SectionFault`; no message holds a key."""
-    given = shaped(raw, _Auth, f"allowed: {', '.join(_Auth.__struct_fields__)}")
+    given = shaped(raw, _Auth, _ALLOWED)
     if not _HEADER.fullmatch(given.api_key_header):
         problem = f"{given.api_key_header!r:.80} cannot be used"
         raise SectionFault(("api_key_header",), problem, "allowed: up to 64 letters, digits and -")

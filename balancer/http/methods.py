@@ -80,10 +80,10 @@ class Methods:
         return self._flights.waiting
 
     def take(self, settings: Settings) -> bool:
-        """From now on these are in force. Whether tokens that were good may not be any more."""
-        if settings.auth == self._auth:
+        """From now on these are in force. Whether what was good may not be any more."""
+        before, self._auth = self._auth, settings.auth
+        if _of_methods(before) == _of_methods(settings.auth):
             return False
-        self._auth = settings.auth
         self._use(settings.auth)
         return True
 
@@ -207,6 +207,11 @@ class Methods:
     ) -> Found:
         found = await self._asked(tag, partial(self._compared, attempt, tag, self._known))
         return ring.check(found, address=address, unix_s=self._wall_clock())
+
+
+def _of_methods(auth: Auth) -> tuple[object, ...]:
+    """What the settings say of them."""
+    return auth.jwt, auth.basic, auth.introspection
 
 
 def _nobody_fetches(url: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from balancer.access import Auth, ClaimRules, Introspection
 from balancer.secret import Secret
@@ -173,13 +174,14 @@ async def test_guesses_reach_the_provider_only_as_long_as_few_were_wrong(
 
 
 async def test_the_secret_is_shown_nowhere(
-    balancer: RunningBalancer, capsys: pytest.CaptureFixture[str]
+    balancer: RunningBalancer,
 ) -> None:
-    async with balancer.session.get(
-        balancer.management_url + "/config", headers=bearer(TOKEN)
-    ) as answer:
-        told = await answer.text()
+    with capture_logs() as logs:
+        async with balancer.session.get(
+            balancer.management_url + "/config", headers=bearer(TOKEN)
+        ) as answer:
+            told = await answer.text()
     assert '"client_secret":"***"' in told
-    told += "".join(capsys.readouterr())
+    told += str(logs)
     assert "hunter2" not in told
     assert TOKEN not in told

@@ -50,6 +50,7 @@ def test_a_password_is_compared_with_the_hash_of_its_name() -> None:
     assert isinstance(found, Attempt)
     assert (found.password, found.password_hash) == ("a:b", "hash of ci")
     assert (principal("ci").role, principal("ci").id) == ("admin", "basic:ci")
+    assert principal("ci").key_number is None
 
 
 def test_a_name_that_nobody_has_is_compared_with_a_hash_that_never_lets_it_in() -> None:

@@ -78,7 +78,7 @@ def test_a_token_by_a_published_key_is_good(make: Callable[[], Signer]) -> None:
     found = verifier().verify(signer.token(**at(0)), unix_s=NOW)
     assert isinstance(found, Verified)
     assert found.principal.role == "user"
-    assert found.principal.is_by_token
+    assert found.principal.key_number is None
     assert (found.ends_s, found.until_s) == (NOW + 300 + 30, NOW + 3600)
     assert found.signed_by == key_of(signer).digest
 

@@ -90,7 +90,6 @@ def _principal_of(claims: Mapping[str, Any], rules: ClaimRules, kind: Kind) -> P
         id=own_id,
         tier=_tier(claims, rules),
         models=_models(claims, rules),
-        is_by_token=True,
         signed_in_by=kind,
     )
 

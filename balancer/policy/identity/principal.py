@@ -29,8 +29,6 @@ class Principal(Struct, frozen=True, kw_only=True, gc=False):
     allowance: Allowance = NO_ALLOWANCE
     """What is said of it alone."""
     is_unlimited: bool = False
-    is_by_token: bool = False
-    """Whether somebody else's token stands for it, and no credential of ours."""
     signed_in_by: SignIn = "none"
 
     @property
