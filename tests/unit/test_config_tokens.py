@@ -4,6 +4,8 @@ where they cannot be used."""
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from balancer.config_command import config
 from balancer.config_file.faults import FaultyConfiguration
 from balancer.config_file.load import Sources, load
 from balancer.config_file.rules import written
+from balancer.policy.identity.jwt import JwtVerifier, Verified
+from balancer.policy.identity.published import PublishedKeys
 from balancer.secret import Secret
 from tests.support.tokens import SECRET, ec_signer, rsa_signer
 
@@ -160,6 +164,27 @@ def test_a_file_is_checked_without_the_variables_that_it_names(tmp_path: Path) -
     )
     checked = CliRunner().invoke(config, ["check", str(file)])
     assert checked.exit_code == 0, checked.output
+
+
+def guide(language: str) -> list[str]:
+    """What stands in the guide in a language."""
+    text = (Path(__file__).parents[2] / "docs/guides/identity-providers.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_examples_of_the_guide_can_be_used(tmp_path: Path) -> None:
+    for name, text in (("paddler-jwt", SECRET + "\n"), ("operators", "sk-operators")):
+        (tmp_path / name).write_text(text)
+    by_provider, by_backend = (
+        loaded(tmp_path, text.replace("/run/secrets", str(tmp_path))) for text in guide("yaml")
+    )
+    assert by_provider.jwt[0].claims.refuses_without_role
+    (program,) = guide("python")
+    made: dict[str, Any] = {}
+    exec(program.replace("/run/secrets", str(tmp_path)), made)  # noqa: S102 (our own guide's)
+    found = JwtVerifier(by_backend.jwt, PublishedKeys()).verify(made["token"], unix_s=time.time())
+    assert isinstance(found, Verified)
+    assert (found.principal.tenant, found.principal.models) == ("acme", ("qwen3",))
 
 
 JWT = "auth:\n  jwt:\n    secret: " + SECRET + "\n"
