@@ -10,7 +10,7 @@ _WHY: dict[Fault, str] = {
     "mistyped": "a character is wrong or missing",
     "address": "it may not be used from this address",
     "too long": "it is too long",
-    "form": "it is not written as a JWT is",
+    "form": "it is not written as a token is",
     "header": "its header has something that is not taken here, or a wrong type",
     "algorithm": "it is signed by another algorithm than its issuer's",
     "issuer": "its issuer (iss) is not trusted here",

@@ -7,9 +7,11 @@ still try, and awaits it.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from math import inf
 
 import structlog
 from msgspec import Struct
@@ -43,8 +45,9 @@ PASSWORD_KNOWN_S = 300.0
 DENIAL_KNOWN_S = 5.0
 """Likewise what was wrong; it counts as another attempt all the same."""
 MOST_ASKED = 64
-"""Credentials that are asked about, or wait for it."""
+"""Different credentials that are asked about at once; who sends the same waits for the answer."""
 _RETRY_S = 5
+_OPAQUE = re.compile(rf"[!-~]{{1,{MAX_TOKEN_CHARS}}}")
 
 Found = Principal | Denied
 
@@ -94,9 +97,9 @@ class Methods:
         provider = self._auth.introspection
         if not is_jwt and provider is None:
             return Denied("unknown")
-        if not is_jwt and len(token) > MAX_TOKEN_CHARS:
-            return Denied("too long", kind="token")
-        tag = self._known.tag_of(token)
+        if not is_jwt and not _OPAQUE.fullmatch(token):
+            return Denied("form", kind="token")
+        tag = self._known.tag_of("bearer", token)
         found = self._known.find(tag, unix_s=unix_s)
         if found is not None:
             return found
@@ -110,7 +113,7 @@ class Methods:
         ring = self._ring
         if ring is None:
             return Denied("unknown", kind="password")
-        tag = self._known.tag_of(f"basic {given}")
+        tag = self._known.tag_of("basic", given)
         found = self._known.find(tag, unix_s=unix_s)
         if found is None:
             attempt = ring.attempt(given)
@@ -121,6 +124,8 @@ class Methods:
 
     def ends_s(self, principal: Principal) -> float:
         """When what stands for somebody ends, in unix seconds, as far as that is known."""
+        if principal.key_number is not None:
+            return inf
         ends_s = self._known.ends_s(principal)
         return ends_s if self._ring is None else min(ends_s, self._ring.ends_s(principal))
 
@@ -172,7 +177,7 @@ class Methods:
 
     async def _asked(self, tag: bytes, ask: Callable[[], Awaitable[Found]]) -> Found:
         """One who asks for the same credentials asks for all."""
-        if self._flights.is_full:
+        if self._flights.is_full_for(tag):
             raise IdentityUnavailable(
                 "too many credentials are looked up; try again", retry_after_s=1
             )

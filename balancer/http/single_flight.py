@@ -21,16 +21,15 @@ class SingleFlight:
     """Turns by name; a name takes no room once nobody waits for it."""
 
     def __init__(self, most: int) -> None:
-        """`most`: those that work and wait, all names together."""
+        """`most`: names."""
         self._most = most
         self._turns: dict[bytes, _Turn] = {}
         self.waiting = 0
         """Also those that have their turn."""
 
-    @property
-    def is_full(self) -> bool:
-        """Whether nobody else may wait."""
-        return self.waiting >= self._most
+    def is_full_for(self, name: bytes) -> bool:
+        """Whether there is no room for a name; for one that is there, there always is."""
+        return len(self._turns) >= self._most and name not in self._turns
 
     @asynccontextmanager
     async def turn(self, name: bytes) -> AsyncIterator[None]:

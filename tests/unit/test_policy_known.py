@@ -18,7 +18,7 @@ TWO = SigningKey(algorithm="ES256", key=None, digest=b"2", id="two")
 
 def test_what_was_found_is_known_until_its_time() -> None:
     known = KnownCredentials(b"secret")
-    tag = known.tag_of("token")
+    tag = known.tag_of("bearer", "token")
     assert known.find(tag, unix_s=0) is None
     known.keep(tag, ALICE, until_s=10)
     assert known.find(tag, unix_s=9.9) is ALICE
@@ -27,8 +27,16 @@ def test_what_was_found_is_known_until_its_time() -> None:
 
 
 def test_a_tag_tells_nothing_without_the_secret() -> None:
-    assert KnownCredentials(b"a").tag_of("token") != KnownCredentials(b"b").tag_of("token")
-    assert KnownCredentials(b"a").tag_of("token") == KnownCredentials(b"a").tag_of("token")
+    a, b = KnownCredentials(b"a"), KnownCredentials(b"b")
+    assert a.tag_of("bearer", "token") != b.tag_of("bearer", "token")
+    assert a.tag_of("bearer", "token") == KnownCredentials(b"a").tag_of("bearer", "token")
+
+
+def test_tags_of_two_kinds_differ_and_any_bytes_of_a_header_have_one() -> None:
+    known = KnownCredentials(b"a")
+    texts = ("a", "basic a", "\udcff", "\ud800")
+    tags = {known.tag_of(kind, text) for kind in ("bearer", "basic") for text in texts}
+    assert len(tags) == 8
 
 
 def test_past_the_bound_what_was_not_used_for_longest_is_forgotten() -> None:

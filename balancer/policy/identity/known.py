@@ -41,9 +41,10 @@ class KnownCredentials:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def tag_of(self, credentials: str) -> bytes:
-        """By which they are known here."""
-        return hmac.digest(self._secret, credentials.encode(), hashlib.sha256)
+    def tag_of(self, kind: str, credentials: str) -> bytes:
+        """By which credentials of a kind are known here; they may be any bytes of a header."""
+        data = f"{kind} {credentials}".encode("utf-8", "surrogatepass")
+        return hmac.digest(self._secret, data, hashlib.sha256)
 
     def find(self, tag: bytes, *, unix_s: float) -> Found | None:
         """What was found of it; None: it has to be looked at."""
