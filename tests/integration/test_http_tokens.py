@@ -211,7 +211,14 @@ LIES = {
     "no keys": (key_set(), 200, {}),
     "keys that are no list": (encoded({"keys": {"a": 1}}), 200, {}),
     "keys that are no objects": (encoded({"keys": ["a"]}), 200, {}),
-    "too many keys": (key_set(*[ec_signer("ec-2").published()] * 65), 200, {}),
+    "too many keys": (
+        key_set(
+            ec_signer("ec-2").published(),
+            *(ec_signer("ec-2").published(kid=str(number)) for number in range(64)),
+        ),
+        200,
+        {},
+    ),
     "a private key": (key_set(ec_signer("ec-2").private()), 200, {}),
     "a secret": (
         key_set(ec_signer("ec-2").published(), {"kty": "oct", "k": segment(b"x" * 32)}),
