@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import inf
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from balancer.access import PasswordHolder
 from balancer.policy.identity.keyring import Denied, is_within, principal_of

@@ -84,6 +84,8 @@ class KeyRing:
 
     def find(self, key: str, *, address: str, unix_s: float) -> Principal | Denied:
         """Whom a key stands for that was sent from an address at a time."""
+        if not self._held:  # what holds nothing has nothing to tell
+            return Denied("unknown")
         held = self._held.get(self._tag(self._digest(key[:MAX_KEY_CHARS])))
         if held is None or len(key) > MAX_KEY_CHARS:
             return Denied("unknown")
