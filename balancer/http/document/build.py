@@ -48,8 +48,13 @@ _ERRORS = {
     504: "It took too long.",
 }
 _SECURITY = {
-    "key": {"type": "http", "scheme": "bearer", "description": "An API key."},
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, a JWT, or another token where those are taken.",
+    },
     "keyHeader": {"type": "apiKey", "in": "header", "name": DEFAULT_KEY_HEADER},
+    "password": {"type": "http", "scheme": "basic"},
 }
 _LONG_REF = re.compile(rf'"{_SCHEMAS}(balancer\.[\w.]+)"')
 _WORDS = re.compile(r"\w+")
