@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec import structs
 from structlog.testing import capture_logs
 
-from balancer.access import Auth, ClaimRules, Introspection
+from balancer.access import Auth, ClaimRules, Introspection, JwtIssuer
 from balancer.secret import Secret
-from tests.support.keys import USER, auth, bearer, unlimited
+from tests.support.keys import USER, auth, bearer, credential, unlimited
 from tests.support.provider_host import ProviderHost, provider_host
 from tests.support.running_balancer import Answer, RunningBalancer, eventually, running_balancer
+from tests.support.tokens import SECRET, by_secret
 
 TOKEN = "an-opaque-token"
 CLIENT_SECRET = "hunter2&%"
@@ -73,6 +75,23 @@ async def test_keys_are_never_sent_to_the_provider(
     async with balancer.session.get(balancer.url + "/v1/models", headers=bearer(USER)) as answer:
         assert answer.status == 200
     assert not host.forms
+
+
+async def test_the_first_method_that_applies_decides(host: ProviderHost) -> None:
+    like_a_token = by_secret(sub="somebody else", iss=None, aud=None)
+    issuer = JwtIssuer(algorithms=("HS256",), secret=Secret(SECRET))
+    keys = auth(credential(like_a_token, role="admin"), credential("opaque-key", role="admin"))
+    host.said |= {"opaque-key": {"active": False}, "eyJ.a": {"active": True, "sub": "a"}}
+    settings = structs.replace(asking(host), api_keys=keys.api_keys, jwt=(issuer,))
+    async with running_balancer(auth=settings, limits=unlimited()) as balancer:
+        for key in ("opaque-key", like_a_token):
+            assert (await ask(balancer, key)).status == 200
+        as_admin = by_secret(sub="a", iss=None, aud=None, role="admin")
+        assert (await ask(balancer, as_admin)).status == 403  # a JWT, whose roles nobody reads
+        assert (await ask(balancer, "eyJ.a")).error["code"] == "invalid_token"
+        assert not host.forms
+        assert (await ask(balancer, TOKEN)).status == 200
+        assert len(host.forms) == 1
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,13 @@ async def test_claims_say_role_tier_tenant_and_models(balancer: RunningBalancer)
     assert (found.tenant, found.tier, found.models) == ("blue", "pro", ("gemma3",))
 
 
+async def test_an_agent_may_join_with_a_token_of_role_system(balancer: RunningBalancer) -> None:
+    roster = balancer.app.wiring.roster
+    token = by_secret(iss=BACKEND, role="system")
+    async with FakeAgent(balancer.management_port, token=token):
+        assert len(tuple(roster.agents())) == 1
+
+
 async def test_the_same_subject_is_limited_as_each_of_its_tokens_says(host: ProviderHost) -> None:
     limits = LimitTable(
         roles={

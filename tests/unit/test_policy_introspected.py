@@ -6,12 +6,15 @@ from math import inf
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from balancer.access import Introspection
+from balancer.access import ClaimRules, Introspection
 from balancer.policy.identity.introspected import Said, judge
 from balancer.policy.identity.keyring import Denied
 from balancer.policy.identity.principal import Principal
 from balancer.secret import Secret
+from tests.support.any_json import ANY_JSON
 
 NOW = 1000.0
 
@@ -52,3 +55,15 @@ def test_anything_else_is_refused_and_known_for_less(claims: dict[str, Any], fau
     assert isinstance(found.found, Denied)
     assert (found.found.fault, found.found.kind) == (fault, "token")
     assert found.until_s == NOW + 5
+
+
+_MEMBERS = ["active", "sub", "exp", "iss", "aud", "role", "team"]
+
+
+@given(st.dictionaries(st.sampled_from(_MEMBERS), ANY_JSON, max_size=4))
+@settings(max_examples=30, deadline=None)
+def test_members_may_be_of_any_type(members: dict[str, Any]) -> None:
+    facts = {"audience": ("paddler",), "claims": ClaimRules(role="role", tenant="team")}
+    found = said(facts, **members)
+    assert found.until_s <= NOW + 30
+    assert isinstance(found.found, Denied) or members.get("active", True) is True

@@ -7,6 +7,8 @@ from math import inf
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from balancer.access import ClaimRules, JwtIssuer
 from balancer.policy.identity.jwt import (
@@ -21,6 +23,7 @@ from balancer.policy.identity.published import PublishedKeys
 from balancer.secret import Secret
 from balancer.signing_keys import SigningKey, key_of_jwk
 from protocol.invariants import present
+from tests.support.any_json import ANY_JSON
 from tests.support.hostile_tokens import BACKEND, RULES, hostile_tokens
 from tests.support.tokens import (
     AUDIENCE,
@@ -129,6 +132,34 @@ def test_every_lie_is_found_out() -> None:
         if isinstance(found, Verified) or told != reason:
             wrong[name] = found
     assert not wrong
+
+
+@pytest.mark.parametrize("others", ["AB", "_-", ".=", "\u0130\ud800"])
+def test_a_token_with_any_character_changed_is_none(others: str) -> None:
+    token = ed_signer().token(**at(0))
+    for place, before in enumerate(token):
+        changed = token[:place] + others[others[0] == before] + token[place + 1 :]
+        assert not isinstance(verifier().verify(changed, unix_s=NOW), Verified), place
+
+
+@given(st.text(max_size=40), st.binary(max_size=60), st.binary(max_size=60))
+@settings(max_examples=30, deadline=None)
+def test_nothing_that_is_sent_makes_it_fail(text: str, header: bytes, claims: bytes) -> None:
+    for token in (text, f"{text}.{text}.{text}", ec_signer().token_of(header, claims)):
+        assert not isinstance(verifier().verify(token, unix_s=NOW), Verified)
+
+
+_NAMES = st.sampled_from(
+    ["iss", "aud", "sub", "exp", "nbf", "iat", "realm_access", "tier", "team", "models"]
+)
+
+
+@given(st.dictionaries(_NAMES, ANY_JSON), st.sampled_from(["alg", "kid", "typ", "crit"]), ANY_JSON)
+@settings(max_examples=30, deadline=None)
+def test_claims_and_headers_may_be_of_any_type(claims: Any, member: str, value: Any) -> None:
+    for header in ({}, {member: value}):
+        token = ec_signer().token(header, **{**at(0), **claims})
+        assert verifier().verify(token, unix_s=NOW) is not None
 
 
 def test_a_key_that_is_not_known_is_asked_for() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from balancer.signing_keys import (
     MAX_KEY_ID_CHARS,
@@ -18,6 +21,7 @@ from balancer.signing_keys import (
     key_of_secret,
 )
 from protocol.invariants import present
+from tests.support.any_json import ANY_JSON
 from tests.support.tokens import SECRET, Signer, ec_signer, ed_signer, mac, rsa_signer, segment
 
 Make = Callable[[], Signer]
@@ -150,3 +154,14 @@ def test_what_nobody_may_publish_is_refused() -> None:
 def test_an_rsa_key_that_is_none_is_refused(members: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
         key_of_jwk(rsa_signer().published(**members))
+
+
+_MEMBERS = ["kty", "crv", "alg", "use", "key_ops", "kid", "n", "e", "x", "y", "d"]
+
+
+@given(st.sampled_from(SIGNERS), st.dictionaries(st.sampled_from(_MEMBERS), ANY_JSON, max_size=3))
+@settings(max_examples=30, deadline=None)
+def test_members_may_be_of_any_type(make: Make, members: dict[str, Any]) -> None:
+    with suppress(ValueError):
+        key = key_of_jwk(make().published(**members))
+        assert key is None or key.algorithm == make().algorithm
