@@ -23,7 +23,7 @@ export function SignIn() {
   return html`<form class="sign-in" onSubmit=${submit}>
     <h1>Sign in</h1>
     <p>This balancer asks for a key. One of role <code>admin</code> opens the dashboard.</p>
-    <label for="sign-in-key">API key</label>
+    <label for="sign-in-key">API key or token</label>
     <input
       ref=${field}
       id="sign-in-key"
