@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from math import inf
 
 import pytest
 
@@ -93,11 +92,3 @@ def test_networks_and_ends_bind_whose_password_is_right() -> None:
     assert check("old", "192.0.2.1", 9.9) == principal("old")
     assert check("old", "192.0.2.1", 10) == Denied("expired", "basic:old", kind="password")
     assert keys.check(NOT_KNOWN, address="192.0.2.1", unix_s=0) == NOT_KNOWN
-
-
-def test_somebody_ends_with_the_credential_and_no_sooner() -> None:
-    keys = ring()
-    assert (keys.ends_s(principal("old")), keys.ends_s(principal("ci"))) == (10.0, inf)
-    assert keys.ends_s(Principal(tenant="old", role="user", id="basic:old")) == 10.0
-    assert keys.ends_s(Principal(tenant="other", role="user", id="basic:old")) == inf
-    assert keys.ends_s(Principal(tenant="old", role="user", id="another")) == inf

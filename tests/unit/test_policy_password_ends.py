@@ -22,7 +22,7 @@ def test_a_password_ends_when_it_was_said_and_nothing_is_said_of_others() -> Non
         ],
         b"secret",
     )
-    assert ring.ends_s(principal_of(BRIEF)) == 10.0
-    assert ring.ends_s(principal_of(LASTING)) == inf
+    assert ring.ends_s(principal_of(BRIEF, "basic")) == 10.0
+    assert ring.ends_s(principal_of(LASTING, "basic")) == inf
     assert ring.ends_s(Principal(tenant="t", role="user", id="basic:brief")) == inf
     assert ring.ends_s(Principal(tenant="t", role="user", id="nobody")) == inf
