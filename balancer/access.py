@@ -38,6 +38,8 @@ CacheIsolation = Literal["auto", "tenant", "off"]
 """Whether one tenant may use what agents have cached of another's prompts."""
 
 DEFAULT_KEY_HEADER = "X-API-Key"
+OWN_TENANTS = ("key:", "jwt:", "token:", "basic:")
+"""How tenants begin that a credential has for itself; no token may name one of those."""
 
 
 class Limits(Struct, frozen=True, kw_only=True, gc=False):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct
 from yarl import URL
 
-from balancer.access import ClaimRules, Tier
+from balancer.access import OWN_TENANTS, ClaimRules, Tier
 from balancer.config_file.sections import SectionFault, listed, within
 from balancer.settings import is_loopback
 
@@ -17,7 +17,6 @@ WithoutRole = Literal["user", "refuse"]
 MAX_URL_CHARS = 2048
 MAX_TEXT_CHARS = 255
 _CLAIM = re.compile(r"[!-~]{1,255}")
-_OF_OTHERS = ("key:", "jwt:", "token:", "basic:")
 
 
 class ClaimNames(Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,7 +65,7 @@ def claim_rules(given: TokenFacts) -> ClaimRules:
     if given.without_role == "refuse" and not names.role:
         problem = "no claim is named that could say a role, so that nobody could come in"
         raise SectionFault(("without_role",), problem, "write claims: {role: CLAIM}")
-    if given.tenant.startswith(_OF_OTHERS) or len(given.tenant) > MAX_TEXT_CHARS:
+    if given.tenant.startswith(OWN_TENANTS) or len(given.tenant) > MAX_TEXT_CHARS:
         problem = f"{given.tenant!r:.80} cannot be used"
         remedy = f"allowed: up to {MAX_TEXT_CHARS} characters, not beginning with key:, jwt: …"
         raise SectionFault(("tenant",), problem, remedy)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any, Literal, cast, get_args
 
-from balancer.access import ClaimRules, Role, Tier
+from balancer.access import OWN_TENANTS, ClaimRules, Role, Tier
 from balancer.policy.identity.keyring import Denied
 from balancer.policy.identity.principal import Principal, rank_of
 
@@ -19,8 +19,6 @@ _READABLE_CHARS = 40
 _DIGEST_CHARS = 24
 _LATEST_S = 2**53
 _UNREADABLE = re.compile(r"[^A-Za-z0-9._@-]")
-_OF_OTHERS = ("key:", "jwt:", "token:", "basic:")
-"""What tenants are called that a credential has of its own: no claim may name one of those."""
 _BY_OWN_NAME: Mapping[str, Role] = {"user": "user", "admin": "admin", "system": "system"}
 
 Kind = Literal["jwt", "token"]
@@ -122,7 +120,7 @@ def _tenant(claims: Mapping[str, Any], rules: ClaimRules) -> str:
     if found is None:
         return rules.default_tenant
     value = _text(found, rules.tenant)
-    if value.startswith(_OF_OTHERS):
+    if value.startswith(OWN_TENANTS):
         raise ClaimFault(rules.tenant)
     return value
 
