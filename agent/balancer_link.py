@@ -18,7 +18,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.frames import CloseCode
 
-from agent.errors import RegistrationRefused
+from agent.errors import ConfigError, RegistrationRefused
+from agent.link_tls import trouble_of
 from agent.settings import BalancerAddress
 from protocol.codec import (
     AGENT_RECEIVES,
@@ -54,6 +55,8 @@ LONGEST_DELAY_S = 3.0
 FIRST_DELAY_S = 0.1
 STEADY_LINK_S = 5.0
 """A link that lasted this long starts the count of delays anew."""
+LONGEST_REFUSED_DELAY_S = 30.0
+"""Where the balancer does not let the agent in by these credentials: haste helps nobody."""
 DIAL_TIMEOUT_S = 5.0
 WELCOME_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
@@ -91,6 +94,8 @@ class _End(Struct, frozen=True, kw_only=True):
 
     reason: str
     refusal: ErrorObject | None = None
+    is_credential: bool = False
+    """Whether the balancer takes no such credentials, or not for this agent."""
 
 
 class BalancerLink:
@@ -215,7 +220,8 @@ class BalancerLink:
                 raise RegistrationRefused(end.reason)
             self._trouble = end.reason
             self._log_end(end, failures)
-            await asyncio.sleep(self._jitter(longest_delay_s(failures)))
+            longest_s = LONGEST_REFUSED_DELAY_S if end.is_credential else LONGEST_DELAY_S
+            await asyncio.sleep(self._jitter(longest_delay_s(failures, longest_s)))
 
     def _is_final(self, refusal: ErrorObject) -> bool:
         return not self._was_ever_up and refusal.code != RefusalCode.DRAINING
@@ -227,6 +233,7 @@ class BalancerLink:
 
     async def _one_link(self) -> _End:
         """Dial and serve one link to its end."""
+        tls = self._address.tls
         try:
             async with connect(
                 self._address.url,
@@ -238,13 +245,18 @@ class BalancerLink:
                 ping_timeout=PING_INTERVAL_S,
                 proxy=None,
                 additional_headers=self._headers,
+                ssl=None if tls is None else tls.context(),
             ) as connection:
                 return await self._serve(connection)
         except InvalidStatus as error:
-            return _End(reason=f"{error}{_hint(error.response.status_code)}")
+            status = error.response.status_code
+            hint = _hint(status, bytes(error.response.body or b""))
+            return _End(reason=f"{error}{hint}", is_credential=status in (401, 403))
         except (OSError, TimeoutError, UnicodeError, WebSocketException) as error:
             # a name that no resolver takes, as `a..b`, is a UnicodeError
-            return _End(reason=str(error) or type(error).__name__)
+            return _End(reason=trouble_of(error, is_encrypted=tls is not None))
+        except ConfigError as error:
+            return _End(reason=str(error))
 
     async def _serve(self, connection: ClientConnection) -> _End:
         raw = connection.transport.get_extra_info("socket")
@@ -362,7 +374,12 @@ class BalancerLink:
 
     def _registered(self, answer: Response | ErrorResponse) -> _End | None:
         if isinstance(answer, ErrorResponse):
-            return _End(reason=answer.error.message, refusal=answer.error)
+            refusal = answer.error
+            return _End(
+                reason=refusal.message,
+                refusal=refusal,
+                is_credential=_reason_of(refusal) == "not_entitled",
+            )
         try:
             welcome = decode_result(answer.result, Welcome)
         except ProtocolError as error:
@@ -389,9 +406,13 @@ class BalancerLink:
             log.warning("message of the balancer dropped", reason=what[:500])
 
 
-def _hint(status: int) -> str:
-    """What the operator may have got wrong, of a status that refused the link."""
-    return _HINTS.get(status, "")
+def _hint(status: int, body: bytes) -> str:
+    """What the operator may have got wrong, of an answer that refused the link."""
+    return _NO_CERTIFICATE if _CERTIFICATE_CODE in body else _HINTS.get(status, "")
+
+
+_CERTIFICATE_CODE = b'"client_certificate_required"'
+_NO_CERTIFICATE = "; the balancer wants a client certificate: --client-certificate and --client-key"
 
 
 _HINTS = {
@@ -401,6 +422,11 @@ _HINTS = {
 }
 
 
-def longest_delay_s(failures: int) -> float:
-    """What the jitter draws from after so many failures in a row: doubling, at most 3 s."""
-    return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures, 10)))
+def _reason_of(refusal: ErrorObject) -> object:
+    """The balancer's word for it."""
+    return refusal.data.get("reason") if isinstance(refusal.data, dict) else None
+
+
+def longest_delay_s(failures: int, longest_s: float = LONGEST_DELAY_S) -> float:
+    """What the jitter draws from after so many failures in a row: doubling, up to `longest_s`."""
+    return float(min(longest_s, FIRST_DELAY_S * 2.0 ** min(failures, 10)))

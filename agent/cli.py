@@ -60,7 +60,22 @@ _switch = partial(click.option, metavar="auto|on|off", shell_complete=_switches)
 
 
 @click.command()
-@click.option("--balancer", metavar="HOST:PORT", help="The balancer's management port (required).")
+@click.option(
+    "--balancer", metavar="[wss://]HOST:PORT", help="The balancer's management port (required)."
+)
+@click.option(
+    "--ca-file",
+    type=_FILE,
+    metavar="FILE",
+    help="Who signed a wss:// balancer's certificate (the system's).",
+)
+@click.option(
+    "--client-certificate",
+    type=_FILE,
+    metavar="FILE",
+    help="What the agent shows of itself (none).",
+)
+@click.option("--client-key", type=_FILE, metavar="FILE", help="Its key (in the same file).")
 @click.option(
     "--model", type=_FILE, metavar="FILE.gguf", help="The model, or `demo`, which ships (required)."
 )

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from msgspec import Struct
 
 from agent.errors import ConfigError
+from agent.link_tls import LinkTls
 from agent.variables import PREFIX
 from protocol.models import MODEL_NAME_PATTERN
 from protocol.to_balancer import AGENT_NAME_PATTERN, RESERVED_AGENT_NAMES
@@ -62,12 +63,14 @@ class BalancerAddress(Struct, frozen=True):
 
     host: str
     port: int
+    tls: LinkTls | None = None
+    """None: it speaks no TLS."""
 
     @property
     def url(self) -> str:
         """The WebSocket that agents dial."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"ws://{host}:{self.port}/agents/connect"
+        return f"{'wss' if self.tls else 'ws'}://{host}:{self.port}/agents/connect"
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -138,6 +141,8 @@ class _Rule(Struct, frozen=True):
     allowed: str
     is_secret: bool = False
     """Whether what was given is shown to nobody."""
+    is_of_link: bool = False
+    """Whether it belongs to the balancer's address."""
 
 
 def build(
@@ -151,6 +156,7 @@ def build(
     Raises `ConfigError`, one line: what is wrong, where it came from, what is allowed.
     """
     values: dict[str, Any] = {}
+    files: dict[str, Path] = {}
     for flag, rule in _RULES.items():
         source, raw = _look_up(flag, flags, environment)
         if raw is None:
@@ -158,7 +164,7 @@ def build(
         if flag == "model":
             raw = (model_aliases or {}).get(raw, raw)
         try:
-            values[rule.field] = rule.read(raw)
+            (files if rule.is_of_link else values)[rule.field] = rule.read(raw)
         except (ValueError, OSError, RuntimeError) as error:  # no such home: RuntimeError
             reason = f" ({error})" if str(error) else ""
             shown = "not usable" if rule.is_secret else _shown(raw)
@@ -168,6 +174,7 @@ def build(
             raise ConfigError(
                 f"--{field} is missing (or {_variable_of(field)}); allowed: {_RULES[field].allowed}"
             )
+    values["balancer"] = _with_files(values["balancer"], files)
     settings = Settings(**values)
     if settings.keep_warm and settings.prefix_cache == "off":
         raise ConfigError(
@@ -181,6 +188,23 @@ def build(
             "allowed: one of the two"
         )
     return settings
+
+
+def _with_files(address: BalancerAddress, files: Mapping[str, Path]) -> BalancerAddress:
+    """The address with what TLS needs. Raises `ConfigError` where that cannot be used."""
+    if "client_key" in files and "client_certificate" not in files:
+        raise ConfigError("--client-key belongs to a --client-certificate; allowed: both, or none")
+    if address.tls is None:
+        if files:
+            flag = next(iter(files)).replace("_", "-")
+            raise ConfigError(
+                f"--{flag} is for a balancer that speaks TLS; write --balancer "
+                f"wss://{address.host}:{address.port}, or leave it out"
+            )
+        return address
+    tls = LinkTls(**files)
+    tls.context()
+    return BalancerAddress(address.host, address.port, tls)
 
 
 def _look_up(
@@ -207,13 +231,17 @@ def _as_model_name(stem: str) -> str:
 
 
 def _address(raw: str) -> BalancerAddress:
-    host, colon, port = raw.rpartition(":")
+    scheme, has_scheme, rest = raw.partition("://")
+    if has_scheme and scheme not in ("ws", "wss"):
+        raise ValueError
+    host, colon, port = (rest.rstrip("/") if has_scheme else raw).rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not re.fullmatch(_HOST, host):
         raise ValueError
     if not port.isdecimal() or len(port) > 5 or not 1 <= int(port) <= 65535:
         raise ValueError
-    return BalancerAddress(host, int(port))
+    is_encrypted = bool(has_scheme) and scheme == "wss"
+    return BalancerAddress(host, int(port), LinkTls() if is_encrypted else None)
 
 
 def _model_file(raw: str | Path) -> Path:
@@ -223,6 +251,13 @@ def _model_file(raw: str | Path) -> Path:
     with path.open("rb") as file:
         if file.read(len(GGUF_MAGIC)) != GGUF_MAGIC:
             raise ValueError("not a GGUF file")
+    return path.resolve()
+
+
+def _pem_file(raw: str) -> Path:
+    path = Path(raw).expanduser()
+    if not path.is_file():
+        raise ValueError("no such file")
     return path.resolve()
 
 
@@ -377,7 +412,14 @@ _TOKENS = f"1 to {MAX_TOKEN_CHARS} printable ASCII characters without spaces"
 _AGENT_NAMES = "1 to 128 of A-Z a-z 0-9 . _ : -, but not " + ", ".join(sorted(RESERVED_AGENT_NAMES))
 
 _RULES: dict[str, _Rule] = {
-    "balancer": _Rule("balancer", _address, "HOST:PORT, the balancer's management port"),
+    "balancer": _Rule(
+        "balancer", _address, "HOST:PORT or wss://HOST:PORT, the balancer's management port"
+    ),
+    "ca-file": _Rule("ca_file", _pem_file, "the path of a PEM file", is_of_link=True),
+    "client-certificate": _Rule(
+        "client_certificate", _pem_file, "the path of a PEM file", is_of_link=True
+    ),
+    "client-key": _Rule("client_key", _pem_file, "the path of a PEM file", is_of_link=True),
     "model": _Rule("model_path", _model_file, "the path of a GGUF file, or demo"),
     "token": _Rule("token", _token, _TOKENS, is_secret=True),
     "token-file": _Rule("token", _token_file, f"a file that holds {_TOKENS}"),

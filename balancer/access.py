@@ -103,6 +103,10 @@ class Credential(Struct, frozen=True, kw_only=True, gc=False):
     """Of the routes that it may call; none: all that its role may."""
     networks: tuple[str, ...] = ()
     """Where it may come from, as CIDR; none: from anywhere."""
+    agents: tuple[str, ...] = ()
+    """Names of the agents that may join with it, with `*` and `?` in them; none: any."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """That these must have."""
     allowance: Allowance = NO_ALLOWANCE
     expires_s: float | None = None
     """Unix seconds."""

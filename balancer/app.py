@@ -150,6 +150,7 @@ def build(
     )
     _follow_log_level(live)
     _follow_log_content(live)
+    metrics.watch_certificate(lambda: configuration.loaded.encryption.ends_s)
     return App(
         wiring,
         Sampling(gatherer, samples, time.time),
@@ -377,6 +378,7 @@ class App:
         )
         count = ConnectionCount(self._live, self.wiring.clients)
         self.wiring.metrics.watch_connections(ports[0], lambda: count.open)
+        configuration = self.wiring.configuration
         server = ClientServer(
             pipeline,
             settings=self._live,
@@ -384,6 +386,7 @@ class App:
             count=count,
             refuse=pipeline.refuse,
             in_short=pipeline.in_short,
+            tls=lambda: configuration.loaded.encryption.contexts.get(ports[0]),
         )
         runner = ServerRunner(server, shutdown_timeout=_LAST_ANSWERS_S)
         await runner.setup()
@@ -398,6 +401,9 @@ class App:
             inference=str(self.address_of("inference")),
             management=str(self.address_of("management")),
         )
+        encryption = self.wiring.configuration.loaded.encryption
+        if encryption.contexts:
+            log.info("TLS is on", **encryption.facts)
         if ready is not None:
             ready(self)
 

@@ -44,6 +44,8 @@ _EXIT_WRONG_SETTING = 2
 @click.option(
     "--single-port", is_flag=True, default=None, help="Serve operators and agents there, too."
 )
+@click.option("--tls-certificate", metavar="FILE", help="Speak TLS with this certificate (PEM).")
+@click.option("--tls-key", metavar="FILE", help="Its key (in the certificate's file).")
 @click.option("--policy", type=click.Choice(get_args(PolicyName)), help="How agents are chosen.")
 @click.option("--record-routes", metavar="FILE", help="Write down why requests went where.")
 @click.option(

@@ -326,7 +326,9 @@ class ImageNotFetched(Exception):
         self.reason = reason
 
 
-RefusedReason = Literal["name_reserved", "name_taken", "protocol_version", "removed"]
+RefusedReason = Literal[
+    "name_reserved", "name_taken", "not_entitled", "protocol_version", "removed"
+]
 
 
 class LinkRefused(Exception):

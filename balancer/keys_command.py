@@ -77,6 +77,8 @@ def keys() -> None:
     "--route", "routes", multiple=True, type=click.Choice(get_args(RouteClass)), help="For these."
 )
 @click.option("--network", "networks", multiple=True, metavar="CIDR", help="From there alone.")
+@click.option("--agent", "agents", multiple=True, metavar="NAME", help="For agents so called.")
+@click.option("--label", "labels", multiple=True, metavar="K=V", help="For agents that have it.")
 @click.option(
     "--limit",
     "limits",
@@ -90,10 +92,18 @@ def keys() -> None:
 )
 @_common
 def create(
-    limits: tuple[str, ...], expires_in_days: float | None, *, as_json: bool, **options: Any
+    limits: tuple[str, ...],
+    labels: tuple[str, ...],
+    expires_in_days: float | None,
+    *,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Make a key and print it, this once. The first has to be of role admin."""
-    raw = _written(options, ("name", "role", "tier", "tenant", "models", "routes", "networks"))
+    members = ("name", "role", "tier", "tenant", "models", "routes", "networks", "agents")
+    raw = _written(options, members)
+    if labels:
+        raw["labels"] = dict(label.partition("=")[::2] for label in labels)
     if limits:
         raw["limits"] = _limits(limits)
     if (expires := _end(options["expires"], expires_in_days)) is not None:

@@ -21,6 +21,8 @@ KIB = 1024
 MIB = 1024 * KIB
 
 PolicyName = Literal["least_busy", "round_robin", "power_of_two", "latency", "prefix_aware"]
+PortName = Literal["inference", "management"]
+TlsPorts = Literal["both", "inference", "management"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "console"]
 
@@ -85,6 +87,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     cors_origins: tuple[str, ...] = ()
     """Of pages that may use the inference API from their visitors' browsers; `*` means all of them,
     where somebody has to sign in."""
+
+    tls_certificate: str = ""
+    """A PEM file: the ports' certificate, then those between it and its CA; empty: no TLS."""
+    tls_key: str = ""
+    """A PEM file with the certificate's key; empty: it is in the certificate's file."""
+    tls_key_password: Secret = Secret("")
+    tls_key_password_file: str = ""
+    """What an encrypted key is decrypted with, or a file that holds it."""
+    tls_ports: TlsPorts = "both"
+    tls_client_ca: str = ""
+    """A PEM file: agents need a client certificate that one of these has signed; empty: none."""
+    tls_agents_by_name: bool = False
+    """Whether an agent's name must be one of its client certificate's."""
+    tls_handshake_timeout_s: float = 10.0
 
     image_hosts: tuple[str, ...] = ()
     """From where images are fetched that requests name by their URLs; empty: from nowhere."""
@@ -160,6 +176,20 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
+
+    @property
+    def agents_port(self) -> PortName:
+        """Where agents connect."""
+        return "inference" if self.single_port else "management"
+
+    @property
+    def encrypted_ports(self) -> tuple[PortName, ...]:
+        """Which sockets speak TLS."""
+        if not self.tls_certificate:
+            return ()
+        if self.single_port:
+            return ("inference",)
+        return ("inference", "management") if self.tls_ports == "both" else (self.tls_ports,)
 
 
 class LiveSettings:

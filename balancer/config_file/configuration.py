@@ -20,6 +20,7 @@ from balancer.config_file.faults import DEFAULT, Fault, FaultyConfiguration
 from balancer.config_file.files import Fingerprint, fingerprint
 from balancer.config_file.load import Loaded, Loading, Sources
 from balancer.config_file.rules import RULES, written
+from balancer.config_file.tls_files import encryption
 from balancer.config_file.together import faults_together
 from balancer.settings import LiveSettings, Settings
 
@@ -99,7 +100,8 @@ class Configuration:
         if wrong := tuple(faults_together(settings, {})):
             raise FaultyConfiguration(wrong)
         configuration = cls(Sources())
-        configuration._hold(Loaded(settings=settings))
+        made = encryption(settings, {}, unix_s=time.time())
+        configuration._hold(Loaded(settings=settings, encryption=made))
         return configuration
 
     @property
@@ -123,9 +125,15 @@ class Configuration:
             if self._ended > asked:
                 return self.last
             self._begun = number = self._begun + 1
+            digest_before = self.loaded.encryption.digest
             done = await self._read_again()
             self._ended = number
         _tell(done, trigger)
+        if self.loaded.encryption.digest != digest_before:
+            log.info("TLS changed", **self.loaded.encryption.facts)
+        if done.succeeded:
+            for warning in self.loaded.warnings:
+                log.warning("settings", problem=warning)
         return done
 
     async def _read_again(self) -> Reload:
@@ -153,13 +161,16 @@ class Configuration:
                 tuple(_needs_restart(change, loaded) for change in waiting),
                 restart_needed=tuple(change.name for change in waiting),
             )
+        has_new_certificate = loaded.encryption.digest != self.loaded.encryption.digest
         self._hold(loaded)
         self.load_ms = _ms_since(started)
-        names = ", ".join(change.name for change in changes)
+        names = ", ".join(
+            (*(change.name for change in changes), *["what TLS is made of"] * has_new_certificate)
+        )
         return Reload(
             took_ms=self.load_ms,
-            version=self.version + bool(changes),
-            message=f"changed: {names}" if changes else "nothing has changed",
+            version=self.version + bool(names),
+            message=f"changed: {names}" if names else "nothing has changed",
             changes=changes,
         )
 

@@ -20,6 +20,11 @@ MOST_CHARS = 200
 """Of a tenant, and of each model's name."""
 MOST_LISTED = 1000
 """Models, or networks, of one key."""
+MOST_AGENTS = 1000
+"""Names that one key may be for."""
+MOST_LABELS = 64
+MOST_LABEL_CHARS = 128
+_AGENTS = re.compile(r"[A-Za-z0-9._:*?-]{1,128}")
 _NAME = re.compile(r"[A-Za-z0-9._@:-]{1,64}")
 
 
@@ -33,6 +38,8 @@ class KeyFacts(Struct, forbid_unknown_fields=True):
     models: list[str] = []
     routes: list[RouteClass] = []
     networks: list[str] = []
+    agents: list[str] = []
+    labels: dict[str, str] = {}
     limits: Any = None
     expires: str | None = None
 
@@ -62,6 +69,11 @@ def credential(given: KeyFacts, digest: bytes, *, default_name: str) -> Credenti
     _check_size(given)
     with within("networks"):
         networks = _networks(given.networks)
+    with within("agents"):
+        agents = _agents(given.agents)
+    with within("labels"):
+        labels = _labels(given.labels)
+    _check_for_agents(given)
     return Credential(
         digest=digest,
         id=name,
@@ -71,6 +83,8 @@ def credential(given: KeyFacts, digest: bytes, *, default_name: str) -> Credenti
         models=tuple(given.models),
         classes=tuple(given.routes),
         networks=networks,
+        agents=agents,
+        labels=labels,
         allowance=_allowance(given.limits),
         expires_s=None if given.expires is None else _unix_s(given.expires),
     )
@@ -94,6 +108,8 @@ def shown_facts(one: Credential) -> dict[str, Any]:
         "models": list(one.models),
         "routes": list(one.classes),
         "networks": list(one.networks),
+        "agents": list(one.agents),
+        "labels": dict(one.labels),
         "limits": shown_allowance(one.allowance),
     }
     return {name: value for name, value in shown.items() if value}
@@ -113,6 +129,34 @@ def _networks(raw: Sequence[str]) -> tuple[str, ...]:
             remedy = "allowed: addresses and networks, as 10.0.0.0/8 or 2001:db8::/32"
             raise SectionFault((index,), f"{one!r:.80} is no network", remedy) from error
     return tuple(found)
+
+
+def _agents(raw: Sequence[str]) -> tuple[str, ...]:
+    if len(raw) > MOST_AGENTS:
+        raise SectionFault((), f"there are {len(raw)} names", f"allowed: at most {MOST_AGENTS}")
+    for index, one in enumerate(raw):
+        if not _AGENTS.fullmatch(one):
+            remedy = "allowed: names of agents, with * for any characters and ? for one"
+            raise SectionFault((index,), f"{one!r:.80} is no agent's name", remedy)
+    return tuple(raw)
+
+
+def _labels(raw: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    for key, value in raw.items():
+        if not 0 < len(key) <= MOST_LABEL_CHARS or len(value) > MOST_LABEL_CHARS:
+            remedy = f"allowed: up to {MOST_LABEL_CHARS} characters each side"
+            raise SectionFault((key,), "this is no label", remedy)
+    if len(raw) > MOST_LABELS:
+        raise SectionFault((), f"there are {len(raw)} labels", f"allowed: at most {MOST_LABELS}")
+    return tuple(raw.items())
+
+
+def _check_for_agents(given: KeyFacts) -> None:
+    """What binds agents is of no use to a key that no agent can join with."""
+    for name, value in (("agents", given.agents), ("labels", given.labels)):
+        if value and given.role != "system":
+            problem = f"a key of role {given.role} lets no agent join"
+            raise SectionFault((name,), problem, f"write role: system, or leave {name} out")
 
 
 def _unix_s(raw: str) -> float:

@@ -6,13 +6,14 @@ Used at start and at reload. Everything that is wrong is found at once, and then
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from balancer.config_file.dotenv import Variable, read_dotenv
 from balancer.config_file.faults import Fault, FaultyConfiguration, Origin, shown, shown_name
@@ -20,6 +21,7 @@ from balancer.config_file.files import Fingerprint, fingerprint, read_bounded
 from balancer.config_file.rules import ENVIRONMENT_PREFIX, RULES, variable_of
 from balancer.config_file.secret_texts import Unread
 from balancer.config_file.sections import SectionFault, line_of
+from balancer.config_file.tls_files import NO_ENCRYPTION, Encryption, encryption, files_of
 from balancer.config_file.together import faults_together
 from balancer.config_file.yaml_file import Entry, read_yaml
 from balancer.settings import Settings
@@ -63,6 +65,7 @@ class Loaded(Struct, frozen=True, kw_only=True):
     size_bytes: int = 0
     """Of the YAML files."""
     warnings: tuple[str, ...] = ()
+    encryption: Encryption = NO_ENCRYPTION
 
 
 class Loading:
@@ -84,7 +87,10 @@ class Loading:
         loaded = self.apart()
         if wrong := tuple(faults_together(loaded.settings, loaded.origins)):
             raise FaultyConfiguration(wrong)
-        return loaded
+        self.seen |= {path: fingerprint(path) for path in files_of(loaded.settings)}
+        made = encryption(loaded.settings, loaded.origins, unix_s=time.time())
+        warnings = (*loaded.warnings, *made.warnings)
+        return structs.replace(loaded, encryption=made, warnings=warnings)
 
     def apart(self) -> Loaded:
         """The same, whether or not the settings are right together: for whoever mends that."""

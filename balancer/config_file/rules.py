@@ -17,6 +17,7 @@ from balancer.config_file.parsing import (
     HOSTS_AND_PORTS,
     NETWORKS,
     ORIGINS,
+    SECRET,
     SWITCH,
     Kind,
     choice,
@@ -28,7 +29,16 @@ from balancer.config_file.parsing import (
 )
 from balancer.config_file.sanitise_section import shown_rule, text_rules
 from balancer.config_file.secret_texts import SecretReader
-from balancer.settings import KIB, MIB, Address, LogFormat, LogLevel, PolicyName, Secret
+from balancer.settings import (
+    KIB,
+    MIB,
+    Address,
+    LogFormat,
+    LogLevel,
+    PolicyName,
+    Secret,
+    TlsPorts,
+)
 from balancer.text_rules import TextRule
 
 ENVIRONMENT_PREFIX = "PADDLER_"
@@ -132,6 +142,29 @@ RULES: dict[str, Rule] = {
     ),
     "cors_origins": Rule(
         kind=ORIGINS, what="of pages that may use the inference API from their visitors' browsers"
+    ),
+    "tls_certificate": Rule(
+        kind=path("PEM file"),
+        what="the ports' certificate, then those between it and its CA; empty: no TLS",
+        flag="--tls-certificate",
+    ),
+    "tls_key": Rule(
+        kind=path("PEM file"),
+        what="the certificate's key; empty: it is in the certificate's file",
+        flag="--tls-key",
+    ),
+    "tls_key_password": Rule(kind=SECRET, what="what an encrypted key is decrypted with"),
+    "tls_key_password_file": Rule(kind=path("file"), what="a file that holds this password"),
+    "tls_ports": Rule(kind=choice(TlsPorts), what="which ports speak TLS"),
+    "tls_client_ca": Rule(
+        kind=path("PEM file"),
+        what="agents need a client certificate that one of these has signed; empty: none",
+    ),
+    "tls_agents_by_name": Rule(
+        kind=SWITCH, what="an agent's name must be one of its client certificate's"
+    ),
+    "tls_handshake_timeout_s": _seconds(
+        0.1, 300, "a connection that is not encrypted after this is closed"
     ),
     "image_hosts": Rule(
         kind=HOSTS_AND_PORTS,

@@ -8,9 +8,19 @@ from balancer.config_file.faults import DEFAULT, Fault, Origin
 from balancer.config_file.stored_keys import has_stored_keys
 from balancer.settings import Address, Settings, is_loopback
 
+_DEFAULTS = Settings()
+_NEED_CERTIFICATE = (
+    "tls_key",
+    "tls_key_password",
+    "tls_key_password_file",
+    "tls_client_ca",
+    "tls_agents_by_name",
+)
+
 
 def faults_together(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Fault]:
     """Settings that are right alone and wrong together."""
+    yield from _of_tls(settings, origins)
     used = {"inference": settings.inference}
     if settings.single_port:
         yield from _of_one_port(settings, origins)
@@ -35,6 +45,41 @@ def _can_be_reached_by_anyone(settings: Settings, address: Address) -> bool:
         and not is_loopback(address.host)
         and not has_stored_keys(settings.data_dir)
     )
+
+
+def _of_tls(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Fault]:
+    """What is said of TLS must have an effect: an operator who relies on it must not be wrong."""
+    if not settings.tls_certificate:
+        for field in _NEED_CERTIFICATE:
+            if getattr(settings, field) != getattr(_DEFAULTS, field):
+                yield Fault(
+                    field=field,
+                    problem="there is no TLS without a certificate",
+                    origin=origins.get(field, DEFAULT),
+                    remedy="set tls_certificate, too",
+                )
+        return
+    if settings.single_port and settings.tls_ports != "both":
+        yield Fault(
+            field="tls_ports",
+            problem="with single_port there is one port for everything",
+            origin=origins.get("tls_ports", DEFAULT),
+            remedy="leave it out",
+        )
+    elif settings.tls_client_ca and settings.agents_port not in settings.encrypted_ports:
+        yield Fault(
+            field="tls_client_ca",
+            problem="agents connect to the management port, which does not speak TLS",
+            origin=origins.get("tls_client_ca", DEFAULT),
+            remedy="set tls_ports to both or management",
+        )
+    if settings.tls_agents_by_name and not settings.tls_client_ca:
+        yield Fault(
+            field="tls_agents_by_name",
+            problem="agents are asked for no certificate",
+            origin=origins.get("tls_agents_by_name", DEFAULT),
+            remedy="set tls_client_ca, too",
+        )
 
 
 def _of_one_port(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Fault]:

@@ -22,6 +22,7 @@ from balancer.fleet.link_calls import LinkCalls
 from balancer.fleet.link_owner import LinkOwner
 from balancer.fleet.link_queries import LinkQueries, Streams
 from balancer.observability.metrics import Metrics
+from balancer.policy.identity.badge import NO_BADGE, Badge
 from protocol.agent_status import AgentStatus
 from protocol.codec import (
     BALANCER_RECEIVES,
@@ -98,7 +99,10 @@ class AgentLink:
         on_transfer: Callable[[Credit | AbortTransfer], None],
         streams: Streams | None = None,
         on_introduced: OnIntroduced = ignore_introduction,
+        badge: Badge = NO_BADGE,
     ) -> None:
+        self.badge = badge
+        """With what its agent came."""
         self._send = send
         self._on_introduced = on_introduced
         self._on_transfer = on_transfer

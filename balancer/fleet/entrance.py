@@ -7,6 +7,7 @@ from typing import Literal
 from balancer.errors import LinkRefused
 from balancer.fleet.agent import Agent
 from balancer.fleet.latest import Latest
+from balancer.policy.identity.badge import Badge
 from protocol.to_balancer import (
     OLDEST_PROTOCOL_VERSION,
     PROTOCOL_VERSION,
@@ -47,9 +48,10 @@ class Entrance:
         """Whether an agent of this name gets nothing new."""
         return name in self._drained
 
-    def admit(self, register: Register, present: Agent | None, *, now: float) -> int:
-        """The version to speak with it. `present` is whoever has its name: its own earlier link
-        goes, a stranger's stays while it is alive. Raises `LinkRefused` with the remedy."""
+    def admit(self, register: Register, present: Agent | None, *, badge: Badge, now: float) -> int:
+        """The version to speak with it. `badge` is what it came with, `present` whoever has its
+        name: its own earlier link goes, a stranger's stays while it is alive. Raises
+        `LinkRefused` with the remedy."""
         version = _common_version(register)
         name = register.name
         if name in RESERVED_AGENT_NAMES:
@@ -58,6 +60,9 @@ class Entrance:
                 "start this one with --name and another name",
                 reason="name_reserved",
             )
+        objection = badge.objection(name, register.labels)
+        if objection is not None:
+            raise LinkRefused(objection, reason="not_entitled")
         if name in self._removed:
             raise LinkRefused(
                 f"the agent {name!r} was removed by an operator; "
@@ -65,11 +70,21 @@ class Entrance:
                 reason="removed",
             )
         if present is not None:
-            self._make_room_for(register, present, now=now)
+            self._make_room_for(register, present, badge=badge, now=now)
         return version
 
-    def _make_room_for(self, register: Register, present: Agent, *, now: float) -> None:
-        """One name, one agent."""
+    def _make_room_for(
+        self, register: Register, present: Agent, *, badge: Badge, now: float
+    ) -> None:
+        """One name, one agent. Who comes with other credentials gets it from nobody who is still
+        connected, whatever it knows of that agent."""
+        if not badge.is_same(present.link.badge):
+            raise LinkRefused(
+                f"an agent that joined with other credentials is connected under the name "
+                f"{register.name!r}; start this one with --name and a name of its own, or try "
+                "again when the other one is gone",
+                reason="name_taken",
+            )
         quiet_s = now - present.link.last_received_s
         if present.epoch == register.epoch:
             present.link.close("the agent connected again")

@@ -21,6 +21,7 @@ from balancer.fleet.slow_confirmation import notice_slow_confirmation
 from balancer.fleet.snapshot import AgentSnapshot, snapshot_of
 from balancer.observability.metrics import Metrics
 from balancer.observability.scraped import AgentSlots
+from balancer.policy.identity.badge import NO_BADGE, Badge
 from balancer.settings import LiveSettings
 from protocol.agent_status import AgentStatus, Issue
 from protocol.generation import AdapterScale
@@ -70,9 +71,11 @@ class Roster:
         on_transfer: Callable[[Credit | AbortTransfer], None] = _ignore_transfer,
         streams: Streams | None = None,
         on_introduced: OnIntroduced = ignore_introduction,
+        badge: Badge = NO_BADGE,
     ) -> AgentLink:
-        """A link for a fresh socket; `AgentLink` says what the callbacks must do. The socket feeds
-        `link.receive(frame)` and ends with `link.closed(reason)`."""
+        """A link for a fresh socket, whose agent came with `badge`; `AgentLink` says what the
+        callbacks must do. The socket feeds `link.receive(frame)`, ends with `link.closed(reason)`.
+        """
         link = AgentLink(
             send=send,
             close=close,
@@ -83,6 +86,7 @@ class Roster:
             on_transfer=on_transfer,
             streams=streams,
             on_introduced=on_introduced,
+            badge=badge,
         )
         self._links[link] = None
         return link
@@ -254,7 +258,7 @@ class Roster:
     def on_register(self, link: AgentLink, register: Register) -> Welcome:
         """Take the agent in. Raises `LinkRefused` with the remedy."""
         present = self._agents.get(register.name)
-        version = self._entrance.admit(register, present, now=self._now())
+        version = self._entrance.admit(register, present, badge=link.badge, now=self._now())
         health = self._ailing.health_of(register.name)
         agent = Agent(link, register, now=self._now, health=health, index=self._index)
         agent.is_draining = self._entrance.is_drained(agent.name)

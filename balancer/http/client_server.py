@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from balancer.errors import (
 )
 from balancer.http.connection import ClientConnection
 from balancer.http.connection_count import ConnectionCount
+from balancer.http.handshakes import Handshakes, Newcomer
 from balancer.http.head_faults import MAX_HEADERS, max_target_bytes
 from balancer.http.head_watch import HeadWatch
 from balancer.observability.metrics import EdgeReason, Metrics
@@ -57,15 +59,19 @@ class ClientServer(Server):
         count: ConnectionCount,
         refuse: Refuse,
         in_short: Callable[[BalancerError], bytes],
+        tls: Callable[[], ssl.SSLContext | None],
     ) -> None:
-        """`in_short` makes the bytes of an answer to what is no request yet."""
+        """`in_short` makes the bytes of an answer to what is no request yet; `tls`: what new
+        connections are encrypted with, if they are."""
         self.live = settings
         self.metrics = metrics
         self.count = count
         self.refuse = refuse
         self.in_short = in_short
         self.heads = HeadWatch(settings)
-        self._rare_log = RareLog()
+        self.rare_log = RareLog()
+        self._tls = tls
+        self._handshakes = Handshakes(self)
         self._turned_away: set[asyncio.Transport] = set()
         super().__init__(
             handler,
@@ -74,8 +80,12 @@ class ClientServer(Server):
             access_log=None,
         )
 
-    def __call__(self) -> RequestHandler:
+    def __call__(self) -> asyncio.Protocol:  # type: ignore[override]  # aiohttp promises its own handler
         """A connection for a fresh socket, under the settings in force now."""
+        connection, context = self._connection(), self._tls()
+        return connection if context is None else Newcomer(self._handshakes, context, connection)
+
+    def _connection(self) -> ClientConnection:
         settings = self.live.current
         return ClientConnection(
             self,
@@ -91,7 +101,7 @@ class ClientServer(Server):
         """Somebody came no further than to the edge."""
         reason = _REASONS[type(error)]
         self.metrics.refused_at_edge(reason)
-        self._rare_log.warning(
+        self.rare_log.warning(
             "refused at the edge", reason=reason, address=address, why=error.message
         )
 
@@ -113,6 +123,7 @@ class ClientServer(Server):
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 (aiohttp's)
         """End what is open."""
         self.heads.close()
+        self._handshakes.close()
         for transport in tuple(self._turned_away):
             self._part(transport)
         await super().shutdown(timeout)

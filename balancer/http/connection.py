@@ -43,6 +43,10 @@ class ClientConnection(RequestHandler):
         self._slow_timer: asyncio.TimerHandle | None = None
         self._port = server
         self._place: Place | None = None
+        self._carrier: asyncio.Transport | None = None
+        """Under TLS: what its records go through."""
+        self._holders = 0
+        """Who holds writing up: the transport, its carrier."""
         self.remote = ""
         """The peer's address."""
         self._heads_seen = 0
@@ -58,14 +62,21 @@ class ClientConnection(RequestHandler):
         peer = transport.get_extra_info("peername")
         self.remote = str(peer[0]) if isinstance(peer, tuple) else ""
         try:
-            self._place = self._port.count.enter(self.remote)
+            self._place = self._place or self._port.count.enter(self.remote)
         except BalancerError as error:
             self._port.turn_away(cast(asyncio.Transport, transport), error, self.remote)
             return
         super().connection_made(transport)
         self._port.heads.begin(self)
         high = self._live.current.max_unsent_bytes // 2
+        if self._carrier is not None:  # TLS holds bytes only when its carrier is full
+            self._carrier.set_write_buffer_limits(high=high, low=high // 4)
         cast(asyncio.Transport, transport).set_write_buffer_limits(high=high, low=high // 4)
+
+    def carried_by(self, carrier: asyncio.Transport, place: Place) -> None:
+        """The connection is encrypted, and has its place; called before it is made."""
+        self._carrier = carrier
+        self._place = place
 
     def data_received(self, data: bytes) -> None:
         """aiohttp's parser looks at each header and at their number, not at all they are together,
@@ -101,7 +112,11 @@ class ClientConnection(RequestHandler):
         self.abort()
 
     def pause_writing(self) -> None:
-        """Unsent bytes passed the mark: the clock runs."""
+        """Unsent bytes passed the mark: the clock runs. Under TLS both it and its carrier say
+        so."""
+        self._holders += 1
+        if self._holders > 1:
+            return
         super().pause_writing()
         self._slow_timer = self._loop.call_later(
             self._live.current.slow_client_timeout_s, self.drop_slow_client
@@ -111,6 +126,9 @@ class ClientConnection(RequestHandler):
 
     def resume_writing(self) -> None:
         """The client reads again."""
+        self._holders -= 1
+        if self._holders:
+            return
         super().resume_writing()
         self._stop_clock()
         if self.watcher is not None:
@@ -155,8 +173,11 @@ class ClientConnection(RequestHandler):
 
     def unsent_bytes(self) -> int:
         """Bytes given to the transport that the kernel has not taken."""
-        transport = self.transport
-        return 0 if transport is None else transport.get_write_buffer_size()
+        transport, carrier = self.transport, self._carrier
+        if transport is None:
+            return 0
+        unsent = transport.get_write_buffer_size()
+        return unsent if carrier is None else unsent + carrier.get_write_buffer_size()
 
     def handle_error(
         self,
@@ -210,7 +231,7 @@ class ClientConnection(RequestHandler):
 
     def _bound_close(self) -> None:
         transport = self.transport
-        if transport is not None and transport.get_write_buffer_size():
+        if transport is not None and self.unsent_bytes():
             self._loop.call_later(self._live.current.slow_client_timeout_s, transport.abort)
 
     def _stop_clock(self) -> None:

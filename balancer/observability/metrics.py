@@ -23,6 +23,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from balancer.observability.scraped import (
     AgentSlots,
+    CertificateCollector,
     LimitFigures,
     LimitsCollector,
     SlotsCollector,
@@ -269,6 +270,12 @@ class Metrics:
             registry=registry,
         )
         self._unsent_high_water = 0
+        self._handshakes_failed = Counter(
+            "paddler_tls_handshakes_failed",
+            "Connections that did not become encrypted ones.",
+            ["reason"],
+            registry=registry,
+        )
 
     def request_answered(self, route: str, status: int, seconds: float) -> None:
         """Count an HTTP request; `route` is a template from the route table, never a path. What
@@ -362,6 +369,14 @@ class Metrics:
         if unsent_bytes > self._unsent_high_water:
             self._unsent_high_water = unsent_bytes
             self._unsent_bytes_high_water.set(unsent_bytes)
+
+    def handshake_failed(self, reason: str) -> None:
+        """Count it; `reason` is one of `http.handshakes.Failure`."""
+        self._handshakes_failed.labels(reason).inc()
+
+    def watch_certificate(self, read: Callable[[], float | None]) -> None:
+        """Publish when it ends, in unix seconds, read at each scrape; None: there is none."""
+        self.registry.register(CertificateCollector(read))
 
     def watch_slots(self, read: Callable[[], Iterable[AgentSlots]]) -> None:
         """Publish slots by agent, read at each scrape."""

@@ -109,6 +109,25 @@ class LimitsCollector(Collector):
         )
 
 
+class CertificateCollector(Collector):
+    """When the certificate ends; without one there is no series."""
+
+    def __init__(self, read: Callable[[], float | None]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        ends_s = self._read()
+        if ends_s is not None:
+            yield GaugeMetricFamily(
+                "paddler_tls_certificate_ends_seconds",
+                "When the ports' certificate ends, in unix seconds.",
+                value=ends_s,
+            )
+
+
 def _by_name(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[str, int]) -> Metric:
     for name, value in values.items():
         family.add_metric([name], value)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +18,7 @@ import msgspec
 
 from balancer.terminal.completion import served_models
 from balancer.terminal.events import Piece, ServerSaidNo, joined, stream_chat
+from balancer.terminal.trust import ca_file_option, trust_of
 
 _CONNECT_TIMEOUT_S = 10.0
 _SILENCE_TIMEOUT_S = 300.0
@@ -30,18 +32,21 @@ _SILENCE_TIMEOUT_S = 300.0
     shell_complete=served_models,
     help="The model; needed where several are served.",
 )
+@ca_file_option
 @click.option("--system", default=None, metavar="TEXT", help="Instructions for the model.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the answer to a piped question as JSON."
 )
-def chat(*, url: str, model: str | None, system: str | None, as_json: bool) -> None:
+def chat(
+    *, url: str, model: str | None, ca_file: str | None, system: str | None, as_json: bool
+) -> None:
     """Chat in the terminal; Ctrl-C stops an answer, Ctrl-D leaves.
 
     With something piped in, that is the question: its answer is printed and the program ends;
     --json makes that one object with `content`, `reasoning` and `is_cut` (by a limit).
     An API key is taken from OPENAI_API_KEY.
     """
-    talk = Talk(url=url, model=model, system=system)
+    talk = Talk(url=url, model=model, system=system, trust=trust_of(ca_file))
     if sys.stdin.isatty():
         if as_json:
             raise click.UsageError("--json is for a question that comes through a pipe")
@@ -63,8 +68,11 @@ def chat(*, url: str, model: str | None, system: str | None, as_json: bool) -> N
 class Talk:
     """A conversation: where it is held and what was said."""
 
-    def __init__(self, *, url: str, model: str | None, system: str | None) -> None:
+    def __init__(
+        self, *, url: str, model: str | None, system: str | None, trust: ssl.SSLContext
+    ) -> None:
         self.url = chat_url(url)
+        self.trust = trust
         self._model = model
         self.messages: list[dict[str, str]] = []
         if system:
@@ -122,7 +130,7 @@ async def _ask(talk: Talk, question: str, show: Callable[[Piece], None]) -> bool
     is_complete = False
     with _interrupt_cancels():
         try:
-            async with _session() as session:
+            async with _session(talk.trust) as session:
                 await _answer(session, talk, question, said, show)
             is_complete = True
         except ServerSaidNo as error:
@@ -185,9 +193,10 @@ def _interrupt_cancels() -> Iterator[None]:
             pass
 
 
-def _session() -> aiohttp.ClientSession:
+def _session(trust: ssl.SSLContext) -> aiohttp.ClientSession:
     key = os.environ.get("OPENAI_API_KEY")
     return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=trust),
         headers={"Authorization": f"Bearer {key}"} if key else {},
         timeout=aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=_SILENCE_TIMEOUT_S

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 import pytest
 import uvloop
 
+from tests.support.authority import Authority
 from tests.support.fake_agent import FakeAgent
 from tests.support.running_balancer import RunningBalancer, running_balancer
 
@@ -32,3 +34,25 @@ async def agent(balancer: RunningBalancer) -> AsyncIterator[FakeAgent]:
     """A scripted agent of that balancer, called `one`."""
     async with FakeAgent(balancer.management_port) as agent:
         yield agent
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A CA that nobody here trusts."""
+    return Authority(tmp_path_factory.mktemp("stranger"))
+
+
+@pytest.fixture(scope="session")
+def encrypted(authority: Authority) -> dict[str, Any]:
+    """The settings of a balancer that speaks TLS, and of its client."""
+    certificate, key = authority.issue("balancer")
+    return {
+        "tls_certificate": str(certificate),
+        "tls_key": str(key),
+        "trust": authority.trust(),
+    }

@@ -18,30 +18,11 @@ from balancer.terminal.completion import served_models
 from balancer.terminal.demo import on_signals
 from protocol.refusals import RefusalCode
 from tests.support.fake_agent import FakeAgent, Script
+from tests.support.own_command import run_command as _run
 from tests.support.running_balancer import running_balancer
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60
-
-
-async def _run(*arguments: str, stdin: str | bytes = "") -> tuple[int, str, str]:
-    """A `paddler-py` command to its end: exit code, standard output, standard error."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PADDLER_")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "paddler_py",
-        *arguments,
-        cwd=PROJECT,
-        env=environment,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(PATIENCE_S):
-        out, err = await process.communicate(stdin.encode() if isinstance(stdin, str) else stdin)
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
 
 
 async def test_a_piped_question_is_answered_on_standard_output() -> None:

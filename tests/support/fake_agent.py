@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Iterator
 from itertools import count
 from types import TracebackType
@@ -103,8 +104,11 @@ class FakeAgent:
         script: Script | None = None,
         heartbeat_s: float | None = 0.5,
         token: str = "",
+        trust: ssl.SSLContext | None = None,
     ) -> None:
-        self._url = f"ws://127.0.0.1:{port}/agents/connect"
+        """`trust`: it comes over TLS, and takes these certificates."""
+        self._trust = trust
+        self._url = f"{'wss' if trust else 'ws'}://127.0.0.1:{port}/agents/connect"
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.name = name
         self.slots = slots
@@ -149,6 +153,7 @@ class FakeAgent:
             max_size=None,
             close_timeout=1,
             additional_headers=self._headers,
+            ssl=self._trust,
             ping_interval=None,  # its payloads are drawn from dice that Hypothesis watches
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from msgspec import Struct
 
 from balancer.app import App, build
 from balancer.config_file.configuration import Configuration
-from balancer.settings import Address, Settings
+from balancer.settings import Address, PortName, Settings
 
 PATIENCE_S = 20.0
 ANY_PORT = Address("127.0.0.1", 0)
@@ -50,12 +51,16 @@ class RunningBalancer:
     @property
     def url(self) -> str:
         """Where clients go."""
-        return f"http://127.0.0.1:{self.inference_port}"
+        return f"{self._scheme('inference')}://127.0.0.1:{self.inference_port}"
 
     @property
     def management_url(self) -> str:
         """Where operators go."""
-        return f"http://127.0.0.1:{self.management_port}"
+        return f"{self._scheme('management')}://127.0.0.1:{self.management_port}"
+
+    def _scheme(self, port: PortName) -> str:
+        is_encrypted = port in self.app.wiring.settings.encrypted_ports
+        return "https" if is_encrypted else "http"
 
     async def chat(self, question: str = "hi", **fields: Any) -> Answer:
         """A chat request, read to its end."""
@@ -107,10 +112,12 @@ async def running_balancer(
     prepare: Callable[[App], None] | None = None,
     *,
     configuration: Configuration | None = None,
+    trust: ssl.SSLContext | bool = True,
     **settings: Any,
 ) -> AsyncIterator[RunningBalancer]:
     """A balancer that listens; `prepare` sees the app with its sockets bound, before it serves.
-    With a configuration it has its settings from there alone."""
+    With a configuration it has its settings from there alone. `trust`: whose certificates its
+    client takes."""
     ports = {"inference": ANY_PORT, "management": ANY_PORT}
     quick = Settings(**{**ports, **QUICK, **settings})
     app = build(configuration or quick)
@@ -118,7 +125,8 @@ async def running_balancer(
     if prepare is not None:
         prepare(app)
     ready = asyncio.Event()
-    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
+    connector = aiohttp.TCPConnector(ssl=trust)
+    async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(app.run(lambda _: ready.set()))
         await ready.wait()
         try:

@@ -15,7 +15,9 @@ from agent import cli
 from agent.app import claim_name, engine_options
 from agent.cli import agent
 from agent.errors import ConfigError, ModelRejected, RegistrationRefused
+from agent.link_tls import LinkTls
 from agent.settings import BalancerAddress, Settings, build
+from tests.support.authority import Authority
 
 
 @pytest.fixture
@@ -60,6 +62,62 @@ def test_everything_can_come_from_the_environment(model: Path) -> None:
     assert settings.model_names == ("chat", "org/chat")
     assert settings.labels == {"room": "b", "rack": "4"}
     assert settings.drain_timeout_s == 1.5
+
+
+def test_a_balancer_that_speaks_tls_is_dialled_with_its_files(
+    model: Path, authority: Authority
+) -> None:
+    certificate, key = authority.issue("gpu-1", "gpu.example")
+    settings = built(
+        model,
+        {"PADDLER_AGENT_CA_FILE": str(authority.ca_file)},
+        balancer="wss://balancer:8081",
+        client_certificate=str(certificate),
+        client_key=str(key),
+    )
+    assert settings.balancer.url == "wss://balancer:8081/agents/connect"
+    assert settings.balancer.tls == LinkTls(
+        ca_file=authority.ca_file, client_certificate=certificate, client_key=key
+    )
+    assert built(model, balancer="ws://balancer:8081").balancer.tls is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"ca_file": "ca.pem"}, "write --balancer wss://localhost:8081"),
+        ({"client_key": "other.key", "balancer": "wss://a:1"}, "a --client-certificate"),
+        ({"ca_file": "nothing.pem", "balancer": "wss://a:1"}, "--ca-file is"),
+        ({"ca_file": "other.key", "balancer": "wss://a:1"}, "certificate of the CA"),
+        (
+            {"client_certificate": "one.pem", "client_key": "other.key", "balancer": "wss://a:1"},
+            "files that belong together",
+        ),
+        (
+            {"client_certificate": "one.pem", "client_key": "locked.key", "balancer": "wss://a:1"},
+            "is encrypted",
+        ),
+        ({"balancer": "https://a:1"}, "wss://HOST:PORT"),
+    ],
+)
+def test_files_that_cannot_be_used_stop_the_start(
+    model: Path, authority: Authority, flags: dict[str, str], said: str
+) -> None:
+    issued = authority.ca_file.parent
+    paths: dict[str, Any] = {
+        name: value if name == "balancer" else str(issued / value) for name, value in flags.items()
+    }
+    with pytest.raises(ConfigError, match=said):
+        built(model, **paths)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    authority = Authority(tmp_path_factory.mktemp("authority"))
+    _, key = authority.issue("one")
+    authority.issue("other")
+    authority.lock(key, "locked.key", password="xyzzy")
+    return authority
 
 
 def test_a_model_may_be_called_by_its_alias(model: Path) -> None:

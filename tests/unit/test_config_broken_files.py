@@ -102,6 +102,28 @@ BROKEN: dict[str, tuple[bytes, int, str, str]] = {
         b"auth:\n  api_keys:\n    - key: a\n      networks:\n        - 10.0.0.1/8\n",
         4, "auth.api_keys[0].networks[0]", "10.0.0.0/8",
     ),
+    "a key for agents that can have no such name": (
+        b"auth:\n  api_keys:\n    - key: a\n      role: system\n      agents: ['a b']\n",
+        5, "auth.api_keys[0].agents[0]", "names of agents",
+    ),
+    "a key for agents that no agent can join with": (
+        b"auth:\n  api_keys:\n    - key: a\n      agents: [gpu-1]\n",
+        4, "auth.api_keys[0].agents", "write role: system",
+    ),
+    "a key for a label that is none": (
+        b"auth:\n  api_keys:\n    - {key: a, role: system, labels: {'': x}}\n",
+        3, "auth.api_keys[0].labels.", "up to 128 characters",
+    ),
+    "a key for too many labels": (
+        b"auth:\n  api_keys:\n    - key: a\n      role: system\n      labels: {"
+        + b", ".join(b"l%d: x" % n for n in range(65)) + b"}\n",
+        5, "auth.api_keys[0].labels", "at most 64",
+    ),
+    "a key for too many agents": (
+        b"auth:\n  api_keys:\n    - key: a\n      role: system\n      agents: ["
+        + b", ".join(b"a%d" % n for n in range(1001)) + b"]\n",
+        5, "auth.api_keys[0].agents", "at most 1000",
+    ),
     "a key that ends at no moment": (
         b"auth:\n  api_keys:\n    - key: a\n      expires: 2027-01-01\n",
         4, "auth.api_keys[0].expires", "with its time zone",

@@ -64,6 +64,11 @@ def test_a_key_is_made_with_all_that_may_be_said_of_it_and_never_shown_again(
     assert (row["models"], row["routes"], row["networks"]) == (["a", "b"], ["chat"], ["10.0.0.0/8"])
     assert row["limits"] == {"requests_per_minute": 9, "routes": {"chat": {"burst": 3}}}
     assert (row["tier"], row["tenant"], row["expires"]) == ("pro", "team", "2099-01-31T00:00:00Z")
+    of_agents = made(
+        data_dir, "create", "--name", "north", "--role", "system", "--agent", "north-*",
+        "--label", "room=north",
+    )  # fmt: skip
+    assert (of_agents["agents"], of_agents["labels"]) == (["north-*"], {"room": "north"})
     text = run_there(data_dir, "list").stdout
     assert row["id"] in text
     assert key["key"][12:] not in text + json.dumps(listed(data_dir))

@@ -38,7 +38,7 @@ def test_the_defaults_satisfy_their_own_rules() -> None:
     defaults = Settings()
     for name, rule in RULES.items():
         value = getattr(defaults, name)
-        assert rule.parse(written(value)) == value
+        assert rule.kind.is_secret or rule.parse(written(value)) == value
 
 
 def test_numbers_in_the_file_need_no_quotes(file: Path) -> None:

@@ -17,13 +17,15 @@ import structlog
 from aiohttp import WSMessage, WSMsgType
 from aiohttp.web import StreamResponse, WebSocketResponse
 
-from balancer.errors import ClientDropped, InvalidRequest, LinkRefused
+from balancer.errors import ClientDropped, Forbidden, InvalidRequest, LinkRefused
 from balancer.fleet.agent_link import AgentLink
 from balancer.http.answers import SECURITY_HEADERS
+from balancer.http.client_certificate import certificate_names
 from balancer.http.connection import ClientConnection
 from balancer.http.exchange import Exchange, Wiring
 from balancer.http.frames import binary_frame, close_frame, is_handshake, text_frame
-from balancer.settings import MIB
+from balancer.policy.identity.badge import Badge
+from balancer.settings import MIB, Settings
 from protocol import transfers
 from protocol.codec import MAX_FRAME_BYTES
 from protocol.streams import Source
@@ -48,6 +50,7 @@ async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     )
     if not is_handshake(socket, exchange.request):
         raise InvalidRequest("agents connect here with a WebSocket")
+    badge = _badge_of(exchange, wiring.settings)
     socket.headers.update({**SECURITY_HEADERS, **exchange.headers()})
     try:
         await socket.prepare(exchange.request)
@@ -61,6 +64,7 @@ async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         on_transfer=outbox.on_transfer,
         streams=outbox,
         on_introduced=partial(_note_introduction, exchange, wiring),
+        badge=badge,
     )
     outbox.on_overflow = link.close
     silence = asyncio.get_running_loop().call_later(REGISTER_TIMEOUT_S, _end_stranger, link)
@@ -84,6 +88,33 @@ def _note_introduction(
         return
     wiring.audit.note(
         "agent.refused", exchange, target=name, outcome="refused", reason=refusal.reason
+    )
+    log.warning(
+        "agent refused",
+        agent=name,
+        reason=refusal.reason,
+        key=exchange.principal.id or None,
+        address=exchange.address,
+    )
+
+
+def _badge_of(exchange: Exchange, settings: Settings) -> Badge:
+    """Raises `Forbidden` where agents need a certificate and this one came without."""
+    principal, transport = exchange.principal, exchange.request.transport
+    certificate = None if transport is None else transport.get_extra_info("peercert")
+    names = certificate_names(certificate)
+    if settings.tls_client_ca and names is None:
+        raise Forbidden(
+            "agents need a client certificate here; start this one with --client-certificate and "
+            "--client-key",
+            code="client_certificate_required",
+        )
+    return Badge(
+        id=principal.id,
+        agents=principal.agents,
+        labels=principal.labels,
+        certificate_names=names,
+        is_named_by_certificate=settings.tls_agents_by_name,
     )
 
 

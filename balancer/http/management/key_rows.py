@@ -35,6 +35,8 @@ class KeyRow(Struct, frozen=True, kw_only=True):
     models: list[str]
     routes: list[RouteClass]
     networks: list[str]
+    agents: list[str]
+    labels: dict[str, str]
     limits: dict[str, Any]
     created: str
     expires: str | None
@@ -58,6 +60,8 @@ def key_row(key: StoredKey, *, now_s: float, used_s: float | None = None) -> Key
         models=list(facts.models),
         routes=list(facts.classes),
         networks=list(facts.networks),
+        agents=list(facts.agents),
+        labels=dict(facts.labels),
         limits=shown_allowance(facts.allowance),
         created=iso_time(key.created_s),
         expires=_time(facts.expires_s),

@@ -25,8 +25,8 @@ log = structlog.get_logger(__name__)
 MOST_SHOWN = 1000
 LONGEST_DAYS = 36_500
 MEMBERS = (
-    "name", "role", "tier", "tenant", "models", "routes", "networks", "limits", "expires",
-    "expires_in_days",
+    "name", "role", "tier", "tenant", "models", "routes", "networks", "agents", "labels",
+    "limits", "expires", "expires_in_days",
 )  # fmt: skip
 """Of the body that makes a key."""
 

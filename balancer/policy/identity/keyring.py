@@ -134,6 +134,8 @@ def principal_of(credential: Credential, signed_in_by: SignIn = "key") -> Princi
         tier=credential.tier,
         models=credential.models,
         classes=credential.classes,
+        agents=credential.agents,
+        labels=credential.labels,
         allowance=credential.allowance,
         signed_in_by=signed_in_by,
     )

@@ -26,6 +26,10 @@ class Principal(Struct, frozen=True, kw_only=True, gc=False):
     """That it may use; none: all."""
     classes: tuple[RouteClass, ...] = ()
     """Of the routes that it may call; none: all that its role may."""
+    agents: tuple[str, ...] = ()
+    """Names that agents may have that join with it; none: any."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """That agents must have that join with it."""
     allowance: Allowance = NO_ALLOWANCE
     """What is said of it alone."""
     is_unlimited: bool = False

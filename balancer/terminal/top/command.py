@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import click
@@ -23,11 +24,19 @@ from balancer.terminal.top.frame import Canvas, clean, draw
 from balancer.terminal.top.picture import Picture
 from balancer.terminal.top.screen import Screen
 from balancer.terminal.top.view import View
+from balancer.terminal.trust import ca_file_option, trust_of
 
 _SHORTEST_FRAME_S = 0.05
 _CLOCK_EVERY_S = 1.0
 _DUMB_EVERY_S = 5.0
 _DUMB_WIDTH = 80
+
+
+class Server(NamedTuple):
+    """Whom to watch, and whose certificates it may show."""
+
+    base: str
+    trust: ssl.SSLContext
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,9 +46,10 @@ _DUMB_WIDTH = 80
     show_default=True,
     help="The balancer's management port.",
 )
+@ca_file_option
 @click.option("--once", is_flag=True, help="Print one frame as plain text and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print one snapshot as JSON and end.")
-def top(*, url: str, once: bool, as_json: bool) -> None:
+def top(*, url: str, ca_file: str | None, once: bool, as_json: bool) -> None:
     """Watch agents, models and requests as they are, and drain, undrain or cancel them.
 
     `?` shows the keys. Without a terminal it prints one frame, as with --once; where the terminal
@@ -47,15 +57,15 @@ def top(*, url: str, once: bool, as_json: bool) -> None:
     """
     if once and as_json:
         raise click.UsageError("--once and --json are two ways to print: choose one")
-    base = base_url(url)
+    server = Server(base_url(url), trust_of(ca_file))
     if as_json:
-        _finish(_print_json(base))
+        _finish(_print_json(server))
     elif once or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        _finish(_print_frame(base))
+        _finish(_print_frame(server))
     elif Console().is_dumb_terminal:
-        _finish(_print_frames(base))
+        _finish(_print_frames(server))
     else:
-        _finish(_watch(base))
+        _finish(_watch(server))
 
 
 def base_url(url: str) -> str:
@@ -68,11 +78,11 @@ def _finish(program: Any) -> None:
         asyncio.run(program)
 
 
-async def _print_json(base: str) -> None:
-    picture = await _known(base)
+async def _print_json(server: Server) -> None:
+    picture = await _known(server)
     snapshot = {
         "at": round(time.time() + picture.ahead_s, 3),
-        "url": base,
+        "url": server.base,
         "source": picture.state.link,
         "balancer": picture.control.get("balancer"),
         "figures": picture.figures,
@@ -86,44 +96,46 @@ def _plain_rows(picture: Picture, table: str) -> list[Any]:
     return list(found.values()) if isinstance(found, dict) else []
 
 
-async def _print_frame(base: str) -> None:
-    picture = await _known(base)
+async def _print_frame(server: Server) -> None:
+    picture = await _known(server)
     canvas = Canvas(_width(), None, is_ascii=_is_ascii())
     for table in ("agents", "requests"):
         view = View(table)
-        lines = draw(picture, view, canvas, url=base, now_s=time.time())
+        lines = draw(picture, view, canvas, url=server.base, now_s=time.time())
         _echo(lines if table == "agents" else lines[_HEAD_LINES:])
 
 
 _HEAD_LINES = 6
 
 
-async def _known(base: str) -> Picture:
+async def _known(server: Server) -> Picture:
     """What there is now. Raises `ClickException` where nothing can be learnt."""
     picture = Picture()
     why = ""
-    async with _session() as session:
+    async with _session(server) as session:
         try:
-            await Feed(session, base, picture).snapshot()
+            await Feed(session, server.base, picture).snapshot()
         except* CANNOT as errors:
             why = clean(reason_of(errors))
     if why:
-        raise click.ClickException(f"{base}: {why}; give the balancer's management port with --url")
+        raise click.ClickException(
+            f"{server.base}: {why}; give the balancer's management port with --url"
+        )
     return picture
 
 
-async def _print_frames(base: str) -> None:
+async def _print_frames(server: Server) -> None:
     """For a terminal that only prints: a frame, a pause, and again until Ctrl-C."""
     picture, view, known = Picture(), View(), asyncio.Event()
-    async with _following(base, picture, known.set):
+    async with _following(server, picture, known.set):
         await known.wait()
         while True:
             canvas = Canvas(_width(), None, is_ascii=_is_ascii())
-            _echo([*draw(picture, view, canvas, url=base, now_s=time.time()), Text("")])
+            _echo([*draw(picture, view, canvas, url=server.base, now_s=time.time()), Text("")])
             await asyncio.sleep(_DUMB_EVERY_S)
 
 
-async def _watch(base: str) -> None:
+async def _watch(server: Server) -> None:
     """Until the operator leaves."""
     picture, view, changed = Picture(), View(), asyncio.Event()
     screen = Screen(Console(highlight=False))
@@ -141,10 +153,10 @@ async def _watch(base: str) -> None:
         view.leave()
         changed.set()
 
-    async with _following(base, picture, changed.set) as session, asyncio.TaskGroup() as tasks:
-        working = tasks.create_task(_work(session, base, actions, view, changed))
+    async with _following(server, picture, changed.set) as session, asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(_work(session, server.base, actions, view, changed))
         with screen.opened(on_key=press, on_resize=changed.set, on_leave=leave):
-            await _show_all(picture, view, screen, changed, base)
+            await _show_all(picture, view, screen, changed, server.base)
         working.cancel()
 
 
@@ -177,18 +189,22 @@ async def _work(
 
 @asynccontextmanager
 async def _following(
-    base: str, picture: Picture, on_change: Callable[[], None]
+    server: Server, picture: Picture, on_change: Callable[[], None]
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    async with _session() as session, asyncio.TaskGroup() as tasks:
-        following = tasks.create_task(Feed(session, base, picture, on_change=on_change).run())
+    async with _session(server) as session, asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(
+            Feed(session, server.base, picture, on_change=on_change).run()
+        )
         try:
             yield session
         finally:
             following.cancel()
 
 
-def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(headers={"User-Agent": "paddler-py-top"})
+def _session(server: Server) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=server.trust), headers={"User-Agent": "paddler-py-top"}
+    )
 
 
 def _width() -> int:

@@ -42,6 +42,8 @@ class NewKey(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=Tru
     models: list[str] = []
     routes: list[RouteClass] = []
     networks: list[str] = []
+    agents: list[str] = []
+    labels: dict[str, str] = {}
     limits: dict[str, Any] | None = None
     expires: str | None = None
     expires_in_days: float | None = None
