@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,11 @@ from balancer.terminal.doctor.findings import problem
 from balancer.terminal.doctor.patient import Wishes
 from balancer.terminal.doctor.report import Section, is_well
 from balancer.terminal.doctor.table import CHECKS
+from balancer.terminal.trust import trust_of
 from protocol.agent_status import AgentStatus, Issue
 from protocol.to_agent import GenerateTokens
 from protocol.to_balancer import Register
+from tests.support.authority import Authority
 from tests.support.cluster import free_port
 from tests.support.fake_agent import FakeAgent
 from tests.support.keys import ADMIN, SYSTEM, USER, auth, credential, unlimited
@@ -79,18 +83,22 @@ async def balancer() -> AsyncIterator[RunningBalancer]:
 
 
 async def examine(
-    balancer: RunningBalancer, key: str = "", *, tenants: bool = False
+    balancer: RunningBalancer,
+    key: str = "",
+    *,
+    tenants: bool = False,
+    trust: ssl.SSLContext | None = None,
 ) -> list[Section]:
     """What is found of a balancer."""
     wishes = Wishes(inference=balancer.url, tenant_keys=TENANTS if tenants else ())
-    return await diagnosis(balancer.management_url, key, None, wishes)
+    return await diagnosis(balancer.management_url, key, trust or trust_of(None), wishes)
 
 
 async def findings(
-    balancer: RunningBalancer, key: str = "", *, tenants: bool = False
+    balancer: RunningBalancer, key: str = "", **more: Any
 ) -> tuple[dict[str, list[tuple[str, str]]], bool]:
     """Verdicts and texts by check, and whether all is well."""
-    sections = await examine(balancer, key, tenants=tenants)
+    sections = await examine(balancer, key, **more)
     found: dict[str, list[tuple[str, str]]] = {}
     for part in sections:
         found[part.name] = [(one.verdict, one.what) for one in part.findings]
@@ -162,6 +170,23 @@ async def test_a_sick_agent_is_told_of_with_all_that_ails_it() -> None:
     assert ("warning", "one is 0.0.9, older than the balancer") in found["versions"]
 
 
+@pytest.mark.parametrize(("days", "verdict"), [(60, "ok"), (3, "warning")])
+async def test_a_certificate_that_ends_soon_is_told_of(
+    authority: Authority, days: int, verdict: str
+) -> None:
+    ends = datetime.now(UTC) + timedelta(days=days)
+    certificate, key = authority.issue(f"good for {days} days", ends=ends)
+    trust = authority.trust()
+    async with running_balancer(
+        tls_certificate=str(certificate), tls_key=str(key), trust=trust
+    ) as balancer:
+        found, _ = await findings(balancer, trust=trust)
+        with pytest.raises(CannotReach, match="certificate"):
+            await findings(balancer)
+    assert verdicts(found["TLS"]) == {verdict}
+    assert ("ok", f"{key}: its owner's alone") in found["files"]
+
+
 async def test_a_balancer_without_agents_has_a_problem() -> None:
     async with running_balancer() as balancer:
         found, well = await findings(balancer)
@@ -195,7 +220,7 @@ async def test_a_wrong_file_and_files_that_others_may_read_are_told_of(tmp_path:
 async def test_what_is_no_balancer_cannot_be_examined() -> None:
     async with _a_website() as url:
         with pytest.raises(CannotReach, match="no balancer"):
-            await diagnosis(url, "", None, Wishes())
+            await diagnosis(url, "", trust_of(None), Wishes())
 
 
 async def test_answers_without_sense_are_problems_and_end_nothing() -> None:
@@ -206,7 +231,7 @@ async def test_answers_without_sense_are_problems_and_end_nothing() -> None:
     ]
     for answer in nonsense:
         async with _a_website(json.dumps(answer)) as url:
-            sections = await diagnosis(url, "", None, Wishes())
+            sections = await diagnosis(url, "", trust_of(None), Wishes())
         assert [part.name for part in sections] == [check.name for check in CHECKS]
 
 

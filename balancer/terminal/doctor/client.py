@@ -51,17 +51,17 @@ class Client:
         session: aiohttp.ClientSession,
         base: str,
         key: str = "",
-        tls: ssl.SSLContext | None = None,
+        trust: ssl.SSLContext | None = None,
     ) -> None:
-        """`tls`: whose certificates are trusted; None: those of the system's authorities."""
+        """`trust`: what the session connects with, if it does by TLS."""
         self.base = base
         self.key = key
-        self.tls = tls
+        self.trust = trust
         self._session = session
 
     def at(self, base: str, key: str) -> Client:
         """Another port, or another key."""
-        return Client(self._session, base, key, self.tls)
+        return Client(self._session, base, key, self.trust)
 
     async def get(self, path: str) -> Said:
         """Raises `CannotReach`."""

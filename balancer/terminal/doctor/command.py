@@ -18,6 +18,7 @@ from balancer.terminal.doctor.findings import problem
 from balancer.terminal.doctor.patient import Patient, Wishes, examined
 from balancer.terminal.doctor.report import Line, Section, as_json, is_well, lines, printable
 from balancer.terminal.doctor.table import CHECKS, Check
+from balancer.terminal.trust import ca_file_option, trust_of
 
 _EXIT_PROBLEMS, _EXIT_UNREACHED = 1, 2
 _LONGEST_CHECK_S = 300.0
@@ -38,7 +39,7 @@ _NO_SENSE = (AttributeError, LookupError, TypeError, ValueError)
 )
 @click.option("--inference-url", default="", metavar="URL", help="Its inference port.")
 @click.option("--key-file", type=click.Path(path_type=Path), help="A file with an admin's key.")
-@click.option("--ca-file", type=click.Path(path_type=Path), help="Trust certificates of this CA.")
+@ca_file_option
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -60,7 +61,7 @@ def doctor(
     inference_url: str,
     key: str,
     key_file: Path | None,
-    ca_file: Path | None,
+    ca_file: str | None,
     config: Path | None,
     environment: str,
     tenant_keys: tuple[str, ...],
@@ -82,7 +83,7 @@ def doctor(
         tenant_keys=tenant_keys,
     )
     try:
-        sections = asyncio.run(diagnosis(base, _key(key, key_file), _tls(ca_file), wishes))
+        sections = asyncio.run(diagnosis(base, _key(key, key_file), _trust(ca_file), wishes))
     except CannotReach as error:
         click.echo(f"paddler-py doctor: {base}: {printable(str(error))}", err=True)
         sys.exit(_EXIT_UNREACHED)
@@ -93,14 +94,12 @@ def doctor(
     sys.exit(0 if is_well(sections) else _EXIT_PROBLEMS)
 
 
-async def diagnosis(
-    base: str, key: str, tls: ssl.SSLContext | None, wishes: Wishes
-) -> list[Section]:
+async def diagnosis(base: str, key: str, trust: ssl.SSLContext, wishes: Wishes) -> list[Section]:
     """What all checks find. Raises `CannotReach`."""
-    connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True)
+    connector = aiohttp.TCPConnector(ssl=trust)
     agent = {"User-Agent": "paddler-py-doctor"}
     async with aiohttp.ClientSession(connector=connector, headers=agent) as session:
-        patient = await examined(Client(session, base, key, tls), session, wishes)
+        patient = await examined(Client(session, base, key, trust), session, wishes)
         return [await _section(check, patient) for check in CHECKS]
 
 
@@ -130,13 +129,11 @@ def _key(given: str, path: Path | None) -> str:
         raise click.UsageError(f"--key-file {path} cannot be read: {error}") from error
 
 
-def _tls(ca_file: Path | None) -> ssl.SSLContext | None:
-    if ca_file is None:
-        return None
+def _trust(ca_file: str | None) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=str(ca_file))
-    except (OSError, ssl.SSLError) as error:
-        raise click.UsageError(f"--ca-file {ca_file} cannot be used: {error}") from error
+        return trust_of(ca_file)
+    except click.ClickException as error:
+        raise click.UsageError(error.message) from error
 
 
 def _print(sections: list[Section]) -> None:

@@ -28,7 +28,7 @@ async def transport(patient: Patient) -> list[Finding]:
 async def _of(base: str, patient: Patient) -> Finding:
     place = urlsplit(base)
     if place.scheme == "https":
-        return await _certificate(place.hostname or "", place.port or 443, patient.client.tls, base)
+        return await _certificate(base, patient.client.trust)
     if is_loopback(place.hostname or "") and not _listens_beyond(patient):
         return ok(f"{base}: not encrypted, and on loopback only")
     return warning(f"{base}: not encrypted; whoever is between can read keys and texts", _ENCRYPT)
@@ -40,11 +40,12 @@ def _listens_beyond(patient: Patient) -> bool:
     return any(not is_loopback(host) for host in hosts)
 
 
-async def _certificate(host: str, port: int, context: ssl.SSLContext | None, base: str) -> Finding:
+async def _certificate(base: str, trust: ssl.SSLContext | None) -> Finding:
+    place = urlsplit(base)
     try:
         async with asyncio.timeout(PATIENCE_S):
             _, writer = await asyncio.open_connection(
-                host, port, ssl=context or ssl.create_default_context()
+                place.hostname, place.port or 443, ssl=trust or True
             )
         shown: Mapping[str, Any] = writer.get_extra_info("peercert") or {}
         version = writer.get_extra_info("ssl_object").version()
