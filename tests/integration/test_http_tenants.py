@@ -104,10 +104,11 @@ async def test_the_first_key_that_is_made_keeps_its_tenant_from_all_before_it() 
             key = (await answer.json())["key"]
         assert (await answered(balancer, key, "GET", "/v1/models"))[0] == 200
         assert agent.started[0].cache_scope == ""
-        agent = FakeAgent(balancer.management_port, token=await system_key(balancer, key))
-        async with agent:
-            await balancer.post("/v1/completions", {"prompt": "hi"}, bearer(key))
-        assert agent.started[0].cache_scope
+        token = await system_key(balancer, key)
+        async with FakeAgent(balancer.management_port, name="two", token=token) as other:
+            said = await balancer.post("/v1/completions", {"prompt": "hi"}, bearer(key))
+        assert said.status == 200, said
+        assert other.started[0].cache_scope
 
 
 async def system_key(balancer: RunningBalancer, admin: str) -> str:
