@@ -27,7 +27,7 @@ def rules(*given: tuple[str, str]) -> tuple[TextRule, ...]:
 def whole(of: tuple[TextRule, ...], text: str) -> str:
     """What Python's own engine makes of all of it."""
     for one in of:
-        text = re.sub(one.pattern, lambda _, one=one: one.replace, text, flags=re.ASCII)  # type: ignore[misc]
+        text = re.sub(one.pattern, one.replace.replace("\\", r"\\"), text, flags=re.ASCII)
     return text
 
 
