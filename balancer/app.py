@@ -148,6 +148,9 @@ def build(
         ),
         calls={route.call: route for route in ROUTES if route.call},
     )
+    keys.on_elsewhere = lambda action, key_id: wiring.audit.note(
+        action, None, target=key_id, by="another process"
+    )
     _follow_log_level(live)
     _follow_log_content(live)
     metrics.watch_certificate(lambda: configuration.loaded.encryption.ends_s)

@@ -6,7 +6,7 @@ notices it in time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -20,6 +20,9 @@ from balancer.storage.one_thread import OneThread
 from balancer.storage.sql_keys import SqlKeys
 
 _T = TypeVar("_T")
+_Changed = TypeVar("_Changed", MadeKey, StoredKey)
+_Marks = Mapping[str, tuple[float | None, float | None]]
+"""When each key was revoked and rotated, by their ids."""
 
 
 class Listener(Protocol):
@@ -35,6 +38,8 @@ class _Read(Struct, frozen=True):
     """Its version, and how often we wrote, which the version does not tell."""
     ring: KeyRing
     has_keys: bool
+    elsewhere: tuple[tuple[str, str], ...]
+    """What another process did, and to which key."""
 
 
 class KeysInForce:
@@ -50,7 +55,13 @@ class KeysInForce:
         self._store: SqlKeys | None = None
         self._writes = 0
         self._seen: tuple[int, int] | None = None
+        self._marks: _Marks = {}
+        self._own: set[str] = set()
+        """Keys that we changed since the store was read last: that is in the audit log, with who
+        wanted it."""
         self._listener: Listener | None = None
+        self.on_elsewhere: Callable[[str, str], None] = lambda _action, _id: None
+        """Hears on the loop what another process did (`key.create`, …), and to which key."""
         # in memory there is nothing yet, and no need for a database
         self._first = self._thread.run_now(self._read_if_changed) if data_dir else None
 
@@ -89,10 +100,12 @@ class KeysInForce:
         """Wait for what runs, and let go of the file."""
         await self._thread.close(self._close)
 
-    async def _change(self, change: Callable[[SqlKeys], _T]) -> _T:
-        def work() -> _T:
+    async def _change(self, change: Callable[[SqlKeys], _Changed]) -> _Changed:
+        def work() -> _Changed:
             self._writes += 1
-            return change(self._opened())
+            done = change(self._opened())
+            self._own.add(done.key.id if isinstance(done, MadeKey) else done.id)
+            return done
 
         done = await self._thread.run(work)
         await self.look()
@@ -102,6 +115,8 @@ class KeysInForce:
         if read is not None and self._listener is not None:
             self._seen = read.seen
             self._listener(read.ring, has_keys=read.has_keys)
+            for action, key_id in read.elsewhere:
+                self.on_elsewhere(action, key_id)
 
     # --- on the thread ---
 
@@ -117,8 +132,24 @@ class KeysInForce:
             return None
         found = store.overview()
         ring = KeyRing(found.credentials, self._secret, pepper=found.pepper)
-        return _Read(seen, ring, bool(found.keys))
+        marks = {key.id: (key.revoked_s, key.rotated_s) for key in found.keys}
+        changes = () if self._seen is None else _changes(self._marks, marks)
+        elsewhere = tuple(change for change in changes if change[1] not in self._own)
+        self._marks = marks
+        self._own.clear()
+        return _Read(seen, ring, bool(found.keys), elsewhere)
 
     def _close(self) -> None:
         if self._store is not None:
             self._store.close()
+
+
+def _changes(before: _Marks, after: _Marks) -> Iterator[tuple[str, str]]:
+    for key_id, mark in after.items():
+        known = before.get(key_id)
+        if known is None:
+            yield "key.create", key_id
+        elif known[0] != mark[0]:
+            yield "key.revoke", key_id
+        elif known[1] != mark[1]:
+            yield "key.rotate", key_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -307,6 +308,35 @@ async def test_bytes_that_are_no_text_are_no_key(operator: Operator) -> None:
 
 
 # --- ends ---
+
+
+async def test_what_becomes_of_keys_is_in_the_audit_log_also_when_another_process_does_it(
+    operator: Operator, elsewhere: SqlKeys, tmp_path: Path
+) -> None:
+    def noted() -> list[tuple[Any, ...]]:
+        lines = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
+        return [(one["action"], one["target"], one["who"] and one["who"]["role"]) for one in lines]
+
+    ours = await operator.make("ours")
+    await operator.call("POST", f"/{ours['id']}/rotate", json={})
+    await operator.call("DELETE", f"/{ours['id']}")
+    await eventually(lambda: len(noted()) == 4, "our own lines")
+    theirs = elsewhere.create("theirs", Credential(digest=b"", id=""), is_managed=True).key.id
+    await eventually(lambda: len(noted()) == 5, "its line")
+    elsewhere.rotate(theirs, overlap_s=1.0)
+    await eventually(lambda: len(noted()) == 6, "its line")
+    elsewhere.revoke(theirs)
+    await eventually(lambda: len(noted()) == 7, "its line")
+    assert noted() == [
+        ("key.create", "ops", "admin"),
+        ("key.create", "ours", "admin"),
+        ("key.rotate", ours["id"], "admin"),
+        ("key.revoke", ours["id"], "admin"),
+        ("key.create", theirs, None),
+        ("key.rotate", theirs, None),
+        ("key.revoke", theirs, None),
+    ]
+    assert not any("pk_" in str(line) for line in noted())
 
 
 async def test_what_another_process_makes_and_revokes_is_in_force_at_once(

@@ -101,7 +101,7 @@ def test_a_key_stands_for_what_was_said_of_it_also_for_who_opens_the_file_later(
         found = find(one, made.text, clock)
         assert found == Principal(
             tenant="t", role="user", id=made.key.id, key_number=1, tier="pro", models=("m",),
-            classes=("chat",), allowance=allowance,
+            classes=("chat",), allowance=allowance, signed_in_by="key",
         )  # fmt: skip
     clock.now_s = 2000.0
     assert find(store, made.text, clock) == Denied("expired", made.key.id)
