@@ -110,7 +110,7 @@ class Exchange:
         "principal",
         "request",
         "route_path",
-        "signed_in_by",
+        "shown_by",
         "started_s",
         "status",
         "varies_by_origin",
@@ -141,7 +141,8 @@ class Exchange:
         """Whether other pages may be told otherwise."""
         self.principal = Principal(tenant=client.address, role="public")
         """Somebody of the public, until it is known who calls."""
-        self.signed_in_by: SignIn = "none"
+        self.shown_by: SignIn | None = None
+        """By what it is known who calls, where that is not in the request's headers."""
         self.gate: Gate | None = None
         self.entry: Entry | None = None
         """Its place in the account of limits; None: nothing limits it."""
@@ -161,14 +162,20 @@ class Exchange:
         """Whether a model or an agent has to work for the answer."""
         self.status = 0
         self.facts: dict[str, Any] = {}
-        given = request.headers.get("X-Request-Id", "")
-        self.client_id = given if _SANE_ID.fullmatch(given) else ""
+        self.client_id = _sane(request.headers.get("X-Request-Id", ""))
         self.echoed = {
             name: value
             for name in _ECHOED
             if _SANE_ID.fullmatch(value := request.headers.get(name, ""))
         }
         """What else of the client's goes back to it."""
+
+    @property
+    def signed_in_by(self) -> SignIn:
+        """By what it is known who calls."""
+        if self.shown_by is not None or self.gate is None:
+            return self.shown_by or "none"
+        return self.gate.how(self.request, self.principal)
 
     @property
     def elapsed_s(self) -> float:
@@ -207,3 +214,8 @@ class Exchange:
     def wants(self, flag: str) -> bool:
         """Whether the query says `flag=true`."""
         return self.request.query.get(flag, "").lower() in {"1", "true", "yes"}
+
+
+def _sane(given: str) -> str:
+    """An id that may go back and into the log; empty: it may not."""
+    return given if _SANE_ID.fullmatch(given) else ""

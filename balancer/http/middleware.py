@@ -117,6 +117,7 @@ class Pipeline:
 
     async def _let_in(self, exchange: Exchange, route: Route) -> None:
         gate, request = self._wiring.gate, exchange.request
+        exchange.gate = gate
         if gate.is_open:
             self._check_directness(exchange)
         try:
@@ -124,7 +125,6 @@ class Pipeline:
                 request, route, address=exchange.address, is_proxied=exchange.is_proxied
             )
             exchange.principal = found if isinstance(found, Principal) else await found
-            exchange.signed_in_by = gate.how(request, exchange.principal)
         except Unauthorized as error:
             self._note_refusal("credentials.refused", exchange, route, error)
             raise

@@ -43,7 +43,7 @@ async def open_session(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     with wiring.audit.noting("session.open", exchange):
         found = gate.principal_of(login.key, exchange.address)
         principal = found if isinstance(found, Principal) else await found
-        exchange.principal, exchange.signed_in_by = principal, principal.signed_in_by
+        exchange.principal, exchange.shown_by = principal, principal.signed_in_by
         gate.require(principal, "admin", "the dashboard", of="management")
     exchange.facts["key"] = principal.id
     cookie, session = gate.open_session(principal)
