@@ -26,6 +26,8 @@ WORD = "qzcanaryqz"
 ADMIN = f"{WORD}-admin-{'x' * 32}"
 """Also where a key has to be long."""
 
+HASH = f"$argon2id$v=19$m=65536,t=3,p=4${WORD}{'A' * 12}${WORD}{'A' * 33}"
+
 AUTH = f"""
 auth:
   api_keys:
@@ -34,6 +36,8 @@ auth:
     - {{env: TEAM_KEY, name: team}}
     - {{file: FOLDER/agents, name: agents, role: system}}
   metrics_token: {{env: SCRAPER}}
+  basic:
+    - {{name: nightly, password_hash: "{HASH}"}}
   jwt:
     - {{algorithms: [HS256], secret: {WORD}-{"y" * 40}, issuer: us, audience: balancer}}
   introspection:
@@ -131,6 +135,8 @@ def write(file: Path, text: str) -> None:
         (f"- {WORD}-plain", f"- {{key: {WORD}, role: {WORD[:0]}nobody}}"),
         (f"secret: {WORD}-{'y' * 40}", f"secret: {WORD}"),
         (f"secret: {WORD}-{'y' * 40}", f"secret: [{WORD}]"),
+        (f'"{HASH}"', WORD),
+        (f'"{HASH}"', f"[{WORD}]"),
         ("{env: SCRAPER}", f"[{WORD}]"),
         ("{env: SCRAPER}", f"{WORD} two words"),
         ("{env: SCRAPER}", f"{WORD}-plain"),
