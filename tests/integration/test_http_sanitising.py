@@ -47,12 +47,6 @@ def events(body: bytes) -> Iterator[Any]:
             yield json.loads(line.removeprefix("data: "))
 
 
-def joined(body: bytes, member: str = "content") -> str:
-    """A member of all deltas of a chat's stream."""
-    deltas = [choice["delta"] for event in events(body) for choice in event["choices"]]
-    return "".join(delta.get(member) or "" for delta in deltas)
-
-
 CALLS = [{"id": "c1", "type": "function", "function": {"name": "pay", "arguments": f'"{CARD}"'}}]
 ASKED: list[tuple[str, Any]] = [
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": f"my {CARD}"}]}),
@@ -122,58 +116,70 @@ async def test_a_long_prompt_is_looked_at_across_its_slices(
     assert call.messages[0].content == f"a {HIDDEN} b " * 20
 
 
-@pytest.mark.parametrize("cut", range(len(CARD) + 1))
-@pytest.mark.parametrize("stream", [False, True])
-async def test_an_answer_is_rewritten_wherever_its_steps_cut_it(cut: int, *, stream: bool) -> None:
-    pieces = (f"pay {CARD[:cut]}", f"{CARD[cut:]} now", "", " ok")
-    async with serving("answer", *pieces) as (balancer, agent):
-        answered = await balancer.chat(f"with {CARD}", stream=stream, n=2)
-        assert agent.started[0].messages is not None
-        assert agent.started[0].messages[0].content == f"with {CARD}"
-        expected = f"pay {HIDDEN} now ok"
-        if not stream:
-            body = answered.json()
-            assert [one["message"]["content"] for one in body["choices"]] == [expected] * 2
-            assert body["usage"]["completion_tokens"] == 2 * (len(pieces) + 1)
-            return
-        texts = {0: "", 1: ""}
-        for event in events(answered.body):
-            for choice in event["choices"]:
-                texts[choice["index"]] += choice["delta"].get("content") or ""
-        assert texts == {0: expected, 1: expected}
+async def test_an_answer_is_rewritten_wherever_its_steps_cut_it() -> None:
+    expected = f"pay {HIDDEN} now ok"
+    async with serving("answer") as (balancer, agent):
+        for cut in range(len(CARD) + 1):
+            pieces = (f"pay {CARD[:cut]}", f"{CARD[cut:]} now", "", " ok")
+            agent.script = Script(pieces=pieces)
+            whole = (await balancer.chat(f"with {CARD}", n=2)).json()
+            assert [one["message"]["content"] for one in whole["choices"]] == [expected] * 2
+            assert whole["usage"]["completion_tokens"] == 2 * (len(pieces) + 1)
+            streamed = await balancer.chat("hi", stream=True, n=2)
+            assert texts_of(streamed.body) == {0: expected, 1: expected}
+        messages = agent.started[0].messages
+    assert messages is not None
+    assert messages[0].content == f"with {CARD}"
 
 
-@pytest.mark.parametrize("cut", range(len(CARD) + 1))
-async def test_reasoning_and_arguments_are_rewritten_too_and_in_their_order(cut: int) -> None:
-    first, second = CARD[:cut], CARD[cut:]
-    pieces: tuple[StepDelta, ...] = (
+def texts_of(body: bytes) -> dict[int, str]:
+    """The content of each choice of a chat's stream."""
+    texts: dict[int, str] = {}
+    for event in events(body):
+        for choice in event["choices"]:
+            text = choice["delta"].get("content") or ""
+            texts[choice["index"]] = texts.get(choice["index"], "") + text
+    return texts
+
+
+KINDS = ("reasoning_content", "content", "tool_calls")
+
+
+async def test_reasoning_and_arguments_are_rewritten_too_and_in_their_order() -> None:
+    async with serving("both") as (balancer, agent):
+        for cut in range(len(CARD) + 1):
+            agent.script = Script(pieces=of_all_kinds(CARD[:cut], CARD[cut:]))
+            (choice,) = (await balancer.chat("hi")).json()["choices"]
+            streamed = (await balancer.chat("hi", stream=True)).body
+            message = choice["message"]
+            assert message["content"] == f"says {HIDDEN}"
+            assert message["reasoning_content"] == f"thinks {HIDDEN}"
+            functions = [one["function"] for one in message["tool_calls"]]
+            assert [one["name"] for one in functions] == ["pay", "tell"]
+            arguments = [one["arguments"] for one in functions]
+            assert arguments == [f'{{"to": "{HIDDEN}"}}', f'"{HIDDEN}"']
+            assert texts_of(streamed) == {0: f"says {HIDDEN}"}
+            assert CARD not in streamed.decode()
+            order = [KINDS.index(kind) for kind in kinds_of(streamed)]
+            assert order == sorted(order)
+
+
+def of_all_kinds(first: str, second: str) -> tuple[StepDelta, ...]:
+    return (
         (ReasoningDelta(f"thinks {first}"),),
         (ReasoningDelta(second), ContentDelta(f"says {first}")),
         second,
         (ToolCallDelta(index=0, id="c1", name="pay", arguments=f'{{"to": "{first}'),),
         (ToolCallDelta(index=0, arguments=f'{second}"}}'),),
-        (ToolCallDelta(index=1, id="c2", name="tell", arguments=f'"{CARD}"'),),
+        (ToolCallDelta(index=1, id="c2", name="tell", arguments=f'"{first}{second}"'),),
     )
-    async with serving("both", *pieces) as (balancer, _):
-        (choice,) = (await balancer.chat("hi")).json()["choices"]
-        streamed = await balancer.chat("hi", stream=True)
-    message = choice["message"]
-    assert message["content"] == f"says {HIDDEN}"
-    assert message["reasoning_content"] == f"thinks {HIDDEN}"
-    functions = [one["function"] for one in message["tool_calls"]]
-    assert [one["name"] for one in functions] == ["pay", "tell"]
-    assert [one["arguments"] for one in functions] == [f'{{"to": "{HIDDEN}"}}', f'"{HIDDEN}"']
-    assert joined(streamed.body) == f"says {HIDDEN}"
-    assert CARD not in streamed.body.decode()
-    order = [
-        kind
-        for event in events(streamed.body)
-        for part in event["choices"]
-        for kind in ("reasoning_content", "content", "tool_calls")
-        if part["delta"].get(kind)
-    ]
-    assert sorted(set(order), key=order.index) == ["reasoning_content", "content", "tool_calls"]
-    assert order == sorted(order, key=["reasoning_content", "content", "tool_calls"].index)
+
+
+def kinds_of(body: bytes) -> Iterator[str]:
+    """Of all deltas of a chat's stream, in their order."""
+    for event in events(body):
+        for choice in event["choices"]:
+            yield from (kind for kind in KINDS if choice["delta"].get(kind))
 
 
 async def test_what_was_held_back_is_in_stored_and_resumed_answers() -> None:
@@ -186,7 +192,7 @@ async def test_what_was_held_back_is_in_stored_and_resumed_answers() -> None:
         resumed = await balancer.post("/v1/chat/completions", body, headers)
     for one in (made, stored):
         assert one["output"][-1]["content"][0]["text"] == f"ends with {HIDDEN}"
-    assert joined(resumed.body) == f"ends with {HIDDEN}"
+    assert texts_of(resumed.body) == {0: f"ends with {HIDDEN}"}
 
 
 @pytest.mark.parametrize(
