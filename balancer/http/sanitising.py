@@ -35,7 +35,9 @@ from protocol.rendering import RenderRequest
 from protocol.to_agent import Committed
 
 SLICE_CHARS = 8 * KIB
-"""Of a long text, before others have their turn."""
+"""That are looked at before others have their turn."""
+EACH_CHARS = 128
+"""What a text takes besides, as so many characters."""
 
 Rules = tuple[TextRule, ...]
 _Ids = tuple[int, ...]
@@ -65,11 +67,12 @@ async def sanitised_generation(generation: Generation, rules: Rules) -> Generati
         return generation
     if request.prompt_logprobs:
         raise _cannot("log probabilities of a prompt that is rewritten are not of yours", "echo")
+    look = _Look(of_prompts)
     return structs.replace(
         generation,
-        request=await _request(request, of_prompts, generation.prompt_param),
+        request=await _request(request, look, generation.prompt_param),
         prompts=tuple(
-            [await _prompt(one, of_prompts, generation.prompt_param) for one in generation.prompts]
+            [await _prompt(one, look, generation.prompt_param) for one in generation.prompts]
         ),
     )
 
@@ -78,7 +81,8 @@ async def sanitised_inputs(request: EmbeddingRequest, rules: Rules) -> Embedding
     """The same for embeddings."""
     if not (rules := rules_of_prompts(rules)):
         return request
-    inputs = tuple([await _prompt(one, rules, "input") for one in request.inputs])
+    look = _Look(rules)
+    inputs = tuple([await _prompt(one, look, "input") for one in request.inputs])
     return structs.replace(request, inputs=inputs)
 
 
@@ -86,15 +90,16 @@ async def sanitised_question(question: TextQuestion, rules: Rules) -> TextQuesti
     """The same for scores of documents, and for what becomes tokens."""
     if not (rules := rules_of_prompts(rules)):
         return question
+    look = _Look(rules)
     match question:
         case RerankRequest():
-            documents = tuple([await _text(one, rules) for one in question.documents])
-            query = await _text(question.query, rules)
+            documents = tuple([await look.text(one) for one in question.documents])
+            query = await look.text(question.query)
             return structs.replace(question, query=query, documents=documents)
         case TokenizeRequest():
-            return structs.replace(question, text=await _text(question.text, rules))
+            return structs.replace(question, text=await look.text(question.text))
         case RenderRequest():
-            messages = await _messages(question.messages, rules)
+            messages = await _messages(question.messages, look)
             return structs.replace(question, messages=messages)
     return question
 
@@ -192,61 +197,75 @@ def _is_one_text(one: TypedDelta, other: TypedDelta) -> bool:
     return type(one) is type(other)
 
 
-async def _request(request: GenerationRequest, rules: Rules, param: str) -> GenerationRequest:
+class _Look:
+    """Rewrites the texts of one request, one after the other."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rewritten = RewrittenText(rules)
+        self._done = 0
+
+    async def text(self, text: str) -> str:
+        """Slice by slice, so that neither a long text nor many hold anybody up. Raises
+        `InvalidRequest`."""
+        out = []
+        try:
+            for start in range(0, max(len(text), 1), SLICE_CHARS):
+                piece = text[start : start + SLICE_CHARS]
+                await self._give_way(len(piece) + EACH_CHARS)
+                out.append(self._rewritten.feed(piece))
+            out.append(self._rewritten.flush())
+        except UnicodeEncodeError as error:
+            raise InvalidRequest("the request holds text that is not valid Unicode") from error
+        return "".join(out)
+
+    async def _give_way(self, chars: int) -> None:
+        self._done += chars
+        if self._done > SLICE_CHARS:
+            self._done = chars
+            await asyncio.sleep(0)
+
+
+async def _request(request: GenerationRequest, look: _Look, param: str) -> GenerationRequest:
     return structs.replace(
         request,
-        messages=None if request.messages is None else await _messages(request.messages, rules),
-        prompt=None if request.prompt is None else await _prompt(request.prompt, rules, param),
-        suffix=None if request.suffix is None else await _text(request.suffix, rules),
+        messages=None if request.messages is None else await _messages(request.messages, look),
+        prompt=None if request.prompt is None else await _prompt(request.prompt, look, param),
+        suffix=None if request.suffix is None else await look.text(request.suffix),
     )
 
 
-async def _messages(messages: Sequence[Message], rules: Rules) -> tuple[Message, ...]:
-    return tuple([await _message(one, rules) for one in messages])
+async def _messages(messages: Sequence[Message], look: _Look) -> tuple[Message, ...]:
+    return tuple([await _message(one, look) for one in messages])
 
 
-async def _message(message: Message, rules: Rules) -> Message:
+async def _message(message: Message, look: _Look) -> Message:
     content, reasoning = message.content, message.reasoning_content
     return structs.replace(
         message,
         content=(
-            await _text(content, rules)
+            await look.text(content)
             if isinstance(content, str)
-            else content and tuple([await _part(one, rules) for one in content])
+            else content and tuple([await _part(one, look) for one in content])
         ),
-        name=None if message.name is None else await _text(message.name, rules),
-        tool_calls=tuple([await _call(one, rules) for one in message.tool_calls]),
-        reasoning_content=None if reasoning is None else await _text(reasoning, rules),
+        name=None if message.name is None else await look.text(message.name),
+        tool_calls=tuple([await _call(one, look) for one in message.tool_calls]),
+        reasoning_content=None if reasoning is None else await look.text(reasoning),
     )
 
 
-async def _part(part: Part, rules: Rules) -> Part:
-    return TextPart(text=await _text(part.text, rules)) if isinstance(part, TextPart) else part
+async def _part(part: Part, look: _Look) -> Part:
+    return TextPart(text=await look.text(part.text)) if isinstance(part, TextPart) else part
 
 
-async def _call(call: ToolCall, rules: Rules) -> ToolCall:
-    arguments = await _text(call.function.arguments, rules)
+async def _call(call: ToolCall, look: _Look) -> ToolCall:
+    arguments = await look.text(call.function.arguments)
     return structs.replace(call, function=structs.replace(call.function, arguments=arguments))
 
 
-async def _prompt(prompt: str | _Ids, rules: Rules, param: str) -> str | _Ids:
+async def _prompt(prompt: str | _Ids, look: _Look, param: str) -> str | _Ids:
     if isinstance(prompt, str):
-        return await _text(prompt, rules)
+        return await look.text(prompt)
     raise _cannot("prompts are looked at here before models get them; send text, not tokens", param)
-
-
-async def _text(text: str, rules: Rules) -> str:
-    """Slice by slice, so that a long one holds nobody up."""
-    rewritten, out = RewrittenText(rules), []
-    try:
-        for start in range(0, len(text), SLICE_CHARS):
-            if start:
-                await asyncio.sleep(0)
-            out.append(rewritten.feed(text[start : start + SLICE_CHARS]))
-        out.append(rewritten.flush())
-    except UnicodeEncodeError as error:
-        raise InvalidRequest("the request holds text that is not valid Unicode") from error
-    return "".join(out)
 
 
 def _cannot(words: str, param: str) -> InvalidRequest:

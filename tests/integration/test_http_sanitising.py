@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -114,6 +115,23 @@ async def test_a_long_prompt_is_looked_at_across_its_slices(
     (call,) = agent.started
     assert call.messages is not None
     assert call.messages[0].content == f"a {HIDDEN} b " * 20
+
+
+async def test_many_texts_let_others_have_their_turn() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    request = EmbeddingRequest(inputs=(CARD, "") * 5000)
+    running = asyncio.ensure_future(other())
+    looked_at = await sanitised_inputs(request, rules("prompt"))
+    running.cancel()
+    assert looked_at.inputs == (HIDDEN, "") * 5000
+    assert turns > 100
 
 
 async def test_an_answer_is_rewritten_wherever_its_steps_cut_it() -> None:
