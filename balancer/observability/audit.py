@@ -149,6 +149,15 @@ class Audit:
             raise
         self.note(action, caller, target=target, **facts)
 
+    @contextmanager
+    def noting_refusals(self, action: str, caller: Caller | None) -> Iterator[None]:
+        """Note what in here refuses the caller."""
+        try:
+            yield
+        except BalancerError as error:
+            self.note(action, caller, outcome="refused", reason=error.code)
+            raise
+
     def reopen(self) -> None:
         """The file was moved away: begin a new one."""
         if self._file is not None:

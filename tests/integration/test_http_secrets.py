@@ -18,6 +18,7 @@ from balancer.config_file.faults import FaultyConfiguration
 from balancer.config_file.load import Sources
 from balancer.secret import Secret
 from balancer.settings import Settings
+from tests.support.authority import Authority
 from tests.support.keys import bearer
 from tests.support.live_reader import LiveReader
 from tests.support.running_balancer import RunningBalancer, running_balancer
@@ -47,7 +48,12 @@ auth:
 """
 PORTS = "inference: 127.0.0.1:0\nmanagement: 127.0.0.1:0\n"
 VARIABLES = {"TEAM_KEY": f"{WORD}-team", "SCRAPER": f"{WORD}-scraper"}
-COVERED = {"JwtIssuer.secret", "Introspection.client_secret", "PasswordHolder.password_hash"}
+COVERED = {
+    "Introspection.client_secret",
+    "JwtIssuer.secret",
+    "PasswordHolder.password_hash",
+    "Settings.tls_key_password",
+}
 
 
 @pytest.fixture
@@ -95,6 +101,21 @@ async def test_no_secret_of_the_configuration_can_be_seen(
     assert all("operators" in text for text in (seen[0], told[0], seen[-1]))
     seen += [*capfd.readouterr()]
     assert [text for text in seen if WORD in text] == []
+
+
+def test_the_password_of_a_tls_key_cannot_be_seen(file: Path, authority: Authority) -> None:
+    certificate, key = authority.issue("balancer", "localhost")
+    tls = f"tls_certificate: {certificate}\ntls_key: {key}\ntls_key_password: {WORD}\n"
+    file.write_text(file.read_text() + tls)
+    loaded = Configuration(sources(file)).loaded
+    assert loaded.settings.tls_key_password.reveal() == WORD
+    shown = CliRunner().invoke(config, ["show", "--json", "--config", str(file)], env=VARIABLES)
+    assert "tls_key_password" in shown.output
+    assert WORD not in repr(loaded) + shown.output
+    file.write_text(file.read_text().replace(f"password: {WORD}", f"password: [{WORD}]"))
+    with pytest.raises(FaultyConfiguration) as caught:
+        Configuration(sources(file))
+    assert WORD not in "".join(traceback.format_exception(caught.value))
 
 
 PATHS = ("/config", "/config/status", "/health", "/metrics", "/log-level", "/requests", "/")

@@ -50,7 +50,8 @@ async def connect_agent(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     )
     if not is_handshake(socket, exchange.request):
         raise InvalidRequest("agents connect here with a WebSocket")
-    badge = _badge_of(exchange, wiring.settings)
+    with wiring.audit.noting_refusals("agent.refused", exchange):
+        badge = _badge_of(exchange, wiring.settings)
     socket.headers.update({**SECURITY_HEADERS, **exchange.headers()})
     try:
         await socket.prepare(exchange.request)
