@@ -25,6 +25,15 @@ async def balancer(encrypted: dict[str, Any]) -> AsyncIterator[RunningBalancer]:
         yield balancer
 
 
+@pytest.fixture
+def audit_log(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+def _read(path: Path) -> str:
+    return path.read_text()
+
+
 def _link(balancer: RunningBalancer, **files: Path | None) -> BalancerLink:
     address = BalancerAddress("127.0.0.1", balancer.management_port, tls=LinkTls(**files))
     return BalancerLink(address, Introduced("gpu-1"))
@@ -92,6 +101,7 @@ async def test_agents_may_have_to_show_a_certificate_of_their_own(
     encrypted: dict[str, Any],
     authority: Authority,
     stranger: Authority,
+    audit_log: Path,
     shows: str | None,
     by_name: bool,
     said: str,
@@ -102,7 +112,10 @@ async def test_agents_may_have_to_show_a_certificate_of_their_own(
         certificate, key = issuer.issue(shows, "gpu.example", common_name=shows)
         files |= {"client_certificate": certificate, "client_key": key}
     async with running_balancer(
-        tls_client_ca=str(authority.ca_file), tls_agents_by_name=by_name, **encrypted
+        tls_client_ca=str(authority.ca_file),
+        tls_agents_by_name=by_name,
+        audit_log=str(audit_log),
+        **encrypted,
     ) as balancer:
         agent = Introduced("gpu-1")
         address = BalancerAddress("127.0.0.1", balancer.management_port, tls=LinkTls(**files))
@@ -119,3 +132,6 @@ async def test_agents_may_have_to_show_a_certificate_of_their_own(
         assert said in told
         # operators come without
         assert (await balancer.get_json(f"{balancer.management_url}/agents")) is not None
+    written = _read(audit_log)
+    assert ("agent.join" in written) == is_in
+    assert ("agent.refused" in written) == (not is_in and shows != "stranger")
