@@ -17,6 +17,9 @@ from structlog.testing import capture_logs
 from tests.support.broken_books import DEFECTS, Defect
 from tests.support.reservations import Reservations
 
+# many examples of what other tests cover line by line: counting lines would double its time
+pytestmark = pytest.mark.no_cover
+
 STEPS = 20_000
 STEPS_OF_AN_EXAMPLE = 40
 IN_ANY_ORDER = settings(

@@ -16,6 +16,9 @@ from agent.engine.sampling.xtc import exclude_top_choices
 from tests.support.naive_sampling import distribution
 from tests.support.samplers import ENDS, AllowList, row, sampler
 
+# many examples of what other tests cover line by line: counting lines would double its time
+pytestmark = pytest.mark.no_cover
+
 SIZE = 40
 DRAWS = 8000
 HISTORY = (7, 9, 9, 30, 7, 7)
