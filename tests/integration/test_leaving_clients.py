@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import logging
 import random
 import statistics
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -34,6 +35,14 @@ HEAP_GROWTH = 1.10
 @pytest.fixture
 async def engine() -> FakeEngine:
     return FakeEngine(words(3000), slots=SLOTS, pace="tick")
+
+
+@pytest.fixture
+def nothing_logged() -> Iterator[None]:
+    """pytest keeps every record, and another test may have left the level where requests log."""
+    logging.disable(logging.INFO)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture
@@ -112,6 +121,7 @@ async def test_clients_that_leave_at_random_moments_leave_nothing_behind(
     assert answer.status == 200
 
 
+@pytest.mark.usefixtures("nothing_logged")
 async def test_two_thousand_clients_that_leave_grow_the_heap_no_more_than_two_hundred(
     balancer: RunningBalancer, engine: FakeEngine
 ) -> None:
