@@ -48,7 +48,7 @@ test: setup ## all tests: unit, integration, end to end, pages in a browser
 	@deploy/setup/test_packages.sh
 	@node --test --test-reporter=dot tests/web/
 	@$(BIN)/python -m pytest tests/unit --numprocesses=2 --cov --cov-report=
-	@$(BIN)/python -m pytest tests/integration tests/end_to_end tests/soak tests/chaos tests/fuzz --numprocesses=2 --dist=loadfile --cov --cov-append --cov-report=term:skip-covered --cov-report=json:out/coverage.json
+	@$(BIN)/python -m pytest tests/chaos tests/soak tests/fuzz tests/end_to_end tests/integration --numprocesses=2 --dist=loadfile --no-loadscope-reorder --cov --cov-append --cov-report=term:skip-covered --cov-report=json:out/coverage.json
 	@$(BIN)/python -m pytest tests/browser --numprocesses=3 --dist=loadfile -m "not long"
 	@$(BIN)/python deploy/setup/coverage_floors.py out/coverage.json
 
