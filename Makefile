@@ -10,6 +10,9 @@ LLAMA := llama-cpp-python==0.3.36
 # pip needs no cache of ours, and must not ask questions
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
+# the tests start our programs hundreds of times: each would compile all of its modules anew
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check audit check-web browser pictures bench equal soak chaos fuzz schemas format clean clean-llama setup-check setup
 
 help: ## list the targets
