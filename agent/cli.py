@@ -29,6 +29,7 @@ from protocol.crashes import tell_crashes, told, what_asyncio_says
 from protocol.journal import for_journal, is_journal
 from protocol.redaction import redacted
 from protocol.service_manager import ServiceManager
+from protocol.visible import line_of_facts
 
 log = structlog.get_logger()
 
@@ -232,6 +233,7 @@ def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _without_openers,
             *exceptions,
+            *([line_of_facts] if log_format == "console" else []),
             renderer,
         ],
         wrapper_class=_logger_of(level),

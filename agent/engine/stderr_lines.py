@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from protocol.visible import one_line
+
 STDERR = 2
 
 
@@ -14,6 +16,6 @@ def make_non_blocking() -> None:
 
 
 def say(line: str) -> None:
-    """One line; lost if nobody reads."""
+    """One line, whatever a model's file has in it; lost if nobody reads."""
     with suppress(OSError):
-        os.write(STDERR, line.rstrip("\n").encode("utf-8", "replace") + b"\n")
+        os.write(STDERR, one_line(line.rstrip("\n")).encode("utf-8", "replace") + b"\n")

@@ -22,6 +22,7 @@ from balancer.settings import LogFormat, LogLevel
 from protocol.crashes import told
 from protocol.journal import for_journal, is_journal
 from protocol.redaction import NOT_LOGGED, redacted
+from protocol.visible import harmless, line_of_facts
 
 _PRIVATE_KEYS = frozenset(
     {
@@ -139,14 +140,15 @@ def _rendering(log_format: LogFormat) -> list[Processor]:
             structlog.processors.JSONRenderer(),
         ]
     return [
+        line_of_facts,
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=_write_traceback
-        )
+        ),
     ]
 
 
 def _write_traceback(line: TextIO, given: ExcInfo) -> None:
-    line.write("\n" + told(given[1]))
+    line.write("\n" + harmless(told(given[1])))
 
 
 def _without_private(

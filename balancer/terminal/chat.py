@@ -19,6 +19,7 @@ import msgspec
 from balancer.terminal.completion import served_models
 from balancer.terminal.events import Piece, ServerSaidNo, joined, stream_chat
 from balancer.terminal.trust import ca_file_option, trust_of
+from protocol.visible import harmless
 
 _CONNECT_TIMEOUT_S = 10.0
 _SILENCE_TIMEOUT_S = 300.0
@@ -169,9 +170,11 @@ async def _answer(
 
 def _show(piece: Piece) -> None:
     if piece.reasoning:
-        click.secho(piece.reasoning, nl=False, dim=True, err=True)
+        click.secho(harmless(piece.reasoning), nl=False, dim=True, err=True)
     if piece.content:
-        click.echo(piece.content, nl=False)
+        # a pipe or a file has the answer as it is; a terminal would do what it says
+        text = harmless(piece.content) if sys.stdout.isatty() else piece.content
+        click.echo(text, nl=False)
         sys.stdout.flush()
     if piece.is_cut:
         click.echo("\n[cut off: the answer reached its limit]", err=True)

@@ -154,6 +154,20 @@ def test_a_password_in_a_url_is_not_logged(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.usefixtures("restored_logging")
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_what_others_wrote_begins_no_line_and_commands_no_terminal(
+    capsys: pytest.CaptureFixture[str], log_format: LogFormat
+) -> None:
+    configure("info", log_format)
+    hostile = "\x1b[2Jone\ninfo two\u2028three\u202e"
+    structlog.get_logger("test").info("message dropped", reason=hostile, names=[hostile])
+    logging.getLogger("library").warning("a library says %s", hostile)
+    lines = capsys.readouterr().err.split("\n")
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.usefixtures("restored_logging")
 def test_console_lines_show_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
     configure("warning", "console")
     secret = "the user's words"
