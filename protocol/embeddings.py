@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from protocol.generation import TokenId
+from protocol.generation import Count, TokenId
 
 Pooling = Literal["none", "mean", "cls", "last", "rank"]
 """How an input's token vectors become its own: not at all, their mean, the first, the last, or the
@@ -22,7 +22,6 @@ MAX_VECTOR_BYTES = 32 * 1024 * 1024
 """Of all vectors of a request; more is refused."""
 
 EmbeddingInput = str | tuple[TokenId, ...]
-Count = Annotated[int, Meta(ge=0, lt=2**31)]
 
 
 class EmbeddingRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):

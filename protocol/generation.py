@@ -15,6 +15,7 @@ from protocol.models import ModelName
 
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Count = Annotated[int, Meta(ge=0, lt=2**31)]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
 
 MAX_MESSAGES = 10_000
@@ -179,10 +180,10 @@ class TokenLogprob(Struct, frozen=True, array_like=True):
 class Usage(Struct, frozen=True, kw_only=True):
     """Tokens of one request, cumulative over resumed parts; the end token is counted."""
 
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
+    prompt_tokens: Count
+    completion_tokens: Count
+    cached_tokens: Count = 0
+    reasoning_tokens: Count = 0
 
 
 class Timings(Struct, frozen=True, kw_only=True):

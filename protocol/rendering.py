@@ -10,8 +10,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from protocol.chat import Message, Tool
-from protocol.embeddings import Count
-from protocol.generation import MAX_MESSAGES
+from protocol.generation import MAX_MESSAGES, Count
 
 
 class RenderRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):

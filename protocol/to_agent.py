@@ -13,7 +13,7 @@ from protocol.embeddings import (
     RerankRequest,
     TokenizeRequest,
 )
-from protocol.generation import GenerationRequest, Resume, SamplerState
+from protocol.generation import Count, GenerationRequest, Resume, SamplerState
 from protocol.jsonrpc import CallId
 from protocol.prefix_chain import PackedBlocks
 from protocol.rendering import RenderRequest
@@ -46,9 +46,9 @@ class Committed(Struct, frozen=True, kw_only=True):
     be added by the end, when `Usage` tells all of them.
     """
 
-    prompt_tokens: int
+    prompt_tokens: Count
     max_tokens: int
-    cached_tokens: int = 0
+    cached_tokens: Count = 0
 
 
 class Cancel(Struct, frozen=True, kw_only=True):
@@ -141,7 +141,7 @@ class ImportSequence(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class ImportedSequence(Struct, frozen=True, kw_only=True):
     """The result of `import_sequence`: so many tokens are cached."""
 
-    tokens: int
+    tokens: Count
 
 
 METHODS: dict[str, type[Struct]] = {

@@ -230,10 +230,15 @@ async def test_nonsense_in_the_usage_does_not_leave_the_client_waiting_for_ever(
     one = await balancer.ask()
     (call,) = agent.answer()
     usage = Usage(prompt_tokens=-1, completion_tokens=-1)
-    with capture_logs():
+    with capture_logs() as logs:
         agent.say(Finished(call=call, finish_reason="stop", usage=usage))
+        await settle()
+    assert [entry["event"] for entry in logs] == ["message dropped"]
+    agent.running.remove(call)
+    for _ in range(2):  # the agent does not hold it any more, and that is no accident
+        agent.heartbeat()
     await settle()
-    assert one.outcome.usage == usage
+    assert isinstance(one.error, UpstreamFailed)
 
 
 @pytest.mark.parametrize("moment", ["committed", "tokens"])

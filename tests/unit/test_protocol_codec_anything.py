@@ -44,7 +44,8 @@ def _json_strategy() -> st.SearchStrategy[Any]:
 
 _calls = st.integers(0, 2**31) | st.text("abc-123", min_size=1, max_size=20)
 _ids = st.lists(st.integers(0, 2**31 - 1), max_size=6).map(tuple)
-_usages = st.builds(Usage, prompt_tokens=st.integers(0), completion_tokens=st.integers(0))
+_counts = st.integers(0, 2**31 - 1)
+_usages = st.builds(Usage, prompt_tokens=_counts, completion_tokens=_counts)
 _messages = st.builds(
     Message,
     role=st.sampled_from(["system", "user", "assistant", "tool"]),
