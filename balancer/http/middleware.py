@@ -37,6 +37,8 @@ from balancer.policy.identity.principal import Principal
 log = structlog.get_logger(__name__)
 
 CLIENT_LEFT = 499
+_REFUSED = 400
+"""From this status on the summary says from where a request came."""
 _WORK: frozenset[RouteClass] = frozenset({"chat", "completions", "embeddings", "tokens"})
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 
@@ -224,6 +226,7 @@ class Pipeline:
             request_id=exchange.id,
             client_request_id=exchange.client_id or None,
             traceparent=exchange.echoed.get("traceparent"),
+            **({"address": exchange.address} if status >= _REFUSED else {}),
             **exchange.facts,
         )
 

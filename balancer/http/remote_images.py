@@ -57,6 +57,7 @@ async def fetch_images(
     try:
         fetched = await wiring.images.fetch(dict.fromkeys(image.url for image in images))
     except ImageNotFetched as error:
+        exchange.facts["image_refused"] = error.reason
         raise _refusal(next(image for image in images if image.url == error.url), error) from error
     # one that is named often was fetched once, and would be written and read each time
     if sum(len(fetched[image.url].data) for image in images) > MAX_MEDIA_BYTES:
