@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import cycle, islice
 
 from msgspec import Struct
 
@@ -160,7 +159,7 @@ def _windowed(facts: _Facts, count: int) -> list[bool]:
     if every is None:
         return [False] * count
     every = max(facts.number("attention.sliding_window_pattern", every), 1)
-    return list(islice(cycle([True] * (every - 1) + [False]), count))
+    return [layer % every != every - 1 for layer in range(count)]
 
 
 def _layer(
