@@ -29,7 +29,7 @@ from tests.support.running_balancer import (
 METADATA = "169.254.169.254"
 """Where clouds tell a host its own credentials."""
 CHAT = "/v1/chat/completions"
-MOST_BYTES = 2_000_000
+MOST_BYTES = 1_000_000
 HI = {"messages": [{"role": "user", "content": "hi"}]}
 
 
