@@ -29,7 +29,7 @@ from protocol.crashes import tell_crashes, told, what_asyncio_says
 from protocol.journal import for_journal, is_journal
 from protocol.redaction import redacted
 from protocol.service_manager import ServiceManager
-from protocol.visible import line_of_facts
+from protocol.visible import harmless, line_of_facts
 
 log = structlog.get_logger()
 
@@ -243,7 +243,7 @@ def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
 
 def _write_traceback(line: TextIO, given: structlog.types.ExcInfo) -> None:
     """Without local variables and what errors quote: both hold prompts."""
-    line.write("\n" + told(given[1]))
+    line.write("\n" + harmless(told(given[1])))
 
 
 def _without_openers(

@@ -203,9 +203,11 @@ async def test_a_grammar_runs_by_work_that_is_counted_and_reads_nothing_from_els
 
 async def test_an_agent_does_not_get_the_name_of_one_that_is_there() -> None:
     async with running_balancer() as balancer, FakeAgent(balancer.management_port) as first:
-        async with FakeAgent(balancer.management_port, epoch="mine") as second:
-            assert second.refusal is not None
-            assert second.refusal.data == {"reason": "name_taken"}
+        with recorded() as records:
+            async with FakeAgent(balancer.management_port, epoch="mine") as second:
+                assert second.refusal is not None
+                assert second.refusal.data == {"reason": "name_taken"}
+        records.audited("agent.refused", target="one", facts={"reason": "name_taken"})
         assert (await balancer.post(CHAT, HI)).status == 200
         assert len(first.started) == 1
 

@@ -67,6 +67,7 @@ async def test_guessing_keys_ends_with_an_address_that_is_not_heard(
     records.refusal(401, "invalid_api_key")
     records.refusal(429, "rate_limit_exceeded")
     records.event("credentials refused", reason="mistyped", address="127.0.0.1")
+    records.audited("credentials.refused", facts={"reason": "invalid_api_key"})
     assert not records.holds("guess")
 
 
@@ -136,6 +137,8 @@ async def test_a_client_s_key_opens_no_operator_s_or_agent_s_route(
             answer = await ask(balancer.management_url + path, balancer, USER, method)
         assert answer.status == 403, path
         assert records.refusal(403, "insufficient_permissions")["key"] == USER
+        noted = records.audited("access.refused", target=f"{method} {path}")
+        assert noted["who"]["key"] == USER
 
 
 async def test_members_of_a_body_that_mean_something_elsewhere_mean_nothing_here(

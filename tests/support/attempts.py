@@ -42,6 +42,12 @@ class Records:
         assert found, f"no {name!r} with {facts}: {self.events[-5:]}"
         return dict(found[-1])
 
+    def audited(self, action: str, **members: Any) -> dict[str, Any]:
+        """The latest line of the audit log of something that was refused."""
+        line = self.event("audit", action=action, outcome="refused", **members)
+        assert line["from"] == LOOPBACK
+        return line
+
     def holds(self, text: str) -> bool:
         """Whether it stands in any of them."""
         return text in json.dumps(self.events, default=repr, ensure_ascii=False)
