@@ -77,6 +77,17 @@ def test_every_code_that_clients_see_is_described() -> None:
     assert {code for code in codes if code not in page} == set()
 
 
+def test_every_attempt_of_the_threat_model_is_a_test_and_every_test_is_named_there() -> None:
+    page = _page("guides/security.md")
+    files = sorted((PROJECT / "tests/integration").glob("test_hostile_*.py"))
+    tests = [name for file in files for name in re.findall(r"def (test_\w+)", file.read_text())]
+    listed = re.findall(r"^\| (\d+) \| `(test_\w+)`", page, re.MULTILINE)
+    assert sorted(name for _, name in listed) == sorted(tests)
+    assert [int(number) for number, _ in listed] == list(range(1, len(listed) + 1))
+    told = page.partition("## Attempts")[0]
+    assert set(re.findall(r"\[(\d+)\]", told)) == {number for number, _ in listed}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
