@@ -147,7 +147,7 @@ def test_a_model_file_with_hostile_metadata_is_rejected_before_llama_cpp_sees_it
 def test_no_number_of_a_model_file_takes_memory_by_itself(tmp_path: Path) -> None:
     for kind, largest in LARGEST.items():
         for name in ("attention__sliding_window_pattern", "attention__head_count", "vocab_size"):
-            said = {f"gemma2__{name}": number(kind, largest)}
+            said: dict[str, Any] = {f"gemma2__{name}": number(kind, largest)}
             shape = shape_of(read_gguf(gguf(tmp_path / "model.gguf", **said)))
             assert len(shape.layers) == 2
 

@@ -13,7 +13,6 @@ import pytest
 from msgspec import structs
 
 from balancer.access import JwtIssuer
-from balancer.policy.identity import keyring
 from balancer.secret import Secret
 from tests.support.attempts import recorded
 from tests.support.fake_agent import FakeAgent, Script
@@ -83,7 +82,7 @@ async def test_looking_for_a_key_is_the_same_work_however_much_of_it_is_right(
         work.append((len(key), len(message)))
         return digest(key, message, algorithm)
 
-    monkeypatch.setattr(keyring.hmac, "digest", watched)
+    monkeypatch.setattr("balancer.policy.identity.keyring.hmac.digest", watched)
     done = set()
     for key in (ANN, ANN[:-1] + "x", "ann", "x" * len(ANN), "nobody's"):
         work.clear()
