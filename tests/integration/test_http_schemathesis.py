@@ -27,7 +27,7 @@ from tests.support.fake_agent import FakeAgent
 from tests.support.running_balancer import PATIENCE_S, running_balancer
 
 # many examples of what other tests cover line by line: counting lines would double its time
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.uncounted
 
 EXAMPLES = 10
 """Of each route, of requests as documented and of broken ones."""

@@ -18,7 +18,7 @@ from tests.support.broken_books import DEFECTS, Defect
 from tests.support.reservations import Reservations
 
 # many examples of what other tests cover line by line: counting lines would double its time
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.uncounted
 
 STEPS = 20_000
 STEPS_OF_AN_EXAMPLE = 40

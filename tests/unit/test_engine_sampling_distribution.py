@@ -17,7 +17,7 @@ from tests.support.naive_sampling import distribution
 from tests.support.samplers import ENDS, AllowList, row, sampler
 
 # many examples of what other tests cover line by line: counting lines would double its time
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.uncounted
 
 SIZE = 40
 DRAWS = 8000

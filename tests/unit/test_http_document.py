@@ -19,7 +19,7 @@ from balancer.http.router import Route
 from balancer.http.routes import ROUTES
 
 # many examples of what other tests cover line by line: counting lines would double its time
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.uncounted
 
 LISTENERS: tuple[tuple[Port, ...], ...] = (*((port,) for port in get_args(Port)), get_args(Port))
 

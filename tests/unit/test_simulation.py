@@ -29,7 +29,7 @@ from tests.benchmarks.simulate.site import Job, Site, Size
 from tests.benchmarks.simulate.speed import Speed, load, save
 
 # many examples of what other tests cover line by line: counting lines would double its time
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.uncounted
 
 SPEED = Speed(block_ms=100.0, token_ms=10.0, slot_ms=5.0, prefill_share=0.5)
 
