@@ -104,7 +104,7 @@ async def test_no_secret_of_the_configuration_can_be_seen(
 
 
 def test_the_password_of_a_tls_key_cannot_be_seen(file: Path, authority: Authority) -> None:
-    certificate, key = authority.issue("balancer", "localhost")
+    certificate, key = authority.issue("with secrets", "localhost")
     tls = f"tls_certificate: {certificate}\ntls_key: {key}\ntls_key_password: {WORD}\n"
     file.write_text(file.read_text() + tls)
     loaded = Configuration(sources(file)).loaded
