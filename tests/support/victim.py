@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from balancer.http.document.operation import Example
 from balancer.http.document.operations import OPERATIONS
@@ -25,6 +25,9 @@ from tests.support.lent_balancer import LentBalancer, lent_balancer
 MODEL = ServedModel(name="paddler-demo", context_tokens=2048, embedding_dimensions=3, reranks=True)
 ASSETS = ("/assets/icon.svg", "/assets/app/first.js", "/assets/styles/base.css")
 """What a browser would show, run and apply, were it let in."""
+KEYS = "/keys"
+FIRST_KEY = {"name": "strangers", "role": "admin"}
+"""What would close the door, for all but whoever has the key."""
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -50,6 +53,12 @@ class Targets(Struct, frozen=True, kw_only=True):
             reads=self.reads[:2] + self.reads[-2:] + streams,
             sockets=self.sockets[:1],
         )
+
+    def apart_from_keys(self) -> tuple[Targets, Targets]:
+        """All but what makes a key, and that alone: after it everybody needs one."""
+        making = tuple(one for one in self.changes if one.path.endswith(KEYS))
+        others = tuple(one for one in self.changes if one not in making)
+        return structs.replace(self, changes=others), Targets(changes=making, reads=(), sockets=())
 
 
 class Victim:
@@ -81,6 +90,7 @@ class Victim:
     def state(self) -> dict[str, Any]:
         """Everything that an attack could have changed, or had an agent do."""
         return {
+            "door": self.is_open,
             "agents": [(row["id"], row["state"]) for row in self._get("/agents")["data"]],
             "requests": [(row["id"], row["state"]) for row in self._get("/requests")["data"]],
             "finished": [row["id"] for row in self._get("/requests/finished")["data"]],
@@ -90,6 +100,11 @@ class Victim:
             "generations": len(self.agent.started),
             "questions": len(self.agent.asked),
         }
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has to sign in."""
+        return self.balancer.app.wiring.gate.is_open
 
     def answers(self) -> dict[str, float]:
         """How many requests of each route were answered, by the class of the status; refusals are
@@ -112,7 +127,8 @@ class Victim:
 
     def _changes(self, route: Route) -> Iterator[Change]:
         example = _example_of(route)
-        body = "{}" if example.body is None else json.dumps(example.body)
+        given = FIRST_KEY if route.path == KEYS else example.body
+        body = "{}" if given is None else json.dumps(given)
         query = f"?{urlencode(example.query)}" if example.query else ""
         for path in (route.path, *route.aliases):
             yield Change(method=route.method, path=self._filled(path) + query, body=body)
@@ -122,6 +138,7 @@ class Victim:
         there = {
             "agents": "one",
             "assets": "index.html",
+            "keys": "key_of_nobody",
             "models": MODEL.name,
             "requests": self.held,
             "responses": self.stored,
