@@ -91,6 +91,9 @@ class Credential(Struct, frozen=True, kw_only=True, gc=False):
     """SHA-256 of the key; of one that is stored, under the secret of its store."""
     id: str
     """How the log and `/keys` name it."""
+    is_named: bool = True
+    """Whether its owner gave it its name; else that is its place in a list, which another key may
+    have tomorrow."""
     number: int = 0
     """Which of the keys of that id."""
     role: Role = "user"

@@ -91,13 +91,9 @@ def build(
     metrics = Metrics()
     roster = Roster(settings=live, metrics=metrics, now=time.monotonic)
     routes = _route_file(settings)
-    secret, bus = secrets.token_bytes(32), LocalBus()
-    gate = Gate(live, secret=secret, bus=bus, methods=Methods(secret=secret))
-    isolation = Isolation(
-        live,
-        secret=kept_secret(settings.data_dir, "cache_isolation.key"),
-        is_open=lambda: gate.is_open,
-    )
+    secret, bus = kept_secret(settings.data_dir, "cache_isolation.key"), LocalBus()
+    gate = Gate(live, secret=secret, bus=bus, methods=Methods(secret=secrets.token_bytes(32)))
+    isolation = Isolation(live, secret=secret, is_open=lambda: gate.is_open)
     dispatcher = Dispatcher(
         roster=roster,
         settings=live,

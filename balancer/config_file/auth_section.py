@@ -113,7 +113,8 @@ def _check_differ(values: Sequence[object], what: str) -> None:
 
 def _credential(raw: Any, index: int, secret: SecretReader) -> Credential:
     if isinstance(raw, str):
-        return Credential(digest=_digest(raw, "key"), id=f"configured-{index + 1}")
+        digest = _digest(raw, "key")
+        return Credential(digest=digest, id=f"configured-{index + 1}", is_named=False)
     if not isinstance(raw, dict):
         raise SectionFault((), "this is no key", "write the key, or a section with `key: …`")
     for name in ("key", "env", "file"):

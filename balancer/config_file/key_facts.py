@@ -77,6 +77,7 @@ def credential(given: KeyFacts, digest: bytes, *, default_name: str) -> Credenti
     return Credential(
         digest=digest,
         id=name,
+        is_named=bool(given.name),
         role=given.role,
         tier=given.tier,
         tenant=given.tenant,

@@ -64,7 +64,7 @@ class Gate:
         now: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`secret`: random bytes of this process; `bus` keeps what everybody has had; `methods`:
+        """`secret`: as `KeyRing` has it; `bus` keeps what everybody has had; `methods`:
         what stands for somebody beside keys."""
         self.methods = methods or Methods(secret=secret)
         self._now = now

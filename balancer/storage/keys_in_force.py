@@ -46,7 +46,7 @@ class KeysInForce:
     """What takes a `with`-less `await` may be cancelled: what was begun is done all the same."""
 
     def __init__(self, data_dir: str, *, secret: bytes, now: Callable[[], float]) -> None:
-        """`secret`: random bytes of this process. Without a directory keys are in memory, and end
+        """`secret`: as `KeyRing` has it. Without a directory keys are in memory, and end
         with it. Raises `SettingError`."""
         self.is_kept = bool(data_dir)
         self._open = partial(SqlKeys, Path(data_dir) if data_dir else None, now=now)

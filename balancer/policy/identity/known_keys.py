@@ -15,7 +15,7 @@ class KnownKeys:
     """Rings are replaced whole."""
 
     def __init__(self, secret: bytes) -> None:
-        """`secret`: random bytes of this process."""
+        """`secret`: as `KeyRing` has it."""
         self._secret = secret
         self._configured = self._stored = KeyRing((), secret)
         self._used_s: dict[str, float] = {}

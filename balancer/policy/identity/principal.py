@@ -20,7 +20,7 @@ class Principal(Struct, frozen=True, kw_only=True, gc=False):
     id: str = ""
     """Of the credential; empty: there was none."""
     key_number: int | None = None
-    """Which of the keys of that id, as it has two while it is rotated; None: it was no key."""
+    """Which of the keys of that id: another text is another one; None: it was no key."""
     tier: Tier | None = None
     models: tuple[str, ...] = ()
     """That it may use; none: all."""
