@@ -51,15 +51,14 @@ class Entry(Protocol):
         """Whether any of its bounds does."""
 
     async def reserve(self, tokens: int, at: Moment) -> Reservation | Refusal:
-        """Promise it so many, or say which bound does not let it have them. The reservation may
-        outlive the entry."""
+        """Promise it so many, or say which bound does not let it have them."""
 
     def tokens_left(self, at: Moment) -> int | None:
         """That could be promised to it, as far as is known; None: as many as it likes."""
 
-    def leave(self, at: Moment, *, goes_on: bool = False) -> None:
-        """It is over. What it reserved and did not settle has leaked, unless somebody else
-        `goes_on` with it. Nothing happens when it has left."""
+    def leave(self, at: Moment) -> None:
+        """It is over. What it reserved and did not settle has leaked. Nothing happens when it has
+        left."""
 
     def requests_standing(self, at: Moment) -> Standing | None:
         """What is left of requests, as far as is known; None: no bound."""

@@ -31,9 +31,9 @@ class LocalEntry:
         """That could be promised to it now."""
         return self._entry.tokens_left(at)
 
-    def leave(self, at: Moment, *, goes_on: bool = False) -> None:
+    def leave(self, at: Moment) -> None:
         """It is over."""
-        self._entry.leave(at, goes_on=goes_on)
+        self._entry.leave(at)
 
     def requests_standing(self, at: Moment) -> Standing | None:
         """What is left of requests."""

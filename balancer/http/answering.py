@@ -205,8 +205,8 @@ async def _answer_resumable(
             else:
                 replay.error = error
 
-    exchange.goes_on = True
-    replay.run(fill())
+    exchange.stay()
+    replay.run(fill(), exchange.leave)
     return await read_replay(exchange, replay, stream)
 
 

@@ -89,6 +89,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_holders",
         "_promised",
         "address",
         "client_id",
@@ -100,7 +101,6 @@ class Exchange:
         "error_form",
         "facts",
         "gate",
-        "goes_on",
         "id",
         "is_proxied",
         "is_quiet",
@@ -146,8 +146,8 @@ class Exchange:
         self.gate: Gate | None = None
         self.entry: Entry | None = None
         """Its place in the account of limits; None: nothing limits it."""
-        self.goes_on = False
-        """Whether what it asked for outlives it, and settles what it reserved."""
+        self._holders = 1
+        """Who leaves before its place is free."""
         self.is_proxied = client.is_proxied
         """Whether it came through a proxy that says so."""
         self.started_s = time.monotonic()
@@ -206,10 +206,16 @@ class Exchange:
         self.gate = gate
         self.entry = await gate.enter(self.principal, route, self.address)
 
+    def stay(self) -> None:
+        """What it asked for goes on without its client: it keeps its place until that has left,
+        too."""
+        self._holders += 1
+
     def leave(self) -> None:
-        """Its place is free."""
-        if self.entry is not None and self.gate is not None:
-            self.entry.leave(self.gate.moment(), goes_on=self.goes_on)
+        """The last one who leaves frees its place."""
+        self._holders -= 1
+        if not self._holders and self.entry is not None and self.gate is not None:
+            self.entry.leave(self.gate.moment())
 
     def wants(self, flag: str) -> bool:
         """Whether the query says `flag=true`."""

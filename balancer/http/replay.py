@@ -59,10 +59,12 @@ class Replay:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start what fills it; it goes on whoever reads."""
+    def run(self, work: Coroutine[Any, Any, None], then: Callable[[], None]) -> None:
+        """Start what fills it; it goes on whoever reads. `then` is called at its end, however it
+        comes."""
         self._task = asyncio.create_task(work, name=f"stream {self.request_id}")
         self._task.add_done_callback(self._on_done)
+        self._task.add_done_callback(lambda _: then())
 
     # --- what the generation says ---
 

@@ -129,6 +129,27 @@ async def test_places_are_taken_while_requests_run() -> None:
         assert (await chat(balancer)).status == 200
 
 
+async def test_a_stream_that_goes_on_without_its_client_keeps_its_place() -> None:
+    resumable = {**bearer(USER), "X-Paddler-Resumable": "1"}
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+    async with (
+        running_balancer(
+            auth=keys(Limits(concurrent=1)), limits=unlimited(), stream_unread_s=0.5
+        ) as balancer,
+        FakeAgent(balancer.management_port, token=SYSTEM, script=Script(is_held=True)) as agent,
+    ):
+        left = asyncio.create_task(balancer.post("/v1/chat/completions", body, resumable))
+        await agent.call()
+        left.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await left
+        assert (await chat(balancer)).error["code"] == "concurrency_limit_exceeded"
+        await eventually(lambda: balancer.is_at_rest, "the stream to be given up")
+        await eventually(lambda: not held(balancer).entries, "its place to be free")
+        agent.script = Script()
+        assert (await chat(balancer)).status == 200
+
+
 async def test_without_max_tokens_a_request_gets_what_the_limit_leaves() -> None:
     async with (
         running_balancer(auth=keys(Limits(tokens_per_minute=500)), limits=unlimited()) as balancer,

@@ -103,8 +103,8 @@ class SharedEntry:
     def tokens_left(self, at: Moment) -> int | None:
         return self._entry.tokens_left(at)
 
-    def leave(self, at: Moment, *, goes_on: bool = False) -> None:
-        self._store.tell(lambda: self._entry.leave(at, goes_on=goes_on))
+    def leave(self, at: Moment) -> None:
+        self._store.tell(lambda: self._entry.leave(at))
 
     def requests_standing(self, at: Moment) -> Standing | None:
         return self._entry.requests_standing(at)

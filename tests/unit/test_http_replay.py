@@ -71,7 +71,7 @@ class Stream:
         self.replay.attach(self.generating)
         self._over = asyncio.Event()
         self.was_cancelled = False
-        self.replay.run(self._work())
+        self.replay.run(self._work(), lambda: None)
 
     async def _work(self) -> None:
         try:

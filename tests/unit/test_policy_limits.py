@@ -235,16 +235,6 @@ def test_what_is_not_settled_when_its_request_is_over_leaks_until_it_is() -> Non
     assert (ledger.reservations, ledger.leaked_reservations) == (0, 1)  # a fault that was
 
 
-def test_what_somebody_goes_on_with_is_no_leak() -> None:
-    ledger = Ledger()
-    entry = let_in(ledger.enter(of(tokens_per_minute=100), at(0)))
-    reservation = promised(entry.reserve(50, at(0)))
-    entry.leave(at(1), goes_on=True)
-    assert (ledger.reservations, ledger.leaked_reservations) == (1, 0)
-    reservation.settle(at(2), spent=50)
-    assert (ledger.reservations, ledger.leaked_reservations) == (0, 0)
-
-
 def test_no_more_counts_than_was_promised_whatever_an_agent_says_was_spent() -> None:
     ledger = Ledger()
     entry = let_in(ledger.enter(of(tokens_per_minute=100, tokens_per_day=100), at(0)))

@@ -122,7 +122,7 @@ class Ledger:
 class Entry:
     """One request that was let in, until it leaves."""
 
-    __slots__ = ("_came_s", "accounts", "is_forsaken", "is_over", "ledger", "reservations")
+    __slots__ = ("_came_s", "accounts", "is_over", "ledger", "reservations")
 
     def __init__(
         self, ledger: Ledger, accounts: list[tuple[Subject, Bound]], came_s: float
@@ -131,8 +131,6 @@ class Entry:
         self.accounts = accounts
         self._came_s = came_s
         self.is_over = False
-        self.is_forsaken = False
-        """Whether it left and nobody goes on with what it reserved."""
         self.reservations = 0
         """That are not settled."""
 
@@ -153,8 +151,7 @@ class Entry:
         return min((one for one in left if one is not None), default=None)
 
     def reserve(self, tokens: int, at: Moment) -> Reservation | Refusal:
-        """Promise it so many, or say which bound does not let it have them. What it spends goes by
-        the reservation, which may outlive the entry."""
+        """Promise it so many, or say which bound does not let it have them."""
         return self.shortage(tokens, at) or Reservation(self, tokens)
 
     def shortage(self, tokens: int, at: Moment, *, has: int = 0) -> Refusal | None:
@@ -167,18 +164,16 @@ class Entry:
                 return _refusal(bound, shortage, is_hopeless=is_hopeless)
         return None
 
-    def leave(self, at: Moment, *, goes_on: bool = False) -> None:
-        """It is over; `goes_on`: somebody else goes on with what it reserved. Nothing happens when
-        it has left."""
+    def leave(self, at: Moment) -> None:
+        """It is over: what it reserved and did not settle has leaked. Nothing happens when it has
+        left."""
         if self.is_over:
             return
         self.is_over = True
         for subject, _ in self.accounts:
             subject.leave(at.now_s - self._came_s)
         self.ledger.entries -= 1
-        if not goes_on:
-            self.is_forsaken = True
-            self.ledger.leaked_reservations += self.reservations
+        self.ledger.leaked_reservations += self.reservations
 
     def requests_standing(self, at: Moment) -> Standing | None:
         """What is left of requests by the strictest of its bounds; None: no bound."""
@@ -235,7 +230,7 @@ class Reservation:
         ledger = self._entry.ledger
         ledger.reserved_tokens -= self.tokens
         ledger.settled_tokens += spent
-        ledger.leaked_reservations -= self._entry.is_forsaken
+        ledger.leaked_reservations -= self._entry.is_over
         self._end()
 
     def _add(self, tokens: int) -> None:
@@ -254,7 +249,7 @@ class Reservation:
         if self.is_settled:
             return
         self.shrink(self.tokens)
-        self._entry.ledger.leaked_reservations += not self._entry.is_forsaken
+        self._entry.ledger.leaked_reservations += not self._entry.is_over
         self._end()
 
 
