@@ -27,7 +27,7 @@ from agent.settings import MAX_SLOTS, VARIABLES, LogFormat, LogLevel, Settings, 
 from agent.variables import strangers
 from protocol.crashes import tell_crashes, told, what_asyncio_says
 from protocol.journal import for_journal, is_journal
-from protocol.redaction import redacted
+from protocol.redaction import redacted_within
 from protocol.service_manager import ServiceManager
 from protocol.visible import harmless, line_of_facts
 
@@ -251,8 +251,8 @@ def _without_openers(
 ) -> MutableMapping[str, Any]:
     """No credential, where one should ever come into a line."""
     for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = redacted(value)
+        if isinstance(value, str | list | tuple | dict) and key != "exc_info":
+            event[key] = redacted_within(value)
     return event
 
 

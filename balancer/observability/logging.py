@@ -21,7 +21,7 @@ from balancer.observability.log_ring import RANKS, LogRing
 from balancer.settings import LogFormat, LogLevel
 from protocol.crashes import told
 from protocol.journal import for_journal, is_journal
-from protocol.redaction import NOT_LOGGED, redacted
+from protocol.redaction import NOT_LOGGED, redacted_within
 from protocol.visible import harmless, line_of_facts
 
 _PRIVATE_KEYS = frozenset(
@@ -157,19 +157,6 @@ def _without_private(
     for key in _PRIVATE_KEYS & event.keys():
         event[key] = NOT_LOGGED
     for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = redacted(value)
-        elif isinstance(value, list | dict):
-            event[key] = _without_openers(value)
+        if isinstance(value, str | list | tuple | dict) and key != "exc_info":
+            event[key] = redacted_within(value)
     return event
-
-
-def _without_openers(value: Any) -> Any:
-    """The same for what is in a list or a table."""
-    if isinstance(value, str):
-        return redacted(value)
-    if isinstance(value, list):
-        return [_without_openers(one) for one in value]
-    if isinstance(value, dict):
-        return {name: _without_openers(one) for name, one in value.items()}
-    return value

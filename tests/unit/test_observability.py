@@ -234,7 +234,7 @@ def test_what_looks_like_a_credential_is_in_no_line(
     log = structlog.get_logger("test")
     word = "qzcanaryqz"
     texts = [f"Authorization: Bearer {word}", f"pk_{word}", f"/x?api_key={word}", f"://a:{word}@b"]
-    log.info("request", client=texts[0], problems=texts, nested={"one": {"two": [texts[1]]}})
+    log.info("request", client=texts[0], problems=texts, nested={"one": ({"two": [texts[1]]},)})
     for text in texts:
         logging.getLogger("library").error("it said %s", text)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.redaction import redacted, without_quotes
+from protocol.redaction import redacted, redacted_within, without_quotes
 
 CUT = "[not logged]"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJtZSJ9.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
@@ -27,11 +27,32 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJtZSJ9.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1g
         ("GET /x?api_key=hunter2&page=2", f"GET /x?api_key={CUT}&page=2"),
         ("/x?a=1&access_token=hunter2#top", f"/x?a=1&access_token={CUT}#top"),
         ("two: pk_aaaaaaaaaa, pk_bbbbbbbbbb", f"two: pk_{CUT}, pk_{CUT}"),
+        ("redis://me:hunter@2@host/0", f"redis://{CUT}@host/0"),
+        ("X-API-Key: hunter2", f"X-API-Key: {CUT}"),
+        ("API_KEY: hunter2", f"API_KEY: {CUT}"),
+        ('{"api_key": "hunter2", "n": 1}', f'{{"api_key": "{CUT}", "n": 1}}'),
+        ("{'refresh_token': 'hunter2'}", f"{{'refresh_token': '{CUT}'}}"),
+        ("HF_TOKEN=hf_hunter2hunter2", f"HF_TOKEN={CUT}"),
+        ("it took hf_hunter2hunter2", f"it took hf_{CUT}"),
+        ("/x?client_secret=hunter2&sig=hunter2", f"/x?client_secret={CUT}&sig={CUT}"),
+        ("Set-Cookie: paddler_session=hunter2; Path=/", f"Set-Cookie: {CUT}"),
+        ("'COOKIE': 'a=hunter2; b=hunter2', 1", f"'COOKIE': '{CUT}', 1"),
+        ("is $argon2id$v=19$m=8,t=1,p=1$c2E$aGFz it", f"is $argon2id{CUT} it"),
+        (
+            "-----BEGIN EC PRIVATE KEY-----\nhunter2\n-----END EC PRIVATE KEY-----",
+            f"-----BEGIN EC PRIVATE KEY-----{CUT}-----END EC PRIVATE KEY-----",
+        ),
     ],
 )
 def test_credentials_are_cut(text: str, expected: str) -> None:
     assert redacted(text) == expected
     assert redacted(expected) == expected
+
+
+def test_credentials_are_cut_wherever_they_stand_in_a_value() -> None:
+    value = {"urls": ("://me:hunter2@host", {"n": 1, "keys": ["pk_0123456789", None]})}
+    expected = {"urls": [f"://{CUT}@host", {"n": 1, "keys": [f"pk_{CUT}", None]}]}
+    assert redacted_within(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -45,6 +66,8 @@ def test_credentials_are_cut(text: str, expected: str) -> None:
         "the agent bears a token, and basic things work: key=value",
         "task-0123456789",
         "policy: prefix_aware",
+        "auth.jwt.secret: it is too short; metrics_token: it cannot be read",
+        "prompt_tokens=12 max_tokens: 5",
     ],
 )
 def test_what_is_none_stays(text: str) -> None:
@@ -69,7 +92,23 @@ def test_what_an_error_quotes_is_cut(text: str, expected: str) -> None:
     assert without_quotes(text) == expected
 
 
-@pytest.mark.parametrize("unit", ["'\\", "'", "b'", "://", "eyJa.", "Bearer ", "&key=", "Basic "])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "'\\",
+        "'",
+        "b'",
+        "://",
+        "eyJa.",
+        "Bearer ",
+        "&key=",
+        "Basic ",
+        "cookie:",
+        "$argon2$",
+        "token'",
+        "-----BEGIN PRIVATE KEY-----",
+    ],
+)
 def test_a_long_text_takes_no_longer_than_its_length(unit: str) -> None:
     text = unit * (400_000 // len(unit))  # what takes its square ends in the time limit of a test
     assert len(redacted(text)) <= 4 * len(text)
