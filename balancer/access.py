@@ -59,6 +59,11 @@ class Limits(Struct, frozen=True, kw_only=True, gc=False):
         """Whether nothing is limited."""
         return self == NO_LIMITS
 
+    @property
+    def has_day(self) -> bool:
+        """Whether a day's sums are."""
+        return self.requests_per_day is not None or self.tokens_per_day is not None
+
     def over(self, other: Limits) -> Limits:
         """These, and where they say nothing the other's."""
         return Limits(

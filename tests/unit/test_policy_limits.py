@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from balancer.access import NO_LIMITS, Limits
 from balancer.policy.limits.amounts import DAY_S, MINUTE_S, Bound, Moment, Refusal, Standing
+from balancer.policy.limits.day import DayCount
 from balancer.policy.limits.ledger import OTHERS, Entry, Ledger, Reservation
 
 NOON = 20_000 * DAY_S + DAY_S / 2
@@ -375,6 +376,42 @@ def test_who_came_a_minute_ago_makes_room_first_where_nothing_of_a_day_is_lost()
     assert len(ledger) == 2
     let_in(ledger.enter([Bound("key:b", Limits(requests_per_day=2))], at(midnight + 100)))
     refused(ledger.enter([Bound("key:b", Limits(requests_per_day=2))], at(midnight + 100)))
+
+
+def test_a_flood_of_addresses_gives_nobody_a_new_day() -> None:
+    ledger = Ledger(most_subjects=30)
+    daily, brief = Limits(requests_per_day=1), Limits(requests_per_minute=9)
+    for number in range(20):
+        let_in(ledger.enter([Bound(f"key:{number}", daily)], at(0))).leave(at(0))
+    for number in range(100):
+        now_s = 100.0 * (number + 1)  # nothing else of those before counts any more
+        let_in(ledger.enter([Bound(f"address:{number}", brief)], at(now_s))).leave(at(now_s))
+    assert len(ledger) <= 31  # those and `OTHERS`
+    for number in range(20):
+        entered = ledger.enter([Bound(f"key:{number}", daily)], at(20_000))
+        assert refused(entered).excess == "requests_of_day"
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "has_had"), [(0.4 * DAY_S, True), (0.7 * DAY_S, True), (400 * DAY_S, False)]
+)
+def test_a_calendar_that_goes_back_makes_no_new_day_but_for_one_that_was_far_ahead(
+    ahead_s: float, *, has_had: bool
+) -> None:
+    ledger = Ledger()
+    bounds = of(requests_per_day=1)
+    wrong, right = Moment(1.0, 0.5 * DAY_S + ahead_s), Moment(2.0, 0.5 * DAY_S)
+    let_in(ledger.enter(bounds, wrong)).leave(wrong)
+    assert isinstance(ledger.enter(bounds, right), Refusal) == has_had
+
+
+@pytest.mark.parametrize(("days_ahead", "taken"), [(0, 1), (1, 1), (2, 0), (400, 0)])
+def test_what_was_kept_under_a_calendar_far_ahead_is_not_taken(days_ahead: int, taken: int) -> None:
+    ledger = Ledger()
+    ledger.take_days(
+        [DayCount(subject="key:a", day=at(0).day + days_ahead, requests=1, tokens=1)], at(0)
+    )
+    assert len(ledger) == taken
 
 
 def test_where_there_is_no_other_way_a_day_s_sums_are_forgotten_too() -> None:

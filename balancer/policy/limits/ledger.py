@@ -46,7 +46,10 @@ class Ledger:
 
     def enter(self, bounds: Sequence[Bound], at: Moment) -> Entry | Refusal:
         """Let a request in under all of the bounds, or say which does not."""
-        accounts = [(self._subject(bound.subject, at), bound) for bound in bounds]
+        accounts = [
+            (self._subject(bound.subject, at, has_day=bound.limits.has_day), bound)
+            for bound in bounds
+        ]
         for subject, bound in accounts:
             shortage = subject.shortage_of_requests(bound.limits, at)
             if shortage is not None:
@@ -84,23 +87,26 @@ class Ledger:
 
     def take_days(self, counts: Iterable[DayCount], at: Moment) -> None:
         """Go on with what was had before this ledger began; what is of days that are over, or more
-        than there is room for, is left out."""
+        than there is room for, is left out; so is what a clock that went wrong has left."""
         for count in counts:
-            if count.day >= at.day and len(self._subjects) < self._most_subjects:
+            is_near = at.day <= count.day <= at.day + 1
+            if is_near and len(self._subjects) < self._most_subjects:
                 self._subject(count.subject, at).day.take(count)
 
-    def _subject(self, name: str, at: Moment) -> Subject:
+    def _subject(self, name: str, at: Moment, *, has_day: bool = False) -> Subject:
+        """`has_day`: a limit of days is asked about."""
         subject = self._subjects.get(name)
         if subject is None:
-            name = name if self._has_room(at) else OTHERS
+            name = name if self._has_room(at, has_day=has_day) else OTHERS
             subject = self._subjects.setdefault(name, Subject())
         self._subjects.move_to_end(name)
         subject.look(at)
         return subject
 
-    def _has_room(self, at: Moment) -> bool:
+    def _has_room(self, at: Moment, *, has_day: bool) -> bool:
         """Forget one that nothing is known of any more, if need be. Who has had something of its
-        day stays while it may."""
+        day gives way only to who has such a limit, too: else addresses, of which anybody has
+        many, would give keys new days."""
         if len(self._subjects) < self._most_subjects:
             return True
         oldest = [name for name, _ in zip(self._subjects, range(_LOOKED_AT), strict=False)]
@@ -113,7 +119,9 @@ class Ledger:
             if not subject.has_history:
                 forgettable = name
                 break
-            forgettable = forgettable or name
+            self._subjects.move_to_end(name)  # the next who comes looks behind it
+            if has_day:
+                forgettable = forgettable or name
         if forgettable is not None:
             del self._subjects[forgettable]
         return forgettable is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from balancer.access import Limits
-from balancer.policy.limits.amounts import Excess, Moment, Standing
+from balancer.policy.limits.amounts import DAY_S, Excess, Moment, Standing
 from balancer.policy.limits.arrivals import Arrivals
 from balancer.policy.limits.day import Day
 from balancer.policy.limits.spent_tokens import SpentTokens
@@ -32,13 +32,14 @@ class Subject:
         """When what was past was dropped last."""
 
     def look(self, at: Moment) -> None:
-        """Drop what is past."""
+        """Drop what is past. A calendar that goes back over midnight makes no new day; one that was
+        days ahead does, as its day would last for as long."""
         if self.looked is at:
             return
         self.looked = at
         self.arrivals.forget(at.now_s)
         self.tokens.forget(at.now_s)
-        if at.unix_s >= self.day.ends_s:
+        if not self.day.ends_s - 2 * DAY_S <= at.unix_s < self.day.ends_s:
             self.day.turn(at.day)
 
     @property
@@ -48,8 +49,9 @@ class Subject:
 
     @property
     def has_history(self) -> bool:
-        """Whether the day's sums would be lost."""
-        return bool(self.day.requests or self.day.tokens or self.day.reserved)
+        """Whether sums of a day would be lost that somebody is held to."""
+        day = self.day
+        return day.is_limited and bool(day.requests or day.tokens or day.reserved)
 
     def shortage_of_requests(self, limits: Limits, at: Moment) -> Shortage | None:
         """Why one more request may not come in now. Ask after `look`."""
@@ -83,7 +85,7 @@ class Subject:
         """A request came in."""
         self.running += 1
         self.day.requests += 1
-        if limits.requests_per_day is not None or limits.tokens_per_day is not None:
+        if limits.has_day:
             self.day.is_limited = True
         if limits.requests_per_minute is not None:
             self.arrivals.note(at.now_s)
