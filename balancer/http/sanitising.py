@@ -59,6 +59,8 @@ async def sanitised_generation(generation: Generation, rules: Rules) -> Generati
     """What the model may be given. Raises `InvalidRequest` for what cannot be done with rules."""
     request = generation.request
     if rules_of_answers(rules) and request.top_logprobs is not None:
+        if generation.best_of > generation.choices:
+            raise _cannot("the likeliest are chosen by what rules here replace", "best_of")
         raise _cannot(
             "log probabilities would show what is replaced in answers here; leave it out",
             generation.logprobs_param,

@@ -218,6 +218,7 @@ async def test_what_was_held_back_is_in_stored_and_resumed_answers() -> None:
     [
         ("answer", "/v1/chat/completions", {"logprobs": True}, "top_logprobs"),
         ("answer", "/v1/completions", {"prompt": "a", "logprobs": 1}, "logprobs"),
+        ("answer", "/v1/completions", {"prompt": "a", "best_of": 2}, "best_of"),
         ("prompt", "/v1/completions", {"prompt": [1, 2]}, "prompt"),
         ("prompt", "/v1/completions", {"prompt": [[1, 2], [3]]}, "prompt"),
         ("prompt", "/v1/completions", {"prompt": "a", "echo": True, "logprobs": 1}, "echo"),
