@@ -82,7 +82,7 @@ class Replay:
                 self._next_number += 1
                 count += len(self._events[-1])
         self.size_bytes += count
-        self._store.grew(count)
+        self._store.grew(self, count)
         self._pump()
 
     # --- who reads ---
@@ -242,13 +242,23 @@ class _ReadersFlow:
         del reason
 
 
+class _Kept:
+    """A tenant's, the oldest first."""
+
+    def __init__(self) -> None:
+        self.streams: OrderedDict[str, Replay] = OrderedDict()
+        self.size_bytes = 0
+
+
 class Replays:
-    """All resumable streams; together their events have at most `stream_replay_bytes`."""
+    """All resumable streams; together their events have at most `stream_replay_bytes`. Past that,
+    whoever has most can take up one less: nobody's streams make room for another tenant's."""
 
     def __init__(self, settings: LiveSettings) -> None:
         self._live = settings
+        self._of: dict[str, _Kept] = {}
+        self._count = 0
         self.size_bytes = 0
-        self._streams: OrderedDict[str, Replay] = OrderedDict()
 
     @property
     def settings(self) -> Settings:
@@ -256,47 +266,62 @@ class Replays:
         return self._live.current
 
     def __len__(self) -> int:
-        return len(self._streams)
+        return self._count
 
     def open(self, request_id: str, tenant: str, *, form: StreamForm) -> Replay:
         """A new one."""
-        replay = self._streams[request_id] = Replay(self, request_id, tenant, form=form)
-        while len(self._streams) > MOST_STREAMS:
-            self._give_up_oldest()
+        replay = Replay(self, request_id, tenant, form=form)
+        self._of.setdefault(tenant, _Kept()).streams[request_id] = replay
+        self._count += 1
+        if self._count > MOST_STREAMS:
+            self._give_up_oldest(max(self._of.values(), key=lambda kept: len(kept.streams)))
         return replay
 
     def find(self, request_id: str, tenant: str) -> Replay | None:
         """One of this tenant's that can be taken up."""
-        replay = self._streams.get(request_id)
-        return replay if replay is not None and replay.tenant == tenant else None
+        kept = self._of.get(tenant)
+        return None if kept is None else kept.streams.get(request_id)
 
-    def grew(self, count: int) -> None:
-        """Count bytes; past the bound the oldest streams can no longer be taken up."""
+    def grew(self, replay: Replay, count: int) -> None:
+        """Count bytes of one that can be taken up; past the bound some no longer can."""
+        if self.find(replay.request_id, replay.tenant) is None:
+            return
+        self._of[replay.tenant].size_bytes += count
         self.size_bytes += count
-        while self.size_bytes > self.settings.stream_replay_bytes and self._streams:
-            self._give_up_oldest()
-        if not self._streams:
-            self.size_bytes = 0
+        while self.size_bytes > self.settings.stream_replay_bytes:
+            self._give_up_oldest(max(self._of.values(), key=lambda kept: kept.size_bytes))
 
     def forget(self, replay: Replay) -> None:
         """One's time is over."""
-        if self._streams.pop(replay.request_id, None) is not None:
-            self.size_bytes -= replay.size_bytes
+        self._take_out(replay)
         replay.forget()
 
     async def settled(self) -> None:
         """Wait until nothing fills any of them."""
-        for replay in tuple(self._streams.values()):
+        for replay in self._all():
             await replay.settled()
 
     def close(self) -> None:
         """Forget them all."""
-        for replay in tuple(self._streams.values()):
+        for replay in self._all():
             self.forget(replay)
 
-    def _give_up_oldest(self) -> None:
-        _, oldest = self._streams.popitem(last=False)
-        self.size_bytes -= oldest.size_bytes
+    def _all(self) -> list[Replay]:
+        return [replay for kept in self._of.values() for replay in kept.streams.values()]
+
+    def _give_up_oldest(self, kept: _Kept) -> None:
+        oldest = next(iter(kept.streams.values()))
+        self._take_out(oldest)
         oldest.give_up()
         if oldest.has_ended.is_set() or oldest.is_taken_over:
             oldest.forget()
+
+    def _take_out(self, replay: Replay) -> None:
+        kept = self._of.get(replay.tenant)
+        if kept is None or kept.streams.pop(replay.request_id, None) is None:
+            return
+        kept.size_bytes -= replay.size_bytes
+        self.size_bytes -= replay.size_bytes
+        self._count -= 1
+        if not kept.streams:
+            del self._of[replay.tenant]

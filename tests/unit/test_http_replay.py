@@ -204,6 +204,30 @@ async def test_given_up_for_others_it_still_reaches_the_reader_that_is_there() -
 
 
 @in_virtual_time
+async def test_no_stream_makes_room_for_another_tenant_s() -> None:
+    stream = Stream(stream_replay_bytes=1000)
+    stream.say(3)
+    theirs = [stream.store.open(f"req_{number}", "greedy", form=SSE) for number in range(5, 9)]
+    for one in theirs:
+        for _ in range(100):
+            one.send(b"data: much\n\n")
+    assert kept(stream.store) is stream.replay
+    assert [stream.store.find(one.request_id, "greedy") for one in theirs] == [None] * 4
+    assert stream.store.size_bytes == stream.replay.size_bytes
+    await stream.end()
+
+
+@in_virtual_time
+async def test_who_has_the_most_streams_is_the_first_to_lose_one() -> None:
+    store = Replays(LiveSettings(Settings()))
+    store.open("req_mine", "me", form=SSE)
+    for number in range(MOST_STREAMS + 3):
+        store.open(f"req_{number}", "greedy", form=SSE)
+    assert len(store) == MOST_STREAMS
+    assert store.find("req_mine", "me") is not None
+
+
+@in_virtual_time
 async def test_the_number_of_streams_is_bounded_too() -> None:
     store = Replays(LiveSettings(Settings()))
     for number in range(MOST_STREAMS + 3):
