@@ -22,6 +22,10 @@ _MAX_HOPS = 16
 _MAX_HOP_CHARS = 64
 """An IPv6 address in brackets with a port has fewer."""
 _REMEMBERED = 1024
+_OF_PROXIES = frozenset(
+    {"forwarded", "via", "x-real-ip", "x-client-ip", "cf-connecting-ip", "true-client-ip"}
+)
+"""Headers that only proxies add, beside those that begin with `X-Forwarded-`: some add one alone."""
 _HOP = re.compile(
     r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+)(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)"
 )
@@ -95,8 +99,7 @@ class ClientAddresses:
 
 def _is_proxied(names: Iterable[str]) -> bool:
     return any(
-        name in {"forwarded", "via"} or name.startswith("x-forwarded-")
-        for name in map(str.lower, names)
+        name in _OF_PROXIES or name.startswith("x-forwarded-") for name in map(str.lower, names)
     )
 
 

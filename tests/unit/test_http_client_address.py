@@ -125,7 +125,13 @@ def test_tls_up_to_here_is_seen_without_anybody_s_word() -> None:
         assert clients.client_of(_request(peer, secure=True)).is_secure
 
 
-@pytest.mark.parametrize("name", ["Forwarded", "Via", "X-Forwarded-Host", "x-forwarded-for"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Forwarded", "Via", "X-Forwarded-Host", "x-forwarded-for"),
+        *("X-Real-IP", "X-Client-IP", "CF-Connecting-IP", "True-Client-IP"),
+    ],
+)
 def test_whoever_says_so_is_a_proxy_trusted_or_not(name: str) -> None:
     assert _client("192.0.2.1", (name, "x")).is_proxied
     assert _client("10.0.0.5", (name, "x")).is_proxied
