@@ -25,7 +25,7 @@ _REMEMBERED = 1024
 _OF_PROXIES = frozenset(
     {"forwarded", "via", "x-real-ip", "x-client-ip", "cf-connecting-ip", "true-client-ip"}
 )
-"""Headers that only proxies add, beside those that begin with `X-Forwarded-`: some add one alone."""
+"""What only proxies add, beside headers that begin with `X-Forwarded-`; some add one alone."""
 _HOP = re.compile(
     r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+)(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)"
 )
