@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from balancer.storage.responses import Bounds, Conversation, StoredResponse, followed
+from balancer.storage.responses import Account, Bounds, Conversation, StoredResponse, followed
 
 
 class _Kept(Struct, frozen=True):
@@ -22,7 +22,7 @@ class MemoryResponses:
         self._bounds = bounds
         self._now = now
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._total_bytes = 0
+        self._account = Account()
 
     async def put(self, response: StoredResponse) -> bool:
         """Keep it, if it is not larger than the bound."""
@@ -30,7 +30,7 @@ class MemoryResponses:
             return False
         self._drop(response.id)
         self._kept[response.id] = _Kept(response, self._now())
-        self._total_bytes += response.size_bytes
+        self._account.add(response.tenant, response.size_bytes)
         self._make_room()
         return True
 
@@ -73,15 +73,17 @@ class MemoryResponses:
     def _drop(self, response_id: str) -> None:
         kept = self._kept.pop(response_id, None)
         if kept is not None:
-            self._total_bytes -= kept.response.size_bytes
+            self._account.take_out(kept.response.tenant, kept.response.size_bytes)
 
     def _make_room(self) -> None:
         while self._kept:
             oldest = next(iter(self._kept.values()))
-            if not self._bounds.must_go(
-                count=len(self._kept),
-                total_bytes=self._total_bytes,
-                idle_s=self._now() - oldest.used_s,
-            ):
+            if self._now() - oldest.used_s > self._bounds.max_age_s:
+                self._drop(oldest.response.id)
+            elif (what := self._bounds.shortage(self._account.all)) is not None:
+                self._drop(self._oldest_of(self._account.greediest(what)))
+            else:
                 return
-            self._drop(oldest.response.id)
+
+    def _oldest_of(self, tenant: str) -> str:
+        return next(id for id, one in self._kept.items() if one.response.tenant == tenant)

@@ -1,15 +1,18 @@
 """Stored responses: what is kept of each, and the contract of whoever keeps them.
 
-What was not used for longest goes first. Going on with a response uses everything that it
+Where room is short, it is whoever has most that loses what it did not use for longest: nobody's
+responses make room for another tenant's. Going on with a response uses everything that it
 continues, so that a conversation that goes on keeps its beginning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
+
+Shortage = Literal["count", "size_bytes"]
 
 DAY_S = 86_400.0
 MAX_AGE_S = 30 * DAY_S
@@ -46,6 +49,45 @@ class Conversation(Struct, frozen=True, kw_only=True):
     """It has more bytes than were asked for, or more than `MOST_LINKS` responses."""
 
 
+class Held(Struct):
+    """How much is kept, of a tenant or of all."""
+
+    count: int = 0
+    size_bytes: int = 0
+
+    def add(self, count: int, size_bytes: int) -> None:
+        """So much more, or less."""
+        self.count += count
+        self.size_bytes += size_bytes
+
+    def of(self, what: Shortage) -> int:
+        """How much of it."""
+        return self.count if what == "count" else self.size_bytes
+
+
+class Account:
+    """What all have, and each tenant."""
+
+    def __init__(self) -> None:
+        self.all = Held()
+        self._of: dict[str, Held] = {}
+
+    def add(self, tenant: str, size_bytes: int, *, count: int = 1) -> None:
+        """So many more of a tenant's."""
+        self.all.add(count, size_bytes)
+        self._of.setdefault(tenant, Held()).add(count, size_bytes)
+
+    def take_out(self, tenant: str, size_bytes: int) -> None:
+        """One less."""
+        self.add(tenant, -size_bytes, count=-1)
+        if not self._of[tenant].count:
+            del self._of[tenant]
+
+    def greediest(self, what: Shortage) -> str:
+        """The tenant that has most of it; there is one."""
+        return max(self._of, key=lambda tenant: self._of[tenant].of(what))
+
+
 class Bounds(Struct, frozen=True, kw_only=True):
     """How much is kept."""
 
@@ -57,10 +99,11 @@ class Bounds(Struct, frozen=True, kw_only=True):
         """Whether it fits if all others go."""
         return self.max_responses > 0 and response.size_bytes <= self.max_bytes
 
-    def must_go(self, *, count: int, total_bytes: int, idle_s: float) -> bool:
-        """Whether the one that was not used for longest, `idle_s` seconds, has to go."""
-        is_crowded = count > self.max_responses or total_bytes > self.max_bytes
-        return is_crowded or idle_s > self.max_age_s
+    def shortage(self, held: Held) -> Shortage | None:
+        """Of what there is too much; None: all may stay."""
+        if held.count > self.max_responses:
+            return "count"
+        return "size_bytes" if held.size_bytes > self.max_bytes else None
 
 
 class ResponseStore(Protocol):

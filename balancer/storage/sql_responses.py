@@ -29,7 +29,13 @@ from sqlalchemy import (
 )
 
 from balancer.storage.one_thread import OneThread
-from balancer.storage.responses import Bounds, Conversation, StoredResponse, followed
+from balancer.storage.responses import (
+    Account,
+    Bounds,
+    Conversation,
+    StoredResponse,
+    followed,
+)
 from balancer.storage.sqlite_file import SqliteFile, Step
 
 FILE_NAME = "responses.sqlite"
@@ -70,7 +76,8 @@ class SqlResponses:
         """Open the file, or make it. Raises `SettingError` where it cannot be used."""
         self._bounds = bounds
         self._now = now
-        self._count = self._total_bytes = self._turn = 0
+        self._account = Account()
+        self._turn = 0
         self._is_counted = False
         self._thread = OneThread("responses")
         self._file = self._thread.run_now(
@@ -145,8 +152,7 @@ class SqlResponses:
                 id=response.id, input_items=response.input_items, body=response.body
             )
         )
-        self._count += 1
-        self._total_bytes += response.size_bytes
+        self._account.add(response.tenant, response.size_bytes)
         self._make_room()
 
     def _find(self, response_id: str, tenant: str) -> StoredResponse | None:
@@ -193,32 +199,42 @@ class SqlResponses:
         row = self._connection.execute(
             delete(_RESPONSES)
             .where(_RESPONSES.c.id == response_id)
-            .returning(_RESPONSES.c.size_bytes)
+            .returning(_RESPONSES.c.tenant, _RESPONSES.c.size_bytes)
         ).one_or_none()
         if row is None:
             return
         self._connection.execute(delete(_CONTENTS).where(_CONTENTS.c.id == response_id))
-        self._count -= 1
-        self._total_bytes -= row.size_bytes
+        self._account.take_out(row.tenant, row.size_bytes)
 
     def _make_room(self) -> None:
         if not self._is_counted:
             self._count_all()
-        while (oldest := self._oldest()) is not None and self._bounds.must_go(
-            count=self._count,
-            total_bytes=self._total_bytes,
-            idle_s=self._now() - oldest.used_s,
-        ):
-            self._drop(oldest.id)
+        while (oldest := self._oldest()) is not None:
+            if self._now() - oldest.used_s > self._bounds.max_age_s:
+                self._drop(oldest.id)
+            elif (what := self._bounds.shortage(self._account.all)) is not None:
+                self._drop(self._oldest_of(self._account.greediest(what)))
+            else:
+                return
 
     def _oldest(self) -> Row[str, float] | None:
         return self._connection.execute(
             select(_RESPONSES.c.id, _RESPONSES.c.used_s).order_by(_RESPONSES.c.turn).limit(1)
         ).one_or_none()
 
+    def _oldest_of(self, tenant: str) -> str:
+        found = select(_RESPONSES.c.id).where(_RESPONSES.c.tenant == tenant)
+        oldest: str = self._connection.execute(
+            found.order_by(_RESPONSES.c.turn).limit(1)
+        ).scalar_one()
+        return oldest
+
     def _count_all(self) -> None:
-        size_bytes = func.coalesce(func.sum(_RESPONSES.c.size_bytes), 0)
         turn = func.coalesce(func.max(_RESPONSES.c.turn), 0)
-        row = self._connection.execute(select(func.count(_RESPONSES.c.id), size_bytes, turn)).one()
-        self._count, self._total_bytes, self._turn = row
+        self._turn = self._connection.execute(select(turn)).scalar_one()
+        held = func.count(_RESPONSES.c.id), func.sum(_RESPONSES.c.size_bytes)
+        rows = select(_RESPONSES.c.tenant, *held).group_by(_RESPONSES.c.tenant)
+        self._account = Account()
+        for tenant, count, size_bytes in self._connection.execute(rows):
+            self._account.add(tenant, size_bytes, count=count)
         self._is_counted = True

@@ -100,6 +100,19 @@ async def test_nobody_sees_continues_or_deletes_what_is_anothers(open_store: Ope
     assert await names(store, "a") == ["a"]
 
 
+@pytest.mark.parametrize("size_bytes", [20, 400])  # too many, and too much
+async def test_nobody_s_make_room_for_another_tenant_s(
+    open_store: OpenStore, size_bytes: int
+) -> None:
+    store = open_store(BOUNDS)
+    await store.put(response("a"))
+    for name in "bcdefgh":
+        await store.put(response(name, tenant="greedy", size_bytes=size_bytes))
+    assert await names(store, "a") == ["a"]
+    assert await store.get("b", "greedy") is None
+    assert await store.get("h", "greedy") is not None
+
+
 async def test_a_conversation_comes_oldest_first(open_store: OpenStore) -> None:
     store = open_store(BOUNDS)
     chain = [response("a"), response("b", previous="a"), response("c", previous="b")]
