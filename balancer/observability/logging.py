@@ -43,6 +43,9 @@ _PRIVATE_KEYS = frozenset(
     }
 )
 
+_ALWAYS_SHOWN = "balancer.observability.audit"
+"""Whoever may change the level must not end by that what is written of him."""
+
 
 def configure(level: LogLevel, log_format: LogFormat, ring: LogRing | None = None) -> None:
     """Set up logging for the process: ours and, through stdlib logging, the libraries'. `ring`
@@ -83,6 +86,7 @@ def configure(level: LogLevel, log_format: LogFormat, ring: LogRing | None = Non
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    logging.getLogger(_ALWAYS_SHOWN).setLevel(logging.INFO)
     set_level(level)
 
 
@@ -99,14 +103,13 @@ class _Handler(logging.StreamHandler[TextIO]):
 def _leveled_logger() -> type:
     """Loggers that ask for the level in force, which may change: one that is made for a level keeps
     it."""
-    root = logging.getLogger()
     unfiltered = structlog.make_filtering_bound_logger(logging.NOTSET)
 
     def leveled(name: str, rank: int) -> Callable[..., Any]:
         log = getattr(unfiltered, name)
 
         def write(self: Any, event: str, *args: Any, **facts: Any) -> Any:
-            return log(self, event, *args, **facts) if root.level <= rank else None
+            return log(self, event, *args, **facts) if self._logger.isEnabledFor(rank) else None
 
         return write
 

@@ -10,11 +10,12 @@ import pytest
 import structlog
 
 from balancer.errors import BalancerError, InvalidRequest
+from balancer.observability import audit
 from balancer.observability.log_ring import LogRing
 from balancer.observability.logging import configure, level_now, set_level
 from balancer.observability.metrics import MAX_MODEL_LABELS, Metrics
 from balancer.observability.scraped import MAX_AGENT_LABELS, AgentSlots, LimitFigures
-from balancer.settings import LogFormat
+from balancer.settings import LogFormat, LogLevel
 from protocol.generation import Usage
 from protocol.refusals import RefusalCode
 
@@ -222,6 +223,22 @@ def test_a_level_that_is_changed_binds_loggers_that_were_used_before(
     assert level_now() == "error"
     events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
     assert events == ["heard", "heard, too", "an error is heard"]
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_no_level_hides_what_is_written_of_who_changes_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure("info", "json")
+    monkeypatch.setattr(audit, "log", structlog.get_logger(audit.__name__))
+    written, log = audit.Audit(), structlog.get_logger("test")
+    levels: list[LogLevel] = ["info", "error"]
+    for level in levels:
+        set_level(level)
+        written.note("log_level.set", None, target=level)
+        log.info("another line", target=f"at {level}")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [one["target"] for one in lines] == ["info", "at info", "error"]
 
 
 @pytest.mark.usefixtures("restored_logging")
