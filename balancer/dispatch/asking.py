@@ -6,7 +6,7 @@ turn where nobody has room.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 import structlog
@@ -40,8 +40,10 @@ class Asker(QueryDispatcher[Inquiry, Attempt]):
         *,
         request_id: str,
         body_bytes: int = 0,
+        on_left: Callable[[], None] = lambda: None,
     ) -> Answered:
-        """The answer; `body_bytes` counts against what may wait.
+        """The answer; `body_bytes` counts against what may wait. `on_left` is called where nobody
+        waits for it any more while an agent works on it.
 
         Raises `BalancerError`. Cancelling is safe at any time: the agent is told to stop.
         """
@@ -56,7 +58,11 @@ class Asker(QueryDispatcher[Inquiry, Attempt]):
             now_s=self._now(),
         )
         with self._run(inquiry):
-            answered = await inquiry.done
+            try:
+                answered = await inquiry.done
+            finally:
+                if inquiry.attempt is not None:
+                    on_left()
         self._metrics.questions_answered.inc()
         if isinstance(answered.answer, Scores):
             self._metrics.done_without_slot(

@@ -6,7 +6,7 @@ A part whose agent dies, refuses or says nothing for too long is done elsewhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from math import inf
 
 import structlog
@@ -48,8 +48,10 @@ class EmbeddingDispatcher(QueryDispatcher[Batch, Part]):
         request_id: str,
         timeout_s: float | None = None,
         body_bytes: int = 0,
+        spent: Callable[[int], None] = lambda _: None,
     ) -> Embedded:
-        """Embed all inputs; `body_bytes` counts against what may wait.
+        """Embed all inputs; `body_bytes` counts against what may wait. However it ends, `spent` is
+        told how many tokens agents have worked on.
 
         Raises `BalancerError`: the first input that cannot be embedded ends the request. Cancelling
         is safe at any time: agents are told to stop.
@@ -73,6 +75,8 @@ class EmbeddingDispatcher(QueryDispatcher[Batch, Part]):
             except TimeoutError as error:
                 retry_after_s = self._admission.retry_after_s(request.model)
                 raise timed_out(timeout_s, retry_after_s=retry_after_s) from error
+            finally:
+                spent(batch.tokens_worked_on)
         self._metrics.embedded(inputs=len(request.inputs), tokens=embedded.prompt_tokens)
         self._metrics.done_without_slot(
             agents=batch.tokens_of,

@@ -15,6 +15,7 @@ from msgspec import Struct
 from balancer.dispatch.query_request import QueryRequest
 from balancer.fleet.agent import Agent
 from balancer.fleet.queries import Answer
+from balancer.policy.limits.estimate import text_estimate
 from protocol.embeddings import FLOAT_BYTES, EmbeddingInput, EmbeddingRequest, Embeddings
 from protocol.invariants import instance_of
 from protocol.jsonrpc import ErrorObject
@@ -162,6 +163,13 @@ class Batch(QueryRequest[Embedded]):
     def agents_at_work(self) -> Sequence[Agent]:
         """Those that it is split over."""
         return tuple(self.parts)
+
+    @property
+    def tokens_worked_on(self) -> int:
+        """Those that are done, and what is on its way, as estimated."""
+        inputs = self.request.inputs
+        on_their_way = [inputs[index] for part in self.parts.values() for index in part.indexes]
+        return sum(self.tokens_of.values()) + sum(map(text_estimate, on_their_way))
 
     def left_s(self, now_s: float) -> float | None:
         """Seconds until its own deadline; None: it has none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from msgspec import Struct
@@ -32,14 +32,20 @@ async def ask(
     *,
     body_bytes: int,
     names: Mapping[str, str] | None = None,
+    on_left: Callable[[], None] = lambda: None,
 ) -> tuple[_Kind, Asked]:
     """The answer, of the kind that belongs to the question. Raises `BalancerError`; `names` has, by
-    an agent's names of parameters, those that the client knows them by."""
+    an agent's names of parameters, those that the client knows them by; `on_left` as `Asker.ask`
+    has it."""
     if rules := wiring.settings.sanitise:
         question = await sanitised_question(question, rules)
     try:
         answered = await wiring.asker.ask(
-            question, exchange.principal, request_id=exchange.id, body_bytes=body_bytes
+            question,
+            exchange.principal,
+            request_id=exchange.id,
+            body_bytes=body_bytes,
+            on_left=on_left,
         )
     except InvalidRequest as error:
         _rename(error, names or {})

@@ -42,8 +42,8 @@ async def embed(
             request_id=exchange.id,
             timeout_s=timeout_s,
             body_bytes=body_bytes,
+            spent=spent,
         )
-        spent(embedded.prompt_tokens)
     exchange.facts.update(
         agent=embedded.agents[0],
         agents=len(embedded.agents),

@@ -16,9 +16,11 @@ from msgspec import structs
 from balancer.access import Allowance, Auth, Limits, LimitTable
 from balancer.fleet.queries import TextAnswer, TextQuestion
 from balancer.observability.scraped import LimitFigures
+from protocol.jsonrpc import Request
 from protocol.models import ServedModel
 from protocol.refusals import RefusalCode
 from protocol.rendering import Rendered
+from protocol.to_agent import Embed, Rerank
 from tests.support.fake_agent import PROMPT_TOKENS, FakeAgent, Script
 from tests.support.keys import USER, bearer, credential, unlimited
 from tests.support.running_balancer import (
@@ -238,6 +240,43 @@ async def test_tokens_of_every_kind_of_work_count(path: str, body: dict[str, Any
         assert spent > 0
         assert int(models.headers["x-ratelimit-remaining-tokens"]) == 200 - spent
         assert held(balancer).reserved_tokens == 0
+
+
+class Mute(FakeAgent):
+    """Begins with texts, and is never done."""
+
+    async def _take(self, message: Any) -> None:
+        if isinstance(message, Request) and isinstance(message.params, Embed | Rerank):
+            self.has_begun = True
+        else:
+            await super()._take(message)
+
+    has_begun = False
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": ["hello " * 10, "hello again"]}),
+        ("/v1/rerank", {"query": "hello", "documents": ["hello " * 10, "b"]}),
+    ],
+)
+async def test_texts_that_an_agent_worked_on_count_when_their_client_leaves(
+    path: str, body: dict[str, Any]
+) -> None:
+    limits = Limits(tokens_per_minute=200)
+    async with (
+        running_balancer(auth=keys(limits), limits=unlimited()) as balancer,
+        Mute(balancer.management_port, token=SYSTEM, model=MODEL) as agent,
+    ):
+        assert isinstance(agent, Mute)
+        asking = asyncio.create_task(balancer.post(path, {"model": "demo", **body}, bearer(USER)))
+        await eventually(lambda: agent.has_begun, "the agent to begin")
+        asking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asking
+        await eventually(lambda: not held(balancer).reserved_tokens, "the request to be over")
+        assert 20 <= held(balancer).settled_tokens <= 30
 
 
 async def test_no_minute_ever_has_more_tokens_than_the_limit_under_attack() -> None:

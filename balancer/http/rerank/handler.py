@@ -12,6 +12,7 @@ from balancer.http.exchange import Exchange, Wiring
 from balancer.http.rerank.schema import EXPECTED, RerankBody
 from balancer.http.rerank.translate import ranking, rerank_question
 from balancer.http.token_meter import texts_metered
+from balancer.policy.limits.estimate import text_estimate
 from protocol.embeddings import Scores
 
 _DECODER = msgspec.json.Decoder(RerankBody)
@@ -26,7 +27,14 @@ async def rerank(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     # each document is scored with the query
     texts = [part for document in question.documents for part in (question.query, document)]
     async with texts_metered(exchange, texts) as spent:
-        answer, asked = await ask(exchange, wiring, question, Scores, body_bytes=len(data))
+        answer, asked = await ask(
+            exchange,
+            wiring,
+            question,
+            Scores,
+            body_bytes=len(data),
+            on_left=lambda: spent(sum(map(text_estimate, texts))),
+        )
         spent(sum(answer.tokens))
     exchange.facts.update(documents=len(question.documents), prompt_tokens=sum(answer.tokens))
     ranked = ranking(question, answer, model=asked.model, body=body)
