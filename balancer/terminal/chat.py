@@ -10,12 +10,14 @@ import signal
 import ssl
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import click
 import msgspec
 
+from balancer.terminal.api_key import headers_with, key_file_option, key_of
 from balancer.terminal.completion import served_models
 from balancer.terminal.events import Piece, ServerSaidNo, joined, stream_chat
 from balancer.terminal.trust import ca_file_option, trust_of
@@ -33,21 +35,29 @@ _SILENCE_TIMEOUT_S = 300.0
     shell_complete=served_models,
     help="The model; needed where several are served.",
 )
+@key_file_option
 @ca_file_option
 @click.option("--system", default=None, metavar="TEXT", help="Instructions for the model.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the answer to a piped question as JSON."
 )
 def chat(
-    *, url: str, model: str | None, ca_file: str | None, system: str | None, as_json: bool
+    *,
+    url: str,
+    model: str | None,
+    key_file: Path | None,
+    ca_file: str | None,
+    system: str | None,
+    as_json: bool,
 ) -> None:
     """Chat in the terminal; Ctrl-C stops an answer, Ctrl-D leaves.
 
     With something piped in, that is the question: its answer is printed and the program ends;
     --json makes that one object with `content`, `reasoning` and `is_cut` (by a limit).
-    An API key is taken from OPENAI_API_KEY.
+    An API key is taken from --key-file, else from OPENAI_API_KEY.
     """
-    talk = Talk(url=url, model=model, system=system, trust=trust_of(ca_file))
+    key = key_of(key_file, os.environ.get("OPENAI_API_KEY"))
+    talk = Talk(url=url, model=model, system=system, trust=trust_of(ca_file), key=key)
     if sys.stdin.isatty():
         if as_json:
             raise click.UsageError("--json is for a question that comes through a pipe")
@@ -70,10 +80,17 @@ class Talk:
     """A conversation: where it is held and what was said."""
 
     def __init__(
-        self, *, url: str, model: str | None, system: str | None, trust: ssl.SSLContext
+        self,
+        *,
+        url: str,
+        model: str | None,
+        system: str | None,
+        trust: ssl.SSLContext,
+        key: str = "",
     ) -> None:
         self.url = chat_url(url)
         self.trust = trust
+        self.key = key
         self._model = model
         self.messages: list[dict[str, str]] = []
         if system:
@@ -131,7 +148,7 @@ async def _ask(talk: Talk, question: str, show: Callable[[Piece], None]) -> bool
     is_complete = False
     with _interrupt_cancels():
         try:
-            async with _session(talk.trust) as session:
+            async with _session(talk) as session:
                 await _answer(session, talk, question, said, show)
             is_complete = True
         except ServerSaidNo as error:
@@ -196,11 +213,10 @@ def _interrupt_cancels() -> Iterator[None]:
             pass
 
 
-def _session(trust: ssl.SSLContext) -> aiohttp.ClientSession:
-    key = os.environ.get("OPENAI_API_KEY")
+def _session(talk: Talk) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=trust),
-        headers={"Authorization": f"Bearer {key}"} if key else {},
+        connector=aiohttp.TCPConnector(ssl=talk.trust),
+        headers=headers_with(talk.key),
         timeout=aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=_SILENCE_TIMEOUT_S
         ),

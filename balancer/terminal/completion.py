@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from balancer.terminal.api_key import headers_with, key_of
 from balancer.terminal.trust import trust_of
 
 _PATIENCE_S = 0.5
@@ -29,19 +30,18 @@ def served_models(ctx: click.Context, param: click.Parameter, incomplete: str) -
     del param
     try:
         trust = trust_of(ctx.params.get("ca_file"))
-        names = _model_names(ctx.params.get("url") or _DEFAULT_URL, trust)
+        key = key_of(ctx.params.get("key_file"), os.environ.get("OPENAI_API_KEY"))
+        names = _model_names(ctx.params.get("url") or _DEFAULT_URL, trust, key)
     except (OSError, HTTPException, ValueError, KeyError, TypeError, click.ClickException):
         return []
     fitting = [name for name in names if name.startswith(incomplete) and name.isprintable()]
     return fitting[:_MOST_NAMES]
 
 
-def _model_names(url: str, trust: ssl.SSLContext) -> list[str]:
+def _model_names(url: str, trust: ssl.SSLContext, key: str) -> list[str]:
     base = urlsplit((url if "://" in url else f"http://{url}").rstrip("/").removesuffix("/v1"))
     connection = _CONNECTIONS[base.scheme](base.netloc, trust)
-    key = os.environ.get("OPENAI_API_KEY")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
     with contextlib.closing(connection):
-        connection.request("GET", f"{base.path}/v1/models", headers=headers)
+        connection.request("GET", f"{base.path}/v1/models", headers=headers_with(key))
         rows = json.loads(connection.getresponse().read(_MOST_BYTES))["data"]
     return [str(row["id"]) for row in rows]

@@ -110,7 +110,14 @@ def test_fish_is_shown_the_whole_text_beside_a_word() -> None:
 def test_commands_options_and_values_are_completed() -> None:
     assert completed("paddler-py ") == list(paddler_py.COMMANDS)
     assert completed("paddler-py --v") == ["--version"]
-    assert completed("paddler-py top --") == ["--url", "--ca-file", "--once", "--json", "--help"]
+    assert completed("paddler-py top --") == [
+        "--url",
+        "--key-file",
+        "--ca-file",
+        "--once",
+        "--json",
+        "--help",
+    ]
     assert completed("paddler-py agent --fit o") == ["on", "off"]
     assert completed("paddler-py completion z") == ["zsh"]
     assert completed("paddler-py ch", shell="bash") == ["chat"]  # noqa: S604 (which one is completed for)

@@ -18,11 +18,11 @@ from balancer.terminal.doctor.findings import problem
 from balancer.terminal.doctor.patient import Patient, Wishes, examined
 from balancer.terminal.doctor.report import Line, Section, as_json, is_well, lines, printable
 from balancer.terminal.doctor.table import CHECKS, Check
+from balancer.terminal.api_key import key_file_option, key_of
 from balancer.terminal.trust import ca_file_option, trust_of
 
 _EXIT_PROBLEMS, _EXIT_UNREACHED = 1, 2
 _LONGEST_CHECK_S = 300.0
-_MOST_KEY_CHARS = 4096
 _NO_SENSE = (AttributeError, LookupError, TypeError, ValueError)
 """What follows from an answer of another shape than any balancer's."""
 
@@ -38,7 +38,7 @@ _NO_SENSE = (AttributeError, LookupError, TypeError, ValueError)
     "--key", envvar="PADDLER_API_KEY", default="", help="An admin's key; better in a file."
 )
 @click.option("--inference-url", default="", metavar="URL", help="Its inference port.")
-@click.option("--key-file", type=click.Path(path_type=Path), help="A file with an admin's key.")
+@key_file_option
 @ca_file_option
 @click.option(
     "--config",
@@ -83,7 +83,7 @@ def doctor(
         tenant_keys=tenant_keys,
     )
     try:
-        sections = asyncio.run(diagnosis(base, _key(key, key_file), _trust(ca_file), wishes))
+        sections = asyncio.run(diagnosis(base, key_of(key_file, key), _trust(ca_file), wishes))
     except CannotReach as error:
         click.echo(f"paddler-py doctor: {base}: {printable(str(error))}", err=True)
         sys.exit(_EXIT_UNREACHED)
@@ -118,15 +118,6 @@ async def _section(check: Check, patient: Patient) -> Section:
 
 def _base(url: str) -> str:
     return (url if "://" in url else f"http://{url}").rstrip("/")
-
-
-def _key(given: str, path: Path | None) -> str:
-    if path is None:
-        return given
-    try:
-        return path.read_text(encoding="utf-8").strip()[:_MOST_KEY_CHARS]
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"--key-file {path} cannot be read: {error}") from error
 
 
 def _trust(ca_file: str | None) -> ssl.SSLContext:

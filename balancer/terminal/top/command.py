@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -18,8 +19,9 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from balancer.terminal.api_key import headers_with, key_file_option, key_of
 from balancer.terminal.top.actions import Action, perform
-from balancer.terminal.top.feed import CANNOT, Feed, reason_of
+from balancer.terminal.top.feed import CANNOT, Feed, is_refusal, reason_of
 from balancer.terminal.top.frame import Canvas, clean, draw
 from balancer.terminal.top.picture import Picture
 from balancer.terminal.top.screen import Screen
@@ -33,10 +35,11 @@ _DUMB_WIDTH = 80
 
 
 class Server(NamedTuple):
-    """Whom to watch, and whose certificates it may show."""
+    """Whom to watch, whose certificates it may show, and the key that it is asked with."""
 
     base: str
     trust: ssl.SSLContext
+    key: str = ""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,18 +49,21 @@ class Server(NamedTuple):
     show_default=True,
     help="The balancer's management port.",
 )
+@key_file_option
 @ca_file_option
 @click.option("--once", is_flag=True, help="Print one frame as plain text and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print one snapshot as JSON and end.")
-def top(*, url: str, ca_file: str | None, once: bool, as_json: bool) -> None:
+def top(*, url: str, key_file: Path | None, ca_file: str | None, once: bool, as_json: bool) -> None:
     """Watch agents, models and requests as they are, and drain, undrain or cancel them.
 
     `?` shows the keys. Without a terminal it prints one frame, as with --once; where the terminal
-    can do nothing (TERM=dumb) a frame every 5 s. NO_COLOR is heeded.
+    can do nothing (TERM=dumb) a frame every 5 s. NO_COLOR is heeded. The key of an admin is taken
+    from --key-file, else from PADDLER_API_KEY.
     """
     if once and as_json:
         raise click.UsageError("--once and --json are two ways to print: choose one")
-    server = Server(base_url(url), trust_of(ca_file))
+    key = key_of(key_file, os.environ.get("PADDLER_API_KEY"))
+    server = Server(base_url(url), trust_of(ca_file), key)
     if as_json:
         _finish(_print_json(server))
     elif once or not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -117,10 +123,10 @@ async def _known(server: Server) -> Picture:
             await Feed(session, server.base, picture).snapshot()
         except* CANNOT as errors:
             why = clean(reason_of(errors))
+            if not is_refusal(errors):
+                why += "; give the balancer's management port with --url"
     if why:
-        raise click.ClickException(
-            f"{server.base}: {why}; give the balancer's management port with --url"
-        )
+        raise click.ClickException(f"{server.base}: {why}")
     return picture
 
 
@@ -203,7 +209,8 @@ async def _following(
 
 def _session(server: Server) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=server.trust), headers={"User-Agent": "paddler-py-top"}
+        connector=aiohttp.TCPConnector(ssl=server.trust),
+        headers={"User-Agent": "paddler-py-top", **headers_with(server.key)},
     )
 
 

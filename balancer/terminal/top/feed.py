@@ -159,13 +159,26 @@ class _NoSockets(Exception):
     """A balancer that has none."""
 
 
+_REFUSALS = {
+    401: "asks for the key of an admin: --key-file FILE, or PADDLER_API_KEY",
+    403: "refuses this (403): the key has to be of role admin, and the name be in allowed_hosts",
+}
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether there is a balancer, and it wants another key."""
+    first = _first_of(error)
+    return isinstance(first, aiohttp.ClientResponseError) and first.status in _REFUSALS
+
+
 def reason_of(error: BaseException) -> str:
     """In a few words; of a group the first one's."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = _first_of(error)
     match error:
         case aiohttp.ClientConnectorError():
             return f"cannot be reached: {os.strerror(error.errno) if error.errno else error}"
+        case aiohttp.ClientResponseError() if error.status in _REFUSALS:
+            return _REFUSALS[error.status]
         case aiohttp.ClientResponseError():
             return f"answered {error.status} {error.message}"
         case aiohttp.InvalidURL():
@@ -176,3 +189,9 @@ def reason_of(error: BaseException) -> str:
             return "what it sent is no JSON"
         case _:
             return str(error) or type(error).__name__
+
+
+def _first_of(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
