@@ -218,8 +218,8 @@ class BalancerLink:
             failures = 0 if clock() - dialled > STEADY_LINK_S else failures + 1
             if end.refusal is not None and self._is_final(end.refusal):
                 raise RegistrationRefused(end.reason)
-            self._trouble = end.reason
             self._log_end(end, failures)
+            self._trouble = end.reason
             longest_s = LONGEST_REFUSED_DELAY_S if end.is_credential else LONGEST_DELAY_S
             await asyncio.sleep(self._jitter(longest_delay_s(failures, longest_s)))
 
@@ -227,8 +227,9 @@ class BalancerLink:
         return not self._was_ever_up and refusal.code != RefusalCode.DRAINING
 
     def _log_end(self, end: _End, failures: int) -> None:
-        """The first failure of a row is news, the others are detail."""
-        say = log.warning if failures <= 1 or end.refusal else log.debug
+        """The first failure of a row is news, and one for another reason; the others are detail."""
+        is_news = failures <= 1 or end.refusal or end.reason != self._trouble
+        say = log.warning if is_news else log.debug
         say("no link to the balancer, trying again", url=self._address.url, reason=end.reason)
 
     async def _one_link(self) -> _End:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from agent import balancer_link
 from agent.balancer_link import BalancerLink, longest_delay_s
@@ -154,6 +155,31 @@ async def test_a_balancer_that_comes_late_is_found() -> None:
     async with running_agent(address, FakeEngine()) as app:
         assert app is not None  # dials into nothing meanwhile
     assert longest_delay_s(0) < longest_delay_s(3) < longest_delay_s(50) == 3.0
+
+
+async def test_another_reason_for_no_link_is_news_and_the_same_one_is_not() -> None:
+    statuses = iter([500, 500, 401, 401])
+    has_asked_all = asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        status = next(statuses, None)
+        if status is None:
+            has_asked_all.set()
+        writer.write(f"HTTP/1.1 {status or 401} No\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    async with server:
+        with capture_logs() as logs:
+            async with running_agent(BalancerAddress(host, port), FakeEngine()):
+                await asyncio.wait_for(has_asked_all.wait(), 30)
+    failures = [line for line in logs if line["event"].startswith("no link to the balancer")]
+    news = [line["reason"] for line in failures if line["log_level"] == "warning"]
+    assert len(news) == 2
+    assert "HTTP 500" in news[0]
+    assert "the balancer wants the token of an agent" in news[1]
 
 
 async def test_a_broken_link_ends_its_calls_in_the_engine(balancer: FakeBalancer) -> None:
