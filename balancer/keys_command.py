@@ -37,6 +37,10 @@ _AGENTS_NEED_ONE = (
     "From now on everybody needs a key. Agents need one of role system (paddler-py agent "
     "--token-file FILE); those that had none are disconnected within a second."
 )
+_IS_AN_ADMIN = (
+    "Role system may do all that an admin may; a key that lets agents in and nothing else is made "
+    "with --route agents."
+)
 _T = TypeVar("_T", bound=Callable[..., Any])
 
 
@@ -113,7 +117,12 @@ def create(
         is_first = settings.auth.is_open and not store.overview().keys
         made = store.create(facts.id, facts, is_managed=_is_managed(settings))
         kept = f"Kept in {(Path(settings.data_dir) / FILE_NAME).absolute()}."
-        _show_made(made, as_json=as_json, notes=[kept, _AGENTS_NEED_ONE] if is_first else [kept])
+        notes = [kept]
+        if is_first:
+            notes.append(_AGENTS_NEED_ONE)
+        if facts.role == "system" and not facts.classes:
+            notes.append(_IS_AN_ADMIN)
+        _show_made(made, as_json=as_json, notes=notes)
 
 
 @keys.command("list", context_settings=_HELP)

@@ -146,10 +146,16 @@ def to_give_way(keys: Iterable[StoredKey], now_s: float) -> StoredKey:
 
 
 def found(wanted: str, keys: Iterable[StoredKey]) -> StoredKey:
-    """The key of an id, or of a name that is in use. Raises `ResourceNotFound`."""
+    """The key of an id or a name; of a name the one that has it, else the last that had it. Raises
+    `ResourceNotFound`."""
+    named: StoredKey | None = None
     for key in keys:
         if key.id == wanted or (key.name == wanted and key.revoked_s is None):
             return key
+        if key.name == wanted:
+            named = key
+    if named is not None:
+        return named
     raise ResourceNotFound(
         f"no key {wanted[:200]!r} is stored here; the list of keys has their ids and names (keys "
         "of the configuration are changed there)"

@@ -50,6 +50,14 @@ def test_the_key_alone_is_on_standard_output(data_dir: Path) -> None:
     assert "role system" not in again.stderr
 
 
+def test_a_key_for_agents_that_could_do_more_is_told_so(data_dir: Path) -> None:
+    made(data_dir, "create", "--name", "ops", "--role", "admin")
+    asked = ("create", "--role", "system", "--name")
+    assert "all that an admin may" in run_there(data_dir, *asked, "gpu-1").stderr
+    bound = run_there(data_dir, *asked, "gpu-2", "--route", "agents")
+    assert "all that an admin may" not in bound.stderr
+
+
 def test_a_key_is_made_with_all_that_may_be_said_of_it_and_never_shown_again(
     data_dir: Path,
 ) -> None:
@@ -85,6 +93,17 @@ def test_keys_are_rotated_and_revoked_by_name_or_id(data_dir: Path) -> None:
     assert "the one before" in plain.stderr
     assert made(data_dir, "revoke", first["id"])["state"] == "revoked"
     assert "revoked" in run_there(data_dir, "list").stdout
+    assert made(data_dir, "revoke", "ops")["id"] == first["id"]
+    again = run_there(data_dir, "rotate", "ops")
+    assert (again.exit_code, "'ops' is revoked; create another" in again.stderr) == (1, True)
+
+
+def test_a_name_is_that_of_the_key_that_has_it_now(data_dir: Path) -> None:
+    made(data_dir, "create", "--name", "ops", "--role", "admin")
+    before = made(data_dir, "create", "--name", "app")
+    made(data_dir, "revoke", "app")
+    now = made(data_dir, "create", "--name", "app")
+    assert made(data_dir, "rotate", "app")["id"] == now["id"] != before["id"]
 
 
 def test_keys_of_the_configuration_count_as_operators(tmp_path: Path, data_dir: Path) -> None:
