@@ -148,9 +148,9 @@ class Admission:
         """Raises `Forbidden` where a caller may not use the model. One that is not known yet may
         become any."""
         if not may_use(principal, self.resolved(model)):
+            asked = f"may not use the model {model!r}" if model else "has to say which `model`"
             raise Forbidden(
-                f"this key may not use the model {model!r}; it may use "
-                f"{', '.join(principal.models[:_SHOWN_MODELS])}",
+                f"this key {asked}; it may use {', '.join(principal.models[:_SHOWN_MODELS])}",
                 code="model_not_allowed",
                 param="model",
                 details={"model": model, "allowed": list(principal.models[:_SHOWN_MODELS])},

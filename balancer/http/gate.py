@@ -305,6 +305,7 @@ class Gate:
             kind=denied.kind,
             key=denied.id,
             address=address,
+            **({"claim": denied.claim} if denied.claim else {}),
         )
         self._check_failures(address, at, counts=True)
         return unauthorized(denied)

@@ -157,9 +157,13 @@ async def test_without_a_good_key_the_answer_is_401_with_its_reason(
 async def test_a_key_of_other_models_is_refused_by_name(
     balancer: RunningBalancer, agent: FakeAgent
 ) -> None:
-    for body in (CHAT, {**CHAT, "model": "demo"}):
+    for body, words in (
+        (CHAT, "has to say which `model`; it may use another, third"),
+        ({**CHAT, "model": "demo"}, "may not use the model 'demo'; it may use another, third"),
+    ):
         answer = await balancer.post("/v1/chat/completions", body, bearer("other-model"))
         assert (answer.status, answer.error["code"]) == (403, "model_not_allowed")
+        assert answer.error["message"] == f"this key {words}"
         assert answer.error["details"]["allowed"] == ["another", "third"]
     for path, more in (
         ("/v1/embeddings", {"input": "hi"}),

@@ -111,7 +111,9 @@ async def test_every_hostile_token_is_refused_with_its_reason(
         assert (refused["reason"], refused["address"]) == (reason, address)
         assert not any(len(part) > 20 and part in str(logs) for part in token.split("."))
         code = "token_expired" if reason == "expired" else "invalid_token"
-        found = answer.status, answer.error["code"], answer.error["details"].get("reason", reason)
+        details = answer.error["details"]
+        assert refused.get("claim") == details.get("claim")
+        found = answer.status, answer.error["code"], details.get("reason", reason)
         if found != (401, code, reason):
             wrong.append((name, found))
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
