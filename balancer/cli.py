@@ -55,7 +55,9 @@ _EXIT_WRONG_SETTING = 2
     metavar="NAME",
     help="Fetch images from there that requests name by their URLs; repeatable.",
 )
-@click.option("--data-dir", metavar="DIR", help="Keep stored responses there, in a file.")
+@click.option(
+    "--data-dir", metavar="DIR", help="Keep keys, responses, counters and the audit log there."
+)
 @click.option("--heartbeat-interval", metavar="S", help="Seconds between agents' heartbeats (5).")
 @click.option("--heartbeat-misses", metavar="N", help="Missed heartbeats until one is dead (3).")
 @click.option("--queue-timeout", metavar="S", help="Longest wait for a slot; 0 is none (60).")

@@ -144,6 +144,28 @@ async def test_a_cache_that_tenants_share_is_a_problem_unless_it_is_set_so(
     assert well == (verdict != "problem")
 
 
+@pytest.mark.parametrize(
+    ("of_bob", "verdict", "words"),
+    [
+        (("second",), "ok", "not there for another one"),
+        (("third",), "not_checked", "the two keys are for different models"),
+    ],
+)
+async def test_tenants_are_compared_by_a_model_that_both_may_use(
+    of_bob: tuple[str, ...], verdict: str, words: str
+) -> None:
+    keys = auth(credential(ALICE, models=("first", "second")), credential(BOB, models=of_bob))
+    async with (
+        running_balancer(auth=keys, limits=unlimited()) as balancer,
+        CachingAgent(balancer.management_port, name="one", model="first"),
+        CachingAgent(balancer.management_port, name="two", model="second"),
+        CachingAgent(balancer.management_port, name="three", model="third"),
+    ):
+        found, _ = await findings(balancer, ADMIN, tenants=True)
+    assert verdicts(found["isolation"]) == {verdict}
+    assert words in found["isolation"][0][1]
+
+
 async def test_without_credentials_all_are_one_tenant_and_no_keys_are_made() -> None:
     async with running_balancer() as balancer, FakeAgent(balancer.management_port):
         found, well = await findings(balancer)

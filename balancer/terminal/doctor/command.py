@@ -13,12 +13,12 @@ from pathlib import Path
 import aiohttp
 import click
 
+from balancer.terminal.api_key import key_file_option, key_of
 from balancer.terminal.doctor.client import CannotReach, Client
 from balancer.terminal.doctor.findings import problem
 from balancer.terminal.doctor.patient import Patient, Wishes, examined
 from balancer.terminal.doctor.report import Line, Section, as_json, is_well, lines, printable
 from balancer.terminal.doctor.table import CHECKS, Check
-from balancer.terminal.api_key import key_file_option, key_of
 from balancer.terminal.trust import ca_file_option, trust_of
 
 _EXIT_PROBLEMS, _EXIT_UNREACHED = 1, 2

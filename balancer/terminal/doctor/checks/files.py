@@ -42,7 +42,7 @@ def _configuration(patient: Patient) -> Iterator[Finding]:
         if mode & _OTHERS_WRITE:
             yield problem(f"{path}: others may change it", f"chmod 600 {path}")
         elif mode & _OTHERS_READ:
-            what = f"{path}: others may read it, and with it the keys that stand in it"
+            what = f"{path}: others may read it, and with it any key that stands in it"
             yield warning(what, f"chmod 600 {path}, or keep keys in files of their own")
         else:
             yield ok(f"{path}: its owner's alone")

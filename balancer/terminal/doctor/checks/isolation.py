@@ -32,7 +32,9 @@ async def isolation(patient: Patient) -> list[Finding]:
         return [not_checked(what)]
     try:
         async with _two_tenants(patient) as (first, other):
-            return [_judged(patient, await canary_test(first, other, model=await _model(first)))]
+            return [
+                _judged(patient, await canary_test(first, other, model=await _model(first, other)))
+            ]
     except _NoKeys as error:
         return [not_checked(str(error), _TWO_KEYS)]
     except (CannotAsk, CannotReach) as error:
@@ -53,15 +55,23 @@ def _judged(patient: Patient, canary: Canary) -> Finding:
     )
 
 
-async def _model(tenant: Client) -> str | None:
-    """One that generates; None: the only one there is."""
+async def _model(first: Client, other: Client) -> str:
+    """One that generates, and that both may use. Raises `CannotAsk`."""
+    names, others = await _generating(first), await _generating(other)
+    for name in names:
+        if name in others:
+            return name
+    if names and others:
+        raise CannotAsk("the two keys are for different models")
+    raise CannotAsk("no model is served that generates text")
+
+
+async def _generating(tenant: Client) -> list[str]:
     said = await tenant.get("/v1/models")
     if not said.is_well:
         raise CannotAsk(said.reason)
-    rows = [row for row in said.body.get("data", ()) if not row.get("embedding_dimensions")]
-    if not rows:
-        raise CannotAsk("no model is served that generates text")
-    return str(rows[0]["id"])
+    rows = said.body.get("data", ())
+    return [str(row["id"]) for row in rows if not row.get("embedding_dimensions")]
 
 
 @asynccontextmanager
