@@ -34,8 +34,9 @@ _EXIT_FAILED = 1
 _EXIT_WRONG_SETTING = 2
 _LONGEST_DAYS = 36_500
 _AGENTS_NEED_ONE = (
-    "From now on everybody needs a key. Agents need one of role system (paddler-py agent "
-    "--token-file FILE); those that had none are disconnected within a second."
+    "From now on everybody needs a key. Agents need one of role system, too (make it with --role "
+    "system --route agents, start them with --token-file FILE); those that had none are "
+    "disconnected within a second."
 )
 _IS_AN_ADMIN = (
     "Role system may do all that an admin may; a key that lets agents in and nothing else is made "
@@ -126,17 +127,24 @@ def create(
 
 
 @keys.command("list", context_settings=_HELP)
+@click.option("--all", "shows_ended", is_flag=True, help="Those that have ended, too.")
 @_common
-def list_(*, as_json: bool, **options: Any) -> None:
-    """Print all keys that were made, also those that have ended; nothing opens by what is shown."""
+def list_(*, shows_ended: bool, as_json: bool, **options: Any) -> None:
+    """Print the keys that were made and are in force; nothing opens by what is shown.
+
+    --json has all that each may do.
+    """
     with _told(), _store(options) as (store, _):
         now_s = time.time()
         rows = [key_row(key, now_s=now_s) for key in store.overview().keys]
+    shown = [row for row in rows if shows_ended or row.state == "active"]
     if as_json:
-        click.echo(_json(rows))
+        click.echo(_json(shown))
         return
-    for row in rows:
+    for row in shown:
         click.echo(_line(row))
+    if len(shown) < len(rows):
+        click.echo(f"{len(rows) - len(shown)} more have ended: --all", err=True)
     if not rows:
         click.echo(
             "no key was made yet; begin with `paddler-py keys create --role admin`", err=True

@@ -92,7 +92,10 @@ def test_keys_are_rotated_and_revoked_by_name_or_id(data_dir: Path) -> None:
     assert plain.stdout.startswith("pk_")
     assert "the one before" in plain.stderr
     assert made(data_dir, "revoke", first["id"])["state"] == "revoked"
-    assert "revoked" in run_there(data_dir, "list").stdout
+    now = run_there(data_dir, "list")
+    assert (now.stdout, "1 more have ended: --all" in now.stderr) == ("", True)
+    assert "revoked" in run_there(data_dir, "list", "--all").stdout
+    assert (listed(data_dir), len(made(data_dir, "list", "--all"))) == ([], 1)
     assert made(data_dir, "revoke", "ops")["id"] == first["id"]
     again = run_there(data_dir, "rotate", "ops")
     assert (again.exit_code, "'ops' is revoked; create another" in again.stderr) == (1, True)
