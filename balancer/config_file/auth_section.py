@@ -23,7 +23,7 @@ from balancer.config_file.sections import SectionFault, shaped, within
 MOST_KEYS = 10_000
 _ALLOWED = (
     "allowed: api_keys (a list), api_key_header (a name), jwt (a section or several), basic (a "
-    "list), introspection (a section)"
+    "list), introspection (a section), metrics_token (a text, env or file)"
 )
 _ALLOWED_KEY = "1..4096 printable ASCII characters without spaces"
 _KEY = re.compile(r"[!-~]{1,4096}")

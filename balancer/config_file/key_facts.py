@@ -56,7 +56,8 @@ def shaped_facts(raw: Mapping[str, Any], shape: type[Any]) -> Any:
     return shaped(
         raw,
         shape,
-        f"allowed: {names}; roles are {roles}; tiers are {tiers}; routes are a list of {classes}",
+        f"allowed: {names}; roles are {roles}; tiers are {tiers}; models, networks and agents are "
+        f"lists, and routes one of {classes}",
     )
 
 

@@ -102,6 +102,13 @@ BROKEN: dict[str, tuple[bytes, int, str, str]] = {
         b"auth:\n  api_keys:\n    - key: a\n      networks:\n        - 10.0.0.1/8\n",
         4, "auth.api_keys[0].networks[0]", "10.0.0.0/8",
     ),
+    "a key from a place that is no list": (
+        b"auth:\n  api_keys:\n    - key: a\n      networks: 10.0.0.0/8\n",
+        4, "auth.api_keys[0].networks", "models, networks and agents are lists",
+    ),
+    "a misspelt way to sign in": (
+        b"auth:\n  metrics_tokens: word\n", 1, "auth", "metrics_token (a text, env or file)",
+    ),
     "a key for agents that can have no such name": (
         b"auth:\n  api_keys:\n    - key: a\n      role: system\n      agents: ['a b']\n",
         5, "auth.api_keys[0].agents[0]", "names of agents",
