@@ -20,7 +20,7 @@ import msgspec
 from balancer.terminal.api_key import headers_with, key_file_option, key_of
 from balancer.terminal.completion import served_models
 from balancer.terminal.events import Piece, ServerSaidNo, joined, stream_chat
-from balancer.terminal.trust import ca_file_option, trust_of
+from balancer.terminal.trust import ca_file_option, trouble_of, trust_of
 from protocol.visible import harmless
 
 _CONNECT_TIMEOUT_S = 10.0
@@ -154,7 +154,8 @@ async def _ask(talk: Talk, question: str, show: Callable[[Piece], None]) -> bool
         except ServerSaidNo as error:
             click.echo(f"\n[{error}]", err=True)
         except (aiohttp.ClientError, TimeoutError) as error:
-            click.echo(f"\n[cannot talk to {talk.url}: {error or 'no answer in time'}]", err=True)
+            why = trouble_of(error) or error or "no answer in time"
+            click.echo(f"\n[cannot talk to {talk.url}: {why}]", err=True)
         except asyncio.CancelledError:
             click.echo("\n[stopped]", err=True)
         except ValueError as error:

@@ -9,6 +9,8 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from balancer.terminal.trust import trouble_of
+
 PATIENCE_S = 10.0
 ANSWER_PATIENCE_S = 120.0
 """For a model's answer."""
@@ -107,7 +109,8 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _words(error: Exception) -> str:
-    return str(error).replace(" ssl:default", "") or type(error).__name__
+    words = trouble_of(error) or str(error).replace(" ssl:default", "")
+    return words or type(error).__name__
 
 
 def _seconds(text: str) -> float:

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from balancer.terminal.api_key import headers_with, key_file_option, key_of
 from balancer.terminal.top.actions import Action, perform
-from balancer.terminal.top.feed import CANNOT, Feed, is_refusal, reason_of
+from balancer.terminal.top.feed import CANNOT, Feed, has_remedy, reason_of
 from balancer.terminal.top.frame import Canvas, clean, draw
 from balancer.terminal.top.picture import Picture
 from balancer.terminal.top.screen import Screen
@@ -123,7 +123,7 @@ async def _known(server: Server) -> Picture:
             await Feed(session, server.base, picture).snapshot()
         except* CANNOT as errors:
             why = clean(reason_of(errors))
-            if not is_refusal(errors):
+            if not has_remedy(errors):
                 why += "; give the balancer's management port with --url"
     if why:
         raise click.ClickException(f"{server.base}: {why}")

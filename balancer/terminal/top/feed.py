@@ -24,6 +24,7 @@ from balancer.terminal.top.picture import (
     polled_control,
     polled_figures,
 )
+from balancer.terminal.trust import trouble_of
 
 POLL_EVERY_S = 1.0
 FIRST_PAUSE_S = 0.5
@@ -165,15 +166,18 @@ _REFUSALS = {
 }
 
 
-def is_refusal(error: BaseException) -> bool:
-    """Whether there is a balancer, and it wants another key."""
+def has_remedy(error: BaseException) -> bool:
+    """Whether `reason_of` says what to do: the place is right, and wants to be asked otherwise."""
     first = _first_of(error)
-    return isinstance(first, aiohttp.ClientResponseError) and first.status in _REFUSALS
+    is_refusal = isinstance(first, aiohttp.ClientResponseError) and first.status in _REFUSALS
+    return is_refusal or bool(trouble_of(first))
 
 
 def reason_of(error: BaseException) -> str:
     """In a few words; of a group the first one's."""
     error = _first_of(error)
+    if trouble := trouble_of(error):
+        return trouble
     match error:
         case aiohttp.ClientConnectorError():
             return f"cannot be reached: {os.strerror(error.errno) if error.errno else error}"
