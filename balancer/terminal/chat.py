@@ -25,6 +25,7 @@ from protocol.visible import harmless
 
 _CONNECT_TIMEOUT_S = 10.0
 _SILENCE_TIMEOUT_S = 300.0
+_NO_KEY = ": --key-file FILE, or OPENAI_API_KEY"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -152,7 +153,8 @@ async def _ask(talk: Talk, question: str, show: Callable[[Piece], None]) -> bool
                 await _answer(session, talk, question, said, show)
             is_complete = True
         except ServerSaidNo as error:
-            click.echo(f"\n[{error}]", err=True)
+            remedy = _NO_KEY if error.code == "missing_credentials" else ""
+            click.echo(f"\n[{error}{remedy}]", err=True)
         except (aiohttp.ClientError, TimeoutError) as error:
             why = trouble_of(error) or error or "no answer in time"
             click.echo(f"\n[cannot talk to {talk.url}: {why}]", err=True)

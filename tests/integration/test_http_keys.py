@@ -161,6 +161,13 @@ async def test_the_first_key_is_an_operators_and_closes_the_door_at_once(
     assert not any("--token-file" in note for note in later["notes"])
 
 
+async def test_a_key_for_agents_that_could_do_more_is_told_so(operator: Operator) -> None:
+    free = await operator.make("gpu-1", role="system")
+    bound = await operator.make("gpu-2", role="system", routes=["agents"])
+    said = ["an admin may" in " ".join(key["notes"]) for key in (free, bound)]
+    assert said == [True, False]
+
+
 async def test_the_door_stays_closed_when_the_last_key_has_ended_also_after_a_restart(
     tmp_path: Path,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -49,21 +50,33 @@ async def test_top_shows_an_admin_what_there_is_and_tells_others_what_key_it_tak
     assert "--url" not in without.output + too_low.output
 
 
+async def chatted(*arguments: str) -> tuple[int | None, str, str]:
+    """Exit code, answer and what else was said, of a chat with one question."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "paddler_py", "chat", *arguments),
+        cwd=PROJECT,
+        env={name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        out, err = await process.communicate(b"hi")
+    return process.returncode, out.decode().strip(), err.decode()
+
+
 async def test_chat_takes_its_key_from_a_file(tmp_path: Path) -> None:
     async with (
         running_balancer(auth=auth()) as balancer,
         FakeAgent(balancer.management_port, token=SYSTEM),
     ):
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "paddler_py", "chat", "--url", balancer.url),
-            *("--key-file", key_file(tmp_path, USER)),
-            cwd=PROJECT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+        here = ("--url", balancer.url)
+        (code, answer, _), (code_without, _, why) = await asyncio.gather(
+            chatted(*here, "--key-file", key_file(tmp_path, USER)), chatted(*here)
         )
-        async with asyncio.timeout(PATIENCE_S):
-            answer, _ = await process.communicate(b"hi")
-    assert (process.returncode, bool(answer.strip())) == (0, True)
+    assert (code, bool(answer)) == (0, True)
+    assert code_without == 1
+    assert "--key-file FILE, or OPENAI_API_KEY" in why
 
 
 @pytest.mark.parametrize("content", ["", "\n", "one\ntwo", "schlüssel", None])

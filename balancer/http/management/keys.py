@@ -38,6 +38,10 @@ _DOOR_CLOSED = (
     "from now on everybody needs a key. Agents need one of role system (--token-file FILE): those "
     "that had none were disconnected and try again until they have one"
 )
+_IS_AN_ADMIN = (
+    "role system may do all that an admin may; a key that lets agents in and nothing else has "
+    '`routes` ["agents"]'
+)
 
 
 async def list_keys(call: Call, wiring: Wiring) -> dict[str, Any]:
@@ -69,6 +73,8 @@ async def create_key(call: Call, wiring: Wiring) -> dict[str, Any]:
     notes = [_SHOWN_ONCE]
     if was_open:
         notes.append(_DOOR_CLOSED)
+    if facts.role == "system" and not facts.classes:
+        notes.append(_IS_AN_ADMIN)
     if not wiring.keys.is_kept:
         notes.append(_IN_MEMORY)
     return _made(made, notes)
