@@ -90,15 +90,23 @@ class Call(Struct, frozen=True, kw_only=True):
 Answer = Callable[[Call, Wiring], Awaitable[Any]]
 
 
-def audited(action: str, *, target: str = "id") -> Callable[[Answer], Answer]:
+def audited(
+    action: str,
+    *,
+    target: str = "id",
+    facts_of: Callable[[Any], Mapping[str, Any]] = lambda _: {},
+) -> Callable[[Answer], Answer]:
     """The answer is written into the audit log, however it ends; `target` is the parameter that
-    names what it is done to."""
+    names what it is done to, `facts_of` finds in what was answered what else is written."""
 
     def noted(answer: Answer) -> Answer:
         @wraps(answer)
         async def handle(call: Call, wiring: Wiring) -> Any:
-            with wiring.audit.noting(action, call, target=str(call.params.get(target, ""))):
-                return await answer(call, wiring)
+            named = str(call.params.get(target, ""))
+            with wiring.audit.noting(action, call, target=named) as facts:
+                said = await answer(call, wiring)
+                facts.update(facts_of(said))
+                return said
 
         return handle
 

@@ -320,9 +320,13 @@ async def test_bytes_that_are_no_text_are_no_key(operator: Operator) -> None:
 async def test_what_becomes_of_keys_is_in_the_audit_log_also_when_another_process_does_it(
     operator: Operator, elsewhere: SqlKeys, tmp_path: Path
 ) -> None:
+    def lines() -> list[Any]:
+        return [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+
     def noted() -> list[tuple[Any, ...]]:
-        lines = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
-        return [(one["action"], one["target"], one["who"] and one["who"]["role"]) for one in lines]
+        return [
+            (one["action"], one["target"], one["who"] and one["who"]["role"]) for one in lines()
+        ]
 
     ours = await operator.make("ours")
     await operator.call("POST", f"/{ours['id']}/rotate", json={})
@@ -343,7 +347,8 @@ async def test_what_becomes_of_keys_is_in_the_audit_log_also_when_another_proces
         ("key.rotate", theirs, None),
         ("key.revoke", theirs, None),
     ]
-    assert not any("pk_" in str(line) for line in noted())
+    assert [one["facts"] for one in lines()[1:4]] == [{"id": ours["id"], "name": "ours"}] * 3
+    assert not any("pk_" in str(line) for line in lines())
 
 
 async def test_what_another_process_makes_and_revokes_is_in_force_at_once(

@@ -63,7 +63,13 @@ async def list_keys(call: Call, wiring: Wiring) -> dict[str, Any]:
     return {**found, "kept": "file" if wiring.keys.is_kept else "memory"}
 
 
-@audited("key.create", target="name")
+def _id_and_name(answer: Any) -> dict[str, str]:
+    """Of the key that an answer tells of: whoever calls may name it by either."""
+    row = answer if isinstance(answer, dict) else msgspec.structs.asdict(answer)
+    return {"id": row["id"], "name": row["name"]}
+
+
+@audited("key.create", target="name", facts_of=_id_and_name)
 async def create_key(call: Call, wiring: Wiring) -> dict[str, Any]:
     """A new one, in force at once. Raises `InvalidRequest`, `Conflict` for a name in use."""
     facts = _facts(call)
@@ -80,7 +86,7 @@ async def create_key(call: Call, wiring: Wiring) -> dict[str, Any]:
     return _made(made, notes)
 
 
-@audited("key.revoke")
+@audited("key.revoke", facts_of=_id_and_name)
 async def revoke_key(call: Call, wiring: Wiring) -> KeyRow:
     """It opens nothing any more; what was let in by it ends. Raises `ResourceNotFound`."""
     key = await wiring.keys.revoke(call.text("id"))
@@ -88,7 +94,7 @@ async def revoke_key(call: Call, wiring: Wiring) -> KeyRow:
     return key_row(key, now_s=time.time())
 
 
-@audited("key.rotate")
+@audited("key.rotate", facts_of=_id_and_name)
 async def rotate_key(call: Call, wiring: Wiring) -> dict[str, Any]:
     """Another text for the same key; the one before goes on for `overlap_s`. Raises
     `ResourceNotFound`, `Conflict` for a key that has ended."""
