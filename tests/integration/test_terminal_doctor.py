@@ -17,6 +17,7 @@ from aiohttp.web_runner import AppRunner
 from click.testing import CliRunner
 from msgspec import structs
 
+from balancer.access import Auth
 from balancer.config_file.configuration import Configuration
 from balancer.config_file.load import Sources
 from balancer.terminal.doctor.client import CannotReach
@@ -32,7 +33,7 @@ from protocol.to_balancer import Register
 from tests.support.authority import Authority
 from tests.support.cluster import free_port
 from tests.support.fake_agent import FakeAgent
-from tests.support.keys import ADMIN, SYSTEM, USER, auth, credential, unlimited
+from tests.support.keys import ADMIN, SYSTEM, USER, auth, bearer, credential, unlimited
 from tests.support.running_balancer import RunningBalancer, running_balancer
 
 ALICE, BOB = "alice-key", "bob-key"
@@ -77,7 +78,9 @@ class SickAgent(FakeAgent):
 
 @pytest.fixture
 async def balancer() -> AsyncIterator[RunningBalancer]:
-    keys = auth(credential(ALICE), credential(BOB))
+    given = auth(credential(ALICE), credential(BOB)).api_keys
+    bound = [structs.replace(one, classes=("agents",)) for one in given if one.role == "system"]
+    keys = Auth(api_keys=(*bound, *(one for one in given if one.role != "system")))
     async with running_balancer(auth=keys, limits=unlimited()) as balancer:
         yield balancer
 
@@ -121,6 +124,21 @@ async def test_a_well_balancer_is_found_well_and_no_key_is_shown(
         assert found[name] == {"ok"}, name
     for key in (ADMIN, ALICE, BOB, SYSTEM):
         assert key not in repr(sections)
+
+
+async def test_agents_keys_that_could_do_more_are_named(tmp_path: Path) -> None:
+    bound = credential("bound", role="system", classes=("agents",))
+    async with running_balancer(auth=auth(bound), data_dir=str(tmp_path)) as balancer:
+        url, headers = f"{balancer.management_url}/keys", bearer(ADMIN)
+        for name, more in (("gpu-1", {}), ("gpu-2", {"routes": ["agents"]}), ("gone", {})):
+            wanted = {"name": name, "role": "system", **more}
+            async with balancer.session.post(url, json=wanted, headers=headers) as answer:
+                assert answer.status == 201
+        async with balancer.session.delete(f"{url}/gone", headers=headers):
+            pass
+        found, _ = await findings(balancer, ADMIN)
+    assert [verdict for verdict, _ in found["access"]] == ["ok", "warning"]
+    assert found["access"][1][1].endswith(f"all that an admin may: {SYSTEM}, gpu-1")
 
 
 @pytest.mark.parametrize(
