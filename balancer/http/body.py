@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 from aiohttp.streams import StreamReader
-from aiohttp.web import BaseRequest, RequestPayloadError
+from aiohttp.web import RequestPayloadError
 
 from balancer.errors import InvalidRequest, RequestTooLarge
 from balancer.http.connection import ClientConnection
@@ -17,6 +17,9 @@ from balancer.http.content_encoding import decoded, encodings_of
 from balancer.http.faults import body_too_large, missing, refuse_value
 from balancer.settings import Settings
 from protocol.json_depth import is_too_deep
+
+if TYPE_CHECKING:
+    from balancer.http.exchange import Exchange
 
 MAX_BRACKETS = 500_000
 """Opening ones, in strings too: 20 MiB of nothing else would cost seconds and a gigabyte."""
@@ -26,14 +29,19 @@ _MISSING = re.compile(r"^Object missing required field `(.*?)`")
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
 
-async def read_body(request: BaseRequest, settings: Settings) -> bytes:
+async def read_body(
+    exchange: Exchange, settings: Settings, *, most_bytes: int | None = None
+) -> bytes:
     """The whole body, without its encodings. Raises `RequestTooLarge` for too many bytes or too
-    slow ones, `UnsupportedMediaType` for an encoding that nobody here undoes.
+    slow ones, `UnsupportedMediaType` for an encoding that nobody here undoes, and `Unauthorized`
+    where what the request signed in with ended while the body came: a client can take its time.
 
     The answer to `Expect: 100-continue` waits until the announced size is known to be allowed.
+    `most_bytes` where that is less than what the settings allow.
     """
+    request = exchange.request
     encodings = encodings_of(request.headers.getall("Content-Encoding", ()))
-    limit = settings.max_body_bytes
+    limit = min(settings.max_body_bytes, most_bytes or settings.max_body_bytes)
     if (request.content_length or 0) > limit:
         raise body_too_large(limit)
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
@@ -43,8 +51,9 @@ async def read_body(request: BaseRequest, settings: Settings) -> bytes:
         if content.is_eof():  # it came with its headers, and needs no clock
             body = await _whole(content, limit)
         else:
-            async with asyncio.timeout(settings.slow_body_timeout_s):
-                body = await _whole(content, limit)
+            with exchange.staying_let_in():
+                async with asyncio.timeout(settings.slow_body_timeout_s):
+                    body = await _whole(content, limit)
     except TimeoutError as error:
         seconds = settings.slow_body_timeout_s
         raise RequestTooLarge(f"The request body did not arrive within {seconds:g} s.") from error

@@ -123,7 +123,7 @@ def over_http(
     async def handle(exchange: Exchange, wiring: Wiring) -> StreamResponse:
         body: Mapping[str, Any] = {}
         if takes:
-            data = await read_body(exchange.request, wiring.settings)
+            data = await read_body(exchange, wiring.settings)
             depth = wiring.settings.max_json_depth
             body = decode_json(data, _OBJECT, max_depth=depth, expected={}) if data else {}
             check_names(body, takes, exchange.route_path)

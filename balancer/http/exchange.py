@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from aiohttp.web import BaseRequest, StreamResponse
@@ -88,6 +89,9 @@ class Exchange:
     by whoever writes an answer behind aiohttp's back.
     """
 
+    route: Route
+    """By which it was let in; there once `gate` is."""
+
     __slots__ = (
         "_holders",
         "_promised",
@@ -109,6 +113,7 @@ class Exchange:
         "places",
         "principal",
         "request",
+        "route",
         "route_path",
         "shown_by",
         "started_s",
@@ -203,13 +208,22 @@ class Exchange:
 
     async def enter(self, gate: Gate, route: Route) -> None:
         """Be counted. Raises `LimitExceeded`."""
-        self.gate = gate
+        self.gate, self.route = gate, route
         self.entry = await gate.enter(self.principal, route, self.address)
 
     def stay(self) -> None:
         """What it asked for goes on without its client: it keeps its place until that has left,
         too."""
         self._holders += 1
+
+    @contextmanager
+    def staying_let_in(self) -> Iterator[None]:
+        """Raises `Unauthorized` or `Forbidden` at the end if it would not be let in any more."""
+        if self.gate is None:
+            yield
+            return
+        with self.gate.staying_let_in(self, self.route):
+            yield
 
     def leave(self) -> None:
         """The last one who leaves frees its place."""

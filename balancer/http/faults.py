@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from balancer.errors import InvalidRequest, RequestTooLarge
-from balancer.settings import MIB
+from balancer.settings import KIB, MIB
 
 _SHOWN_CHARS = 200
 
@@ -50,8 +50,9 @@ def unsupported(param: str, value: Any, expected: str) -> InvalidRequest:
 
 def body_too_large(limit_bytes: int) -> RequestTooLarge:
     """The error for a body of too many bytes, as they came or without their encoding."""
+    size = f"{limit_bytes / MIB:g} MiB" if limit_bytes >= MIB else f"{limit_bytes / KIB:g} KiB"
     return RequestTooLarge(
-        f"The request body is larger than {limit_bytes / MIB:g} MiB.",
+        f"The request body is larger than {size}.",
         details={"limit_bytes": limit_bytes},
     )
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -186,17 +187,34 @@ class Gate:
 
     def lasting_for(
         self, exchange: Exchange, close: Callable[[str], None]
-    ) -> AbstractContextManager[None]:
+    ) -> AbstractContextManager[Callable[[], None]]:
         """While this is open, a connection that goes on after its request was let in is closed
         with a reason once what let it in is over."""
-        principal, request = exchange.principal, exchange.request
-        is_by_session = not self.is_open and not self._given_by(request)[0]
-        ticket = Ticket(
-            principal=principal,
-            cookie=request.cookies.get(SESSION_COOKIE) if is_by_session else None,
-            ends_s=self._ends_s(principal),
+        return self.lasting.held(self._ticket_of(exchange, self._ends_s(exchange.principal)), close)
+
+    @contextmanager
+    def staying_let_in(self, exchange: Exchange, route: Route) -> Iterator[None]:
+        """Raises as `check_role` at the end, and `Unauthorized` where what a request signed in
+        with was taken away meanwhile. A token that ends meanwhile is not looked at again."""
+        if exchange.signed_in_by != "none":
+            ended: list[str] = []
+            with self.lasting.held(self._ticket_of(exchange, inf), ended.append) as look:
+                yield
+                look()
+            if ended:
+                raise Unauthorized(f"{ended[0]}, while the request came", code="invalid_api_key")
+        else:
+            yield
+        self.check_role(exchange.principal, route)
+
+    def _ticket_of(self, exchange: Exchange, ends_s: float) -> Ticket:
+        is_by_session = exchange.signed_in_by == "session"
+        return Ticket(
+            principal=exchange.principal,
+            address=exchange.address,
+            cookie=exchange.request.cookies.get(SESSION_COOKIE) if is_by_session else None,
+            ends_s=ends_s,
         )
-        return self.lasting.held(ticket, close)
 
     def _ends_s(self, principal: Principal) -> float:
         """When what stands for it ends, in unix seconds."""
@@ -214,13 +232,20 @@ class Gate:
         )
         return cookie, session
 
-    def session_of(self, request: BaseRequest) -> Session | None:
+    def session_of(self, request: BaseRequest, address: str) -> Session | None:
         """The session that a request's cookie stands for."""
         cookie = request.cookies.get(SESSION_COOKIE)
-        return None if cookie is None else self.sessions.find(cookie, unix_s=self._wall_clock())
+        return None if cookie is None else self._session(cookie, address)
+
+    def _session(self, cookie: str, address: str) -> Session | None:
+        """None also where its key may not be used from there: nor may what stands for it."""
+        session = self.sessions.find(cookie, unix_s=self._wall_clock())
+        if session is None or not self.keys.may_come_from(session.principal, address):
+            return None
+        return session
 
     def _principal_of_session(self, cookie: str, request: BaseRequest, address: str) -> Principal:
-        session = self.sessions.find(cookie, unix_s=self._wall_clock())
+        session = self._session(cookie, address)
         if session is None:  # of no use, and no attempt at anything
             return Principal(tenant=address, role="public")
         if request.method not in _SAFE_METHODS and not session.knows(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import structlog
 from msgspec import Struct
@@ -18,12 +19,15 @@ _DOOR_CLOSED = "nobody had to sign in before, and now all have to"
 _REVOKED = "what it signed in with was revoked, replaced or changed"
 _EXPIRED = "what it signed in with has expired"
 _SIGNED_OUT = "its session is over"
+_ELSEWHERE = "what it signed in with may not be used from its address any more"
 
 
 class Ticket(Struct, frozen=True, kw_only=True):
     """What let a connection in."""
 
     principal: Principal
+    address: str
+    """Of the client."""
     cookie: str | None
     """Of the session that stood for it; None: it signed in itself, or did not have to."""
     ends_s: float
@@ -53,14 +57,18 @@ class LastingConnections:
         self._wall_clock = wall_clock
         self._connections: dict[_Connection, None] = {}
 
+    def __len__(self) -> int:
+        return len(self._connections)
+
     @contextmanager
-    def held(self, ticket: Ticket, close: Callable[[str], None]) -> Iterator[None]:
-        """While this is open, `close(reason)` is called once the ticket is good no more."""
+    def held(self, ticket: Ticket, close: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+        """While this is open, `close(reason)` is called once the ticket is good no more; what it
+        hands out looks at once."""
         connection = _Connection(ticket, close)
         self._connections[connection] = None
         try:
             self._end_if_over(connection)  # it may be so since it was let in
-            yield
+            yield partial(self._end_if_over, connection)
         finally:
             self._connections.pop(connection, None)
 
@@ -83,6 +91,8 @@ class LastingConnections:
         principal, unix_s = ticket.principal, self._wall_clock()
         if not principal.id:
             return None if self._is_open() else _DOOR_CLOSED
+        if not self._keys.may_come_from(principal, ticket.address):
+            return _ELSEWHERE
         if ticket.cookie is not None:
             session = self._sessions.find(ticket.cookie, unix_s=unix_s)
             return None if session is not None else _SIGNED_OUT

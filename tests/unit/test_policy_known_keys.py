@@ -47,6 +47,17 @@ def test_keys_are_found_wherever_they_are_and_a_good_one_before_one_that_has_end
     assert find(keys, "both") == Denied("expired", "both")
 
 
+def test_a_key_that_is_known_may_come_from_its_networks_alone() -> None:
+    keys = known(in_store(STORED, id="k", networks=("127.0.0.0/31",)))
+    stored, configured = find(keys, STORED), find(keys, "configured")
+    assert isinstance(stored, Principal)
+    assert isinstance(configured, Principal)
+    places = ("127.0.0.1", "127.0.0.2")
+    assert [keys.may_come_from(stored, place) for place in places] == [True, False]
+    assert [keys.may_come_from(configured, place) for place in places] == [True, True]
+    assert keys.may_come_from(Principal(tenant="t", role="user", id="k"), "127.0.0.2")
+
+
 def test_what_nobody_has_is_unknown_and_what_was_never_made_mistyped() -> None:
     keys = known(in_store(STORED, id="k"))
     assert find(keys, "guess") == Denied("unknown")

@@ -21,7 +21,7 @@ async def count_tokens(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """How many tokens a message with this body would have before its answer. Raises
     `BalancerError`."""
     settings = wiring.settings
-    data = await read_body(exchange.request, settings)
+    data = await read_body(exchange, settings)
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
     question = count_question(body, created=exchange.created)
     answer, asked = await ask(exchange, wiring, question, Rendered, body_bytes=len(data))

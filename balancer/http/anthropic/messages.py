@@ -30,7 +30,7 @@ async def messages(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 async def _asked(exchange: Exchange, wiring: Wiring) -> Generation:
     """What the body asks for; nothing else of it is held while the request waits."""
     settings = wiring.settings
-    data = await read_body(exchange.request, settings)
+    data = await read_body(exchange, settings)
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
     fetched_bytes = await fetch_images(exchange, wiring, body.messages, remote_images)
     return Generation(

@@ -28,7 +28,7 @@ _DECODER = msgspec.json.Decoder(InferenceBody)
 async def inference(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Read, translate, generate, answer. Raises `BalancerError`."""
     settings = wiring.settings
-    data = await read_body(exchange.request, settings)
+    data = await read_body(exchange, settings)
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
     try:
         return await answer(exchange, wiring, _generation(wiring, body, body_bytes=len(data)))

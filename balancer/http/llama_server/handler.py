@@ -34,7 +34,7 @@ _APPLY_TEMPLATE = msgspec.json.Decoder(ApplyTemplateBody)
 async def tokenize(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """The ids of a text. Raises `BalancerError`."""
     depth = wiring.settings.max_json_depth
-    data = await read_body(exchange.request, wiring.settings)
+    data = await read_body(exchange, wiring.settings)
     question = tokenize_question(decode_json(data, _TOKENIZE, max_depth=depth, expected=EXPECTED))
     answer, asked = await ask(exchange, wiring, question, TokenIds, body_bytes=len(data))
     pieces = []
@@ -47,7 +47,7 @@ async def tokenize(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 async def detokenize(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """The text of ids. Raises `BalancerError`."""
     depth = wiring.settings.max_json_depth
-    data = await read_body(exchange.request, wiring.settings)
+    data = await read_body(exchange, wiring.settings)
     question = detokenize_question(
         decode_json(data, _DETOKENIZE, max_depth=depth, expected=EXPECTED)
     )
@@ -61,7 +61,7 @@ async def detokenize(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 async def apply_template(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """The prompt of a chat. Raises `BalancerError`."""
     depth = wiring.settings.max_json_depth
-    data = await read_body(exchange.request, wiring.settings)
+    data = await read_body(exchange, wiring.settings)
     question = render_question(
         decode_json(data, _APPLY_TEMPLATE, max_depth=depth, expected=EXPECTED),
         created=exchange.created,

@@ -20,21 +20,24 @@ from balancer.http.gate import SESSION_COOKIE
 from balancer.http.iso_time import iso_time
 from balancer.policy.identity.principal import Principal
 from balancer.policy.identity.sessions import LONGEST_S, Session
+from balancer.settings import KIB
 
+MOST_BYTES = 16 * KIB
+"""Nobody has signed in yet who sends it."""
 _DECODER = msgspec.json.Decoder(Login)
 _EXPECTED = {"key": "an API key of role admin"}
 
 
 async def show_session(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Whether somebody has to sign in here, and who has: with the token that changes need."""
-    session = wiring.gate.session_of(exchange.request)
+    session = wiring.gate.session_of(exchange.request, exchange.address)
     return value_answer(exchange, _shown(session, wiring))
 
 
 async def open_session(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """A key in, a cookie out. Raises as a request with that key would."""
-    gate, request = wiring.gate, exchange.request
-    data = await read_body(request, wiring.settings)
+    gate = wiring.gate
+    data = await read_body(exchange, wiring.settings, most_bytes=MOST_BYTES)
     login = decode_json(
         data, _DECODER, max_depth=wiring.settings.max_json_depth, expected=_EXPECTED
     )
@@ -61,7 +64,7 @@ async def open_session(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 
 async def close_session(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Sign out."""
-    if wiring.gate.session_of(exchange.request) is not None:
+    if wiring.gate.session_of(exchange.request, exchange.address) is not None:
         wiring.audit.note("session.close", exchange)
     wiring.gate.sessions.close(exchange.request.cookies.get(SESSION_COOKIE, ""))
     wiring.gate.lasting.end_what_is_over()

@@ -28,7 +28,7 @@ _OPENAI = msgspec.json.Decoder(EmbeddingsRequest)
 async def embed(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Read, translate, embed, answer. Raises `BalancerError`."""
     settings = wiring.settings
-    data = await read_body(exchange.request, settings)
+    data = await read_body(exchange, settings)
     body = decode_json(data, _EMBED, max_depth=settings.max_json_depth, expected=EXPECTED)
     if not body.input:
         served_model(body.model, wiring.roster)
@@ -42,7 +42,7 @@ async def embeddings(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """As Ollama did it before /api/embed, of one `prompt`; a body with `input` is OpenAI's, and so
     are then the answer and its errors. Raises `BalancerError`."""
     settings = wiring.settings
-    data = await read_body(exchange.request, settings)
+    data = await read_body(exchange, settings)
     body = decode_json(data, _PROMPT, max_depth=settings.max_json_depth, expected=EXPECTED)
     model = served_name(body.model, wiring.roster)
     if body.input is not None:

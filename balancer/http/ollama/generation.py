@@ -35,13 +35,13 @@ _GENERATE = msgspec.json.Decoder(GenerateRequest)
 
 async def chat(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Read, translate, generate, answer. Raises `BalancerError`."""
-    asked = _asked_chat(exchange, wiring, await read_body(exchange.request, wiring.settings))
+    asked = _asked_chat(exchange, wiring, await read_body(exchange, wiring.settings))
     return asked if isinstance(asked, StreamResponse) else await answer(exchange, wiring, asked)
 
 
 async def generate(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Read, translate, generate, answer. Raises `BalancerError`."""
-    asked = _asked_text(exchange, wiring, await read_body(exchange.request, wiring.settings))
+    asked = _asked_text(exchange, wiring, await read_body(exchange, wiring.settings))
     return asked if isinstance(asked, StreamResponse) else await answer(exchange, wiring, asked)
 
 

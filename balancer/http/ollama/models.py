@@ -55,7 +55,7 @@ async def running(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 async def show(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """What is known of one model. Raises `BalancerError`."""
     settings = wiring.settings
-    data = await read_body(exchange.request, settings)
+    data = await read_body(exchange, settings)
     body = decode_json(data, _SHOW, max_depth=settings.max_json_depth, expected=EXPECTED)
     given = body.model or body.name
     name = served_name(given, wiring.roster)

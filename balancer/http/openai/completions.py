@@ -42,7 +42,7 @@ async def completions(exchange: Exchange, wiring: Wiring) -> StreamResponse:
 async def _asked(exchange: Exchange, wiring: Wiring) -> Generation:
     """What the body asks for; nothing else of it is held while the request waits."""
     settings = wiring.settings
-    data = await read_body(exchange.request, settings)
+    data = await read_body(exchange, settings)
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
     prompts = prompts_of(body)
     check_echo(body, prompts)

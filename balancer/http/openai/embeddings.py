@@ -18,7 +18,7 @@ _DECODER = msgspec.json.Decoder(EmbeddingsRequest)
 async def embeddings(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Read, translate, embed, answer. Raises `BalancerError`."""
     settings = wiring.settings
-    data = await read_body(exchange.request, settings)
+    data = await read_body(exchange, settings)
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
     return await answer_embeddings(exchange, wiring, body, body_bytes=len(data))
 

@@ -21,7 +21,7 @@ _DECODER = msgspec.json.Decoder(RerankBody)
 async def rerank(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """The documents by how well they answer the query. Raises `BalancerError`."""
     settings = wiring.settings
-    data = await read_body(exchange.request, settings)
+    data = await read_body(exchange, settings)
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
     question = rerank_question(body)
     # each document is scored with the query

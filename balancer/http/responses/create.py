@@ -32,7 +32,7 @@ async def create_response(exchange: Exchange, wiring: Wiring) -> StreamResponse:
     """Read, look up what was said before, translate, generate, store, answer. Raises
     `BalancerError`."""
     settings = wiring.settings
-    data = await read_body(exchange.request, settings)
+    data = await read_body(exchange, settings)
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
     fetched_bytes = await fetch_images(exchange, wiring, body, remote_images)
     history = await history_of(exchange, wiring, body.previous_response_id)

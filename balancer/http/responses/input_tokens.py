@@ -21,7 +21,7 @@ async def count_input_tokens(exchange: Exchange, wiring: Wiring) -> StreamRespon
     """How many tokens a response to this body would have before its answer. Raises
     `BalancerError`."""
     settings = wiring.settings
-    data = await read_body(exchange.request, settings)
+    data = await read_body(exchange, settings)
     body = decode_json(data, _DECODER, max_depth=settings.max_json_depth, expected=EXPECTED)
     history = await history_of(exchange, wiring, body.previous_response_id)
     question = count_question(body, history.items, created=exchange.created)

@@ -96,6 +96,11 @@ class KeyRing:
         held = self._held_for(principal)
         return held is not None and held.principal == principal
 
+    def may_come_from(self, principal: Principal, address: str) -> bool:
+        """Whether its key may be used from there, if it is one of these."""
+        held = self._held_for(principal)
+        return held is None or not held.networks or is_within(address, held.networks)
+
     def ends_s(self, principal: Principal) -> float:
         """When its key ends, in unix seconds."""
         held = self._held_for(principal)

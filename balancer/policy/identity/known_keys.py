@@ -58,6 +58,12 @@ class KnownKeys:
         """Whether a key stands for exactly this one."""
         return self._configured.has(principal) or self._stored.has(principal)
 
+    def may_come_from(self, principal: Principal, address: str) -> bool:
+        """Whether its key may be used from there; what is no key's may be."""
+        return all(
+            ring.may_come_from(principal, address) for ring in (self._configured, self._stored)
+        )
+
     def ends_s(self, principal: Principal) -> float:
         """When its key ends, in unix seconds."""
         for ring in (self._configured, self._stored):
