@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import secrets
 import time
+from asyncio import CancelledError
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -170,9 +171,16 @@ class Gate:
     async def _asked_for(self, pending: Pending, address: str) -> Principal:
         """What was right from there may be asked for again; others only while few were wrong, as
         asking costs us and others much."""
-        if (pending.tag, address) not in self._seen_well:
+        is_new = (pending.tag, address) not in self._seen_well
+        if is_new:
             self._check_failures(address, self.moment())
-        found = await pending.ask()
+        try:
+            found = await pending.ask()
+        except CancelledError:  # whoever leaves before the answer has had others work, too
+            if is_new:
+                with suppress(LimitExceeded):
+                    self._check_failures(address, self.moment(), counts=True)
+            raise
         if isinstance(found, Denied):
             raise self._denied(found, address, self.moment())
         self._remember(pending.tag, address)

@@ -184,7 +184,13 @@ class Methods:
         known = self._known
         async with self._flights.turn(tag):
             found = known.find(tag, unix_s=self._wall_clock())
-            return await ask() if found is None else found
+            if found is None:
+                found = await ask()
+        if self._known is not known:  # whoever was asked may be trusted no more
+            raise IdentityUnavailable(
+                "who may sign in was changed while this was looked up; try again", retry_after_s=1
+            )
+        return found
 
     async def _introspected(
         self, token: str, tag: bytes, provider: Introspection, known: KnownCredentials

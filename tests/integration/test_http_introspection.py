@@ -193,6 +193,36 @@ async def test_guesses_reach_the_provider_only_as_long_as_few_were_wrong(
     assert (await ask(balancer, TOKEN)).status == 200
 
 
+async def test_guesses_whose_senders_do_not_wait_for_the_answer_count_as_well(
+    balancer: RunningBalancer, host: ProviderHost
+) -> None:
+    host.may_answer.clear()
+    for number in range(60):
+        guess = asyncio.create_task(ask(balancer, f"guess-{number}"))
+        await eventually(lambda asked=number: len(host.asked) > asked, "the provider is asked")
+        guess.cancel()
+    methods = balancer.app.wiring.gate.methods
+    await eventually(lambda: methods.waiting == 0, "nobody waits any more")
+    assert (await ask(balancer, "one more")).status == 429
+    assert len(host.asked) == 60
+
+
+async def test_what_was_asked_of_a_provider_lets_nobody_in_once_another_is_set(
+    balancer: RunningBalancer, host: ProviderHost
+) -> None:
+    host.may_answer.clear()
+    url = balancer.management_url + "/session"
+    host.said[TOKEN] = {"active": True, "sub": "a", "aud": "paddler", "role": "admin"}
+    asking = asyncio.create_task(balancer.session.post(url, json={"key": TOKEN}))
+    await eventually(lambda: host.asked, "the provider is asked")
+    live = balancer.app.wiring.configuration.live
+    live.replace(structs.replace(live.current, auth=auth()))
+    host.may_answer.set()
+    async with await asking as answer:
+        assert answer.status == 503
+    assert not len(balancer.app.wiring.gate.sessions)
+
+
 @pytest.mark.parametrize(
     "header",
     [
