@@ -203,12 +203,21 @@ def _store(
             "POST /keys of the balancer that runs"
         )
     directory = Path(settings.data_dir)
-    is_there = is_made or (directory / FILE_NAME).exists()
+    is_there = is_made or _is_there(directory / FILE_NAME)
     store = SqlKeys(directory if is_there else None, now=time.time)
     try:
         yield store, settings
     finally:
         store.close()
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise SettingError(
+            f"data_dir: {path} cannot be read ({error.strerror}); run this as the balancer's user"
+        ) from error
 
 
 @contextmanager

@@ -15,9 +15,9 @@ _LOCK_TIMEOUT_S = 1.0
 def has_stored_keys(data_dir: str) -> bool:
     """Whether there is a key there, also one that has ended; not where nobody can tell."""
     path = Path(data_dir) / KEYS_FILE
-    if not data_dir or not path.is_file():
-        return False
     try:
+        if not data_dir or not path.is_file():
+            return False
         address = f"{path.resolve().as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, timeout=_LOCK_TIMEOUT_S, uri=True)) as connection:
             return connection.execute("SELECT 1 FROM keys LIMIT 1").fetchone() is not None

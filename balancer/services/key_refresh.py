@@ -66,10 +66,10 @@ class KeyRefresh:
     async def run(self) -> None:
         """Fetch for ever; cancel to stop."""
         while True:
-            due = [url for url, turn in self._turns.items() if turn.next_s <= self._now()]
+            due = {url: turn for url, turn in self._turns.items() if turn.next_s <= self._now()}
             async with asyncio.TaskGroup() as tasks:
-                for url in due:
-                    tasks.create_task(self._refresh(url), name="keys of an issuer")
+                for url, turn in due.items():
+                    tasks.create_task(self._refresh(url, turn), name="keys of an issuer")
             await self._wait()
 
     async def _wait(self) -> None:
@@ -82,8 +82,8 @@ class KeyRefresh:
             return
         self._changed.clear()
 
-    async def _refresh(self, url: str) -> None:
-        turn = self._turns[url]
+    async def _refresh(self, url: str, turn: _Turn) -> None:
+        """The issuer may be gone by now: then nobody takes its keys."""
         turn.tried_s = self._now()
         try:
             keys = await self._fetch(url)

@@ -18,7 +18,7 @@ def kept_secret(folder: str, name: str) -> bytes:
         return secrets.token_bytes(SECRET_BYTES)
     path = Path(folder) / name
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_once(path)
         found = path.read_bytes()
     except OSError as error:

@@ -228,7 +228,9 @@ class SqlKeys:
         if (path := self._pepper_path) is not None:
             try:
                 make_private(path)
-                with path.open("r+b") as file:
+                # whoever may write here must not lead us to a file of somebody else's
+                descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                with open(descriptor, "wb") as file:
                     file.write(pepper)
                     file.flush()
                     os.fsync(file.fileno())

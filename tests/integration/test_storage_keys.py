@@ -246,6 +246,15 @@ def test_a_key_whose_making_failed_leaves_the_pepper_to_the_next(
     assert isinstance(find(store, made.text, clock), Principal)
 
 
+def test_the_pepper_is_written_where_no_link_leads(tmp_path: Path, open_store: OpenStore) -> None:
+    other = tmp_path / "of-somebody-else"
+    other.write_bytes(b"precious" * 10)
+    (tmp_path / PEPPER_NAME).symlink_to(other)
+    with pytest.raises(StoreFailed, match="cannot be written"):
+        open_store().create("ops", facts("admin"), is_managed=False)
+    assert other.read_bytes() == b"precious" * 10
+
+
 # --- the file ---
 
 

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import paddler_py
+from balancer.config_file.stored_keys import has_stored_keys
 from balancer.storage.sql_keys import FILE_NAME
 
 
@@ -80,6 +81,15 @@ def test_a_key_is_made_with_all_that_may_be_said_of_it_and_never_shown_again(
     text = run_there(data_dir, "list").stdout
     assert row["id"] in text
     assert key["key"][12:] not in text + json.dumps(listed(data_dir))
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told_in_words(tmp_path: Path) -> None:
+    unreachable = tmp_path / ("x" * 300)  # no name of a file is so long
+    assert not has_stored_keys(str(unreachable))
+    for command in (["list"], ["revoke", "ops"]):
+        result = run_there(unreachable, *command)
+        assert result.exit_code == 2
+        assert "cannot be read" in result.stderr
 
 
 def test_keys_are_rotated_and_revoked_by_name_or_id(data_dir: Path) -> None:

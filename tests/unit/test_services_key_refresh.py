@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from balancer.access import Auth, JwtIssuer
 from balancer.errors import ProviderFailed
@@ -108,6 +109,24 @@ async def test_a_mistake_of_ours_does_not_end_the_loop() -> None:
         providers.fault = None
         await asyncio.sleep(6)
         assert providers.taken == [A]
+
+
+def call_later_in_the_loop(turns: int, call: Callable[[], None]) -> None:
+    """After so many turns of the loop that runs."""
+    if not turns:
+        call()
+        return
+    asyncio.get_running_loop().call_soon(call_later_in_the_loop, turns - 1, call)
+
+
+@in_virtual_time
+async def test_an_issuer_that_goes_when_its_turn_comes_ends_nothing() -> None:
+    for turns in range(6):
+        async with running(A, B) as providers:
+            gone = partial(providers.live.replace, settings(A))
+            providers.loop.call_later(600, call_later_in_the_loop, turns, gone)
+            await asyncio.sleep(1250)
+            assert providers.taken.count(A) == 3
 
 
 @in_virtual_time

@@ -18,6 +18,7 @@ def test_a_secret_is_drawn_once_and_only_its_owner_may_read_it(tmp_path: Path) -
     assert kept_secret(str(folder), "name") == first
     assert kept_secret(str(folder), "other") != first
     assert stat.S_IMODE((folder / "name").stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert sorted(path.name for path in folder.iterdir()) == ["name", "other"]
 
 
