@@ -83,13 +83,20 @@ def credential(given: KeyFacts, digest: bytes, *, default_name: str) -> Credenti
         tier=given.tier,
         tenant=given.tenant,
         models=tuple(given.models),
-        classes=tuple(given.routes),
+        classes=_classes(given),
         networks=networks,
         agents=agents,
         labels=labels,
         allowance=_allowance(given.limits),
         expires_s=None if given.expires is None else _unix_s(given.expires),
     )
+
+
+def _classes(given: KeyFacts) -> tuple[RouteClass, ...]:
+    """A key for certain agents is on their hosts, and lets its finder do no more than join as
+    one."""
+    is_for_agents = bool(given.agents or given.labels)
+    return tuple(given.routes) or (("agents",) if is_for_agents else ())
 
 
 def _check_size(given: KeyFacts) -> None:

@@ -169,6 +169,7 @@ class Methods:
         self._known.keep(
             tag,
             found.principal,
+            since_s=unix_s,
             until_s=min(found.ends_s, found.until_s),
             ends_s=found.ends_s,
             signed_by=found.signed_by,
@@ -202,15 +203,17 @@ class Methods:
             raise IdentityUnavailable(
                 "whoever knows this token could not be asked; try again", retry_after_s=_RETRY_S
             ) from error
-        judged = judge(said, provider, unix_s=self._wall_clock(), denial_s=DENIAL_KNOWN_S)
-        known.keep(tag, judged.found, until_s=judged.until_s, ends_s=judged.ends_s)
+        unix_s = self._wall_clock()
+        judged = judge(said, provider, unix_s=unix_s, denial_s=DENIAL_KNOWN_S)
+        known.keep(tag, judged.found, since_s=unix_s, until_s=judged.until_s, ends_s=judged.ends_s)
         return judged.found
 
     async def _compared(self, attempt: Attempt, tag: bytes, known: KnownCredentials) -> Found:
         fits = await self._passwords.fits(attempt.password, attempt.password_hash)
         found = attempt.found if fits else Denied("unknown", kind="password")
         known_s = DENIAL_KNOWN_S if isinstance(found, Denied) else PASSWORD_KNOWN_S
-        known.keep(tag, found, until_s=self._wall_clock() + known_s)
+        unix_s = self._wall_clock()
+        known.keep(tag, found, since_s=unix_s, until_s=unix_s + known_s)
         return found
 
     async def _checked(

@@ -243,6 +243,17 @@ async def test_a_key_opens_what_was_said_of_it_and_nothing_shows_it_again(
     assert made["key"][12:] not in str(found)
 
 
+@pytest.mark.parametrize("bound", [{"agents": ["north-*"]}, {"routes": ["agents"]}])
+async def test_a_key_for_agents_opens_nothing_else(operator: Operator, bound: Any) -> None:
+    made = await operator.make("north", role="system", **bound)
+    assert made["routes"] == ["agents"]
+    async with FakeAgent(operator.balancer.management_port, name="north-1", token=made["key"]):
+        assert await status_with(operator.balancer, made["key"]) == 403
+        operator.key = made["key"]
+        calls = [("GET", ""), ("POST", "?name=mine"), ("DELETE", "/ops"), ("POST", "/ops/rotate")]
+        assert [(await operator.call(*one)).status for one in calls] == [403] * 4
+
+
 async def test_long_lists_come_in_pages(operator: Operator) -> None:
     for name in "abc":
         await operator.make(name)

@@ -135,7 +135,7 @@ def test_a_claim_that_cannot_be_read_is_not_passed_over(name: str, value: Any) -
     assert fault(rules, **{name: value}) == name
 
 
-@pytest.mark.parametrize("tenant", ["key:a", "jwt:a", "token:a", "basic:a"])
+@pytest.mark.parametrize("tenant", ["key:a", "jwt:a", "token:a", "basic:a", "127.0.0.1", "::1"])
 def test_no_claim_makes_a_tenant_that_somebody_has_for_itself(tenant: str) -> None:
     assert fault(ClaimRules(tenant="team"), team=tenant) == "team"
 

@@ -26,6 +26,14 @@ def test_what_was_found_is_known_until_its_time() -> None:
     assert len(known) == 0
 
 
+def test_a_clock_that_is_set_back_prolongs_nothing() -> None:
+    known = KnownCredentials(b"secret")
+    known.keep(b"1", ALICE, since_s=1000.0, until_s=1030.0)
+    assert known.find(b"1", unix_s=1000.0) is ALICE
+    assert known.find(b"1", unix_s=900.0) is None
+    assert known.find(b"1", unix_s=1000.0) is None
+
+
 def test_a_tag_tells_nothing_without_the_secret() -> None:
     a, b = KnownCredentials(b"a"), KnownCredentials(b"b")
     assert a.tag_of("bearer", "token") != b.tag_of("bearer", "token")

@@ -35,8 +35,9 @@ _IN_MEMORY = (
     "data_dir is not set: keys are in memory and end with the balancer; set data_dir to keep them"
 )
 _DOOR_CLOSED = (
-    "from now on everybody needs a key. Agents need one of role system (--token-file FILE): those "
-    "that had none were disconnected and try again until they have one"
+    "from now on everybody needs a key. Agents need one of role system (--token-file FILE), whose "
+    "routes should be `agents` alone: those that had none were disconnected and try again until "
+    "they have one"
 )
 _IS_AN_ADMIN = (
     "role system may do all that an admin may; a key that lets agents in and nothing else has "

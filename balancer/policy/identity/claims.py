@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from ipaddress import ip_address
 from math import isfinite
 from typing import Any, Literal, cast, get_args
 
@@ -120,9 +122,16 @@ def _tenant(claims: Mapping[str, Any], rules: ClaimRules) -> str:
     if found is None:
         return rules.default_tenant
     value = _text(found, rules.tenant)
-    if value.startswith(OWN_TENANTS):
+    if value.startswith(OWN_TENANTS) or _is_address(value):
         raise ClaimFault(rules.tenant)
     return value
+
+
+def _is_address(text: str) -> bool:
+    """Whoever came in without a key has its address for a tenant."""
+    with suppress(ValueError):
+        return bool(ip_address(text))
+    return False
 
 
 def _models(claims: Mapping[str, Any], rules: ClaimRules) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ Found = Principal | Denied
 
 class _Entry(Struct, frozen=True):
     found: Found
+    since_s: float
     until_s: float
     ends_s: float
     signed_by: bytes
@@ -51,7 +52,9 @@ class KnownCredentials:
         entry = self._entries.get(tag)
         if entry is None:
             return None
-        if unix_s >= entry.until_s:
+        if (
+            not entry.since_s <= unix_s < entry.until_s
+        ):  # a clock that was set back prolongs nothing
             del self._entries[tag]
             return None
         self._entries.move_to_end(tag)
@@ -62,12 +65,14 @@ class KnownCredentials:
         tag: bytes,
         found: Found,
         *,
+        since_s: float = 0.0,
         until_s: float,
         ends_s: float = inf,
         signed_by: bytes = b"",
     ) -> None:
-        """Know it until then. `ends_s`: when it ends itself; `signed_by`: its key's digest."""
-        self._entries[tag] = _Entry(found, until_s, ends_s, signed_by)
+        """Know it from now, `since_s`, until then. `ends_s`: when it ends itself; `signed_by`: its
+        key's digest."""
+        self._entries[tag] = _Entry(found, since_s, until_s, ends_s, signed_by)
         self._entries.move_to_end(tag)
         if len(self._entries) > self._most:
             self._entries.popitem(last=False)
