@@ -20,6 +20,7 @@ from balancer.config_file.faults import DEFAULT, Fault, FaultyConfiguration
 from balancer.config_file.files import Fingerprint, fingerprint
 from balancer.config_file.load import Loaded, Loading, Sources
 from balancer.config_file.rules import RULES, written
+from balancer.config_file.stored_keys import has_stored_keys
 from balancer.config_file.tls_files import encryption
 from balancer.config_file.together import faults_together
 from balancer.settings import LiveSettings, Settings
@@ -68,6 +69,17 @@ class Reload(Struct, frozen=True, kw_only=True):
         if self.succeeded:
             return "valid"
         return "restart_needed" if self.restart_needed else "invalid"
+
+
+class _OpensTheDoor(Exception):
+    def __init__(self, loaded: Loaded) -> None:
+        super().__init__()
+        self.fault = Fault(
+            field="auth",
+            problem="nobody would have to sign in any more",
+            origin=loaded.origins.get("auth", DEFAULT),
+            remedy="put it back, or start the balancer anew if that is what you want",
+        )
 
 
 class Configuration:
@@ -141,18 +153,29 @@ class Configuration:
         loading = Loading(self._sources)
         loop = asyncio.get_running_loop()
         try:
-            loaded = await loop.run_in_executor(self._thread, loading.result)
+            loaded = await loop.run_in_executor(self._thread, self._result_of, loading)
         except FaultyConfiguration as error:
             done = self._refused(started, error.faults)
+        except _OpensTheDoor as error:
+            done = self._refused(started, (error.fault,), restart_needed=("auth",))
         else:
             done = self._applied(started, loaded)
         self._seen = loading.seen
         self.last = done
         return done
 
-    def _applied(self, started: float, loaded: Loaded) -> Reload:
+    def _result_of(self, loading: Loading) -> Loaded:
+        """On the thread. Raises `FaultyConfiguration` and `_OpensTheDoor`: a file that was cut
+        short, or is written at this moment, must not let everybody in."""
+        loaded = loading.result()
         if self._sources == Sources():
-            loaded = self.loaded
+            return self.loaded
+        before, after = self.live.current, loaded.settings
+        if after.auth.is_open and not before.auth.is_open and not has_stored_keys(after.data_dir):
+            raise _OpensTheDoor(loaded)
+        return loaded
+
+    def _applied(self, started: float, loaded: Loaded) -> Reload:
         changes = _changes(self.live.current, loaded.settings)
         waiting = [change for change in changes if not RULES[change.name].is_live]
         if waiting:

@@ -53,6 +53,10 @@ async def ask(balancer: RunningBalancer, token: str) -> Answer:
         return Answer(status=answer.status, headers=answer.headers, body=await answer.read())
 
 
+async def until_asked(host: ProviderHost, times: int) -> None:
+    await eventually(lambda: len(host.asked) >= times, "the provider is asked")
+
+
 async def test_an_active_token_comes_in_and_is_asked_about_once(
     balancer: RunningBalancer, host: ProviderHost
 ) -> None:
@@ -199,7 +203,7 @@ async def test_guesses_whose_senders_do_not_wait_for_the_answer_count_as_well(
     host.may_answer.clear()
     for number in range(60):
         guess = asyncio.create_task(ask(balancer, f"guess-{number}"))
-        await eventually(lambda asked=number: len(host.asked) > asked, "the provider is asked")
+        await until_asked(host, number + 1)
         guess.cancel()
     methods = balancer.app.wiring.gate.methods
     await eventually(lambda: methods.waiting == 0, "nobody waits any more")

@@ -13,6 +13,7 @@ import pytest
 import structlog
 from jsonschema import Draft202012Validator
 
+from balancer.access import Credential
 from balancer.config_file.configuration import Configuration, Reload, Trigger
 from balancer.config_file.files import MAX_FILE_BYTES, Fingerprint, fingerprint
 from balancer.config_file.json_schema import json_schema
@@ -22,6 +23,7 @@ from balancer.errors import SettingError
 from balancer.observability.audit import Audit
 from balancer.services.config_reload import ConfigReload
 from balancer.settings import Address, Settings
+from balancer.storage.sql_keys import SqlKeys
 from tests.support.running_balancer import eventually
 
 
@@ -71,6 +73,23 @@ async def test_a_reload_without_a_change_disturbs_nobody(configuration: Configur
     assert (done.succeeded, done.changes, done.version) == (True, (), 1)
     assert done.message == "nothing has changed"
     assert heard == []
+
+
+async def test_no_reload_lets_everybody_in(file: Path, tmp_path: Path) -> None:
+    secured = f"data_dir: {tmp_path / 'data'}\nauth: {{api_keys: [a-key]}}\n"
+    write(file, secured)
+    configuration = Configuration(Sources(config=file))
+    for cut_short in (secured.partition("auth")[0], secured.replace("[a-key]", "[]")):
+        write(file, cut_short)
+        done = await configuration.reload("file")
+        assert (done.validity, done.restart_needed) == ("restart_needed", ("auth",))
+        assert "nobody would have to sign in" in done.faults[0].problem
+        assert configuration.live.current.auth.api_keys
+    keys = SqlKeys(tmp_path / "data", now=lambda: 1_700_000_000.0)
+    keys.create("ops", Credential(digest=b"", id="ops", role="admin"), is_managed=False)
+    keys.close()
+    assert (await configuration.reload("file")).succeeded  # others have keys, and go on
+    assert not configuration.live.current.auth.api_keys
 
 
 @pytest.mark.parametrize(
