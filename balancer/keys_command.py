@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from math import isnan
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -43,6 +44,19 @@ _IS_AN_ADMIN = (
     "with --route agents."
 )
 _T = TypeVar("_T", bound=Callable[..., Any])
+
+
+class _Finite(click.FloatRange):
+    """What is no number is in no range."""
+
+    name = "float range"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As `FloatRange`, which lets NaN by."""
+        found = super().convert(value, param, ctx)
+        if isnan(found):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return found
 
 
 def _common(command: _T) -> _T:
@@ -93,7 +107,7 @@ def keys() -> None:
 )
 @click.option("--expires", metavar="TIME", help="As 2027-01-31T00:00:00Z.")
 @click.option(
-    "--expires-in-days", type=click.FloatRange(0.001, _LONGEST_DAYS), metavar="N", help="From now."
+    "--expires-in-days", type=_Finite(0.001, _LONGEST_DAYS), metavar="N", help="From now."
 )
 @_common
 def create(
@@ -166,7 +180,7 @@ def revoke(key: str, *, as_json: bool, **options: Any) -> None:
 @click.option(
     "--overlap",
     "overlap_s",
-    type=click.FloatRange(0, LONGEST_OVERLAP_S),
+    type=_Finite(0, LONGEST_OVERLAP_S),
     default=OVERLAP_S,
     show_default=True,
     metavar="S",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
 
@@ -25,6 +25,8 @@ MOST_AGENTS = 1000
 MOST_LABELS = 64
 MOST_LABEL_CHARS = 128
 _AGENTS = re.compile(r"[A-Za-z0-9._:*?-]{1,128}")
+_LATEST_S = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+"""What is later is in no calendar in every time zone."""
 _NAME = re.compile(r"[A-Za-z0-9._@:-]{1,64}")
 
 
@@ -175,4 +177,7 @@ def _unix_s(raw: str) -> float:
     if found is None or found.tzinfo is None:
         remedy = "write it as 2027-01-31T12:00:00Z, with its time zone"
         raise SectionFault(("expires",), f"{raw!r:.80} is no moment", remedy)
-    return found.timestamp()
+    unix_s = found.timestamp()
+    if not 0 <= unix_s < _LATEST_S:
+        raise SectionFault(("expires",), f"{raw!r:.80} cannot be used", "allowed: 1970 to 9998")
+    return unix_s

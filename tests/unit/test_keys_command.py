@@ -92,6 +92,22 @@ def test_a_folder_that_cannot_be_looked_into_is_told_in_words(tmp_path: Path) ->
         assert "cannot be read" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("rotate", "ops", "--overlap", "nan"),
+        ("create", "--name", "a", "--expires-in-days", "nan"),
+        ("create", "--name", "a", "--expires", "9999-12-31T23:59:59-23:59"),
+        ("create", "--name", "a", "--expires", "1969-12-31T23:59:59Z"),
+    ],
+)
+def test_an_end_that_is_none_is_refused(data_dir: Path, wrong: tuple[str, ...]) -> None:
+    made(data_dir, "create", "--name", "ops", "--role", "admin")
+    result = run_there(data_dir, *wrong)
+    assert result.exit_code == 2, result.output
+    assert [(row["name"], row["rotated"]) for row in listed(data_dir)] == [("ops", None)]
+
+
 def test_keys_are_rotated_and_revoked_by_name_or_id(data_dir: Path) -> None:
     first = made(data_dir, "create", "--name", "ops", "--role", "admin", "--expires-in-days", "9")
     second = made(data_dir, "rotate", "ops", "--overlap", "60")
