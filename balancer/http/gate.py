@@ -102,10 +102,10 @@ class Gate:
 
     def take_keys(self, url: str, keys: tuple[SigningKey, ...]) -> None:
         """An issuer publishes these now: what others have signed opens nothing any more."""
-        gone = self.methods.take_keys(url, keys, unix_s=self._wall_clock())
-        if gone:
-            self.sessions.keep(lambda one: one.id not in gone)
-            self.lasting.keep(lambda one: one.id not in gone)
+        good = self.methods.take_keys(url, keys, unix_s=self._wall_clock())
+        if good is not None:
+            self.sessions.keep(lambda one: one.signed_in_by != "jwt" or one.id in good)
+            self.lasting.keep(lambda one: one.signed_in_by != "jwt" or one.id in good)
 
     def _change_keys(self, *, others_too: bool = False) -> None:
         """`others_too`: what was let in otherwise than by a key may not be any more, either."""

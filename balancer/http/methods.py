@@ -133,13 +133,16 @@ class Methods:
         """What an issuer publishes. Raises `ProviderFailed`."""
         return await self._source.fetch(url)
 
-    def take_keys(self, url: str, keys: tuple[SigningKey, ...], *, unix_s: float) -> frozenset[str]:
-        """These are published there now. The ids of those whose tokens are by no key any more."""
+    def take_keys(
+        self, url: str, keys: tuple[SigningKey, ...], *, unix_s: float
+    ) -> frozenset[str] | None:
+        """These are published there now. Where that takes keys away, the ids of those whose tokens
+        are known to be by none of these; of what is not known any more nobody can tell."""
         if url not in self._urls:
-            return frozenset()
+            return None
         gone = self._published.take(url, keys, unix_s=unix_s)
         log.info("keys fetched", url=url, keys=[key.id for key in keys], gone=len(gone))
-        return self._known.drop_signed(gone) if gone else frozenset()
+        return self._known.drop_signed(gone) if gone else None
 
     async def close(self) -> None:
         """End threads and connections."""

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from balancer.access import Allowance, Auth, ClaimRules, JwtIssuer, Limits, LimitTable
 from balancer.config_file.configuration import Configuration
 from balancer.config_file.load import Sources
+from balancer.policy.identity.known import KnownCredentials
 from balancer.policy.identity.principal import Principal
 from balancer.secret import Secret
 from tests.support.fake_agent import FakeAgent
@@ -197,6 +198,23 @@ async def test_keys_rotate_without_a_restart_and_old_ones_open_nothing(
     async with asyncio.timeout(PATIENCE_S):
         async for _ in socket:  # it ends
             pass
+
+
+async def test_a_session_ends_with_its_key_also_where_its_token_was_forgotten(
+    host: ProviderHost, soon: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert soon is None
+    monkeypatch.setattr(KnownCredentials.__init__, "__defaults__", (1,))
+    async with running_balancer(auth=jwt_auth(host), limits=unlimited()) as balancer:
+        await keys_known(balancer)
+        as_admin = ec_signer().token(realm_access={"roles": ["paddler-admin"]})
+        cookie = await signed_in(balancer, as_admin)
+        assert (await ask(balancer, by_secret(iss=BACKEND))).status == 200  # one is known at most
+        host.publish(key_set(ec_signer("ec-3").published()))
+        await until(balancer, ec_signer("ec-3").token(), 200)
+        url = balancer.management_url + "/agents"
+        async with balancer.session.get(url, headers=cookie) as answer:
+            assert answer.status == 401
 
 
 async def test_a_token_opens_a_session_of_the_dashboard(balancer: RunningBalancer) -> None:

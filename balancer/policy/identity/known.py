@@ -85,8 +85,9 @@ class KnownCredentials:
         )
 
     def drop_signed(self, keys: Collection[bytes]) -> frozenset[str]:
-        """Forget what these keys have signed; the ids of whom it stood for."""
+        """Forget what these keys have signed; the ids of whom something else that is known stands
+        for, and nothing of that did."""
         gone = {tag: one.found.id for tag, one in self._entries.items() if one.signed_by in keys}
         for tag in gone:
             del self._entries[tag]
-        return frozenset(gone.values())
+        return frozenset(one.found.id for one in self._entries.values()) - set(gone.values())
