@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -253,6 +254,22 @@ def test_the_pepper_is_written_where_no_link_leads(tmp_path: Path, open_store: O
     with pytest.raises(StoreFailed, match="cannot be written"):
         open_store().create("ops", facts("admin"), is_managed=False)
     assert other.read_bytes() == b"precious" * 10
+
+
+def test_that_there_are_keys_is_known_also_after_somebody_was_killed_while_writing(
+    open_store: OpenStore, tmp_path: Path
+) -> None:
+    open_store().create("ops", facts("admin"), is_managed=False)
+    file, copy = tmp_path / FILE_NAME, tmp_path / "copy"
+    copy.mkdir()
+    with closing(sqlite3.connect(file, isolation_level=None)) as writer:
+        writer.execute("PRAGMA cache_size=1")  # what is written goes to the file before its end
+        writer.execute("BEGIN")
+        writer.execute("CREATE TABLE more AS SELECT hex(zeroblob(100000))")
+        for name in (FILE_NAME, f"{FILE_NAME}-journal"):
+            shutil.copy(tmp_path / name, copy / name)
+        writer.execute("ROLLBACK")
+    assert has_stored_keys(str(copy))
 
 
 # --- the file ---
