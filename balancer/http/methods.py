@@ -45,7 +45,8 @@ PASSWORD_KNOWN_S = 300.0
 DENIAL_KNOWN_S = 5.0
 """Likewise what was wrong; it counts as another attempt all the same."""
 MOST_ASKED = 64
-"""Different credentials that are asked about at once; who sends the same waits for the answer."""
+"""Different tokens that are asked about at once, and passwords that are compared; who sends the
+same waits for the answer."""
 _RETRY_S = 5
 _OPAQUE = re.compile(rf"[!-~]{{1,{MAX_TOKEN_CHARS}}}")
 
@@ -71,6 +72,8 @@ class Methods:
         self._introspector = Introspector(self._client)
         self._passwords = Passwords()
         self._flights = SingleFlight(MOST_ASKED)
+        self._comparisons = SingleFlight(MOST_ASKED)
+        """Apart, as they go on while providers hang."""
         self._published = PublishedKeys()
         self.want_keys: Callable[[str], None] = _nobody_fetches
         """Called with the URL of an issuer whose keys are not known, or not all."""
@@ -80,7 +83,7 @@ class Methods:
     @property
     def waiting(self) -> int:
         """Requests whose credentials are looked up now."""
-        return self._flights.waiting
+        return self._flights.waiting + self._comparisons.waiting
 
     def take(self, settings: Settings) -> bool:
         """From now on these are in force. Whether what was good may not be any more."""
@@ -106,7 +109,7 @@ class Methods:
         if is_jwt or provider is None:
             return self._verified(token, tag, unix_s)
         ask = partial(self._introspected, token, tag, provider, self._known)
-        return Pending(tag.hex(), partial(self._asked, tag, ask))
+        return Pending(tag.hex(), partial(self._asked, self._flights, tag, ask))
 
     def of_basic(self, given: str, address: str, *, unix_s: float) -> Found | Pending:
         """Whom a name and a password stand for, as they stand behind `Basic`."""
@@ -179,14 +182,16 @@ class Methods:
         )
         return found.principal
 
-    async def _asked(self, tag: bytes, ask: Callable[[], Awaitable[Found]]) -> Found:
+    async def _asked(
+        self, flights: SingleFlight, tag: bytes, ask: Callable[[], Awaitable[Found]]
+    ) -> Found:
         """One who asks for the same credentials asks for all."""
-        if self._flights.is_full_for(tag):
+        if flights.is_full_for(tag):
             raise IdentityUnavailable(
                 "too many credentials are looked up; try again", retry_after_s=1
             )
         known = self._known
-        async with self._flights.turn(tag):
+        async with flights.turn(tag):
             found = known.find(tag, unix_s=self._wall_clock())
             if found is None:
                 found = await ask()
@@ -222,7 +227,8 @@ class Methods:
     async def _checked(
         self, ring: PasswordRing, tag: bytes, attempt: Attempt, address: str
     ) -> Found:
-        found = await self._asked(tag, partial(self._compared, attempt, tag, self._known))
+        compare = partial(self._compared, attempt, tag, self._known)
+        found = await self._asked(self._comparisons, tag, compare)
         return ring.check(found, address=address, unix_s=self._wall_clock())
 
 

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
+from msgspec import structs
 from structlog.testing import capture_logs
 
-from balancer.access import Auth
+from balancer.access import Auth, Introspection
 from balancer.config_file.auth_section import auth as auth_section
 from balancer.http.passwords import Passwords
+from balancer.secret import Secret
 from tests.support.keys import USER, bearer, credential, unlimited
+from tests.support.provider_host import provider_host
 from tests.support.running_balancer import Answer, RunningBalancer, eventually, running_balancer
 
 PASSWORD = "correct horse: battery"
@@ -163,6 +166,24 @@ async def test_others_are_served_while_passwords_are_compared_and_too_many_must_
         assert (late.status, late.error["code"]) == (503, "identity_unavailable")
         compared.may_end.set()
         assert sorted([(await one).status for one in asking]) == [200, 401]
+
+
+async def test_passwords_are_compared_while_a_provider_of_tokens_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("balancer.http.methods.MOST_ASKED", 1)
+    async with provider_host() as host:
+        host.may_answer.clear()
+        url, secret = host.introspection_url, Secret("s")
+        provider = Introspection(url=url, client_id="paddler", client_secret=secret)
+        auth = structs.replace(holders(), introspection=provider)
+        async with running_balancer(auth=auth, limits=unlimited()) as balancer:
+            waiting = asyncio.create_task(ask(balancer, bearer("a-token")))
+            await eventually(lambda: host.asked, "the provider is asked")
+            assert (await ask(balancer, bearer("another"))).status == 503
+            assert (await ask(balancer, basic("ci"))).status == 200
+            host.may_answer.set()
+            assert (await waiting).status == 401
 
 
 async def test_neither_password_nor_hash_is_shown(
