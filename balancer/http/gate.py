@@ -48,7 +48,7 @@ SESSION_COOKIE = "paddler_session"
 CSRF_HEADER = "X-CSRF-Token"
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 FAILURES = Limits(requests_per_minute=60)
-"""Wrong credentials that one address may send; past it no new ones of it are looked at."""
+"""Wrong credentials that one address may send; past it no new ones of it come in."""
 _REMEMBERED = 10_000
 _UNKNOWN = Denied("unknown")
 
