@@ -29,6 +29,8 @@ _ALLOWED_KEY = "1..4096 printable ASCII characters without spaces"
 _KEY = re.compile(r"[!-~]{1,4096}")
 _SCRAPER = "metrics token"
 """No key of `api_keys` can have this name."""
+_IDS_OF_OTHERS = ("key_", "jwt:", "token:", "basic:")
+"""How those begin of keys that are made here, of tokens and of names with passwords."""
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -122,7 +124,11 @@ def _credential(raw: Any, index: int, secret: SecretReader) -> Credential:
             raise SectionFault((name,), "this is no text", "put it in quotes")
     given = shaped_facts(raw, _Key)
     digest = _found_digest(given, secret)
-    return credential(given, digest, default_name=f"configured-{index + 1}")
+    found = credential(given, digest, default_name=f"configured-{index + 1}")
+    if found.id.startswith(_IDS_OF_OTHERS):  # they would share limits and lines of the log
+        remedy = f"allowed: what does not begin with {', '.join(_IDS_OF_OTHERS)}"
+        raise SectionFault(("name",), f"{found.id!r} begins as ids of others do", remedy)
+    return found
 
 
 def _metrics_token(raw: Any, secret: SecretReader, keys: Sequence[Credential]) -> Credential | None:

@@ -87,6 +87,10 @@ BROKEN: dict[str, tuple[bytes, int, str, str]] = {
         b"auth:\n  api_keys:\n    - {key: a, name: n}\n    - {key: b, name: n}\n",
         4, "auth.api_keys[1]", "give each name once",
     ),
+    "a key of the name of somebody with a password": (
+        b"auth:\n  api_keys:\n    - {key: a, name: 'basic:ci'}\n",
+        3, "auth.api_keys[0].name", "does not begin with key_",
+    ),
     "a key with a space": (
         b"auth:\n  api_keys: [one two]\n", 2, "auth.api_keys[0]", "printable ASCII",
     ),
