@@ -34,7 +34,10 @@ _MINUTE_S = 60.0
 _LONGEST_TEXT = 200
 _MOST_FACTS = 16
 _MOST_OF_LIST = 20
-_BY_STRANGERS = frozenset({"credentials.refused", "access.refused", "agent.refused"})
+_BY_STRANGERS = frozenset(
+    {"credentials.refused", "access.refused", "agent.refused", "session.open"}
+)
+"""Of these so many refusals a minute are written: strangers can cause as many as they like."""
 
 
 class Who(Protocol):
@@ -117,7 +120,7 @@ class Audit:
     ) -> None:
         """Write down that somebody did something; without a caller it was the host's doing, by a
         signal or a file. Texts are cut at 200 characters."""
-        if action in _BY_STRANGERS:
+        if action in _BY_STRANGERS and outcome != "done":
             minute = self._minutes.setdefault(action, _Minute())
             if not minute.has_room(self._wall_clock()):
                 return

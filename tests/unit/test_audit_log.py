@@ -114,17 +114,19 @@ def test_a_line_is_short_and_has_no_credential_that_a_name_repeats(path: Path) -
     assert not any(one in line["target"] for one in ("abcdef", "0123", "eyJ"))
 
 
-def test_strangers_cannot_fill_the_disk(path: Path) -> None:
+@pytest.mark.parametrize("action", ["credentials.refused", "session.open"])
+def test_strangers_cannot_fill_the_disk(path: Path, action: str) -> None:
     clock = [AT_S]
     audit = Audit(path, wall_clock=lambda: clock[0])
     for _ in range(MOST_REFUSALS + 40):
-        audit.note("credentials.refused", Asking(), outcome="refused")
-    audit.note("agent.drain", Asking(), target="an operator's are all written")
+        audit.note(action, Asking(), outcome="refused")
+    for done in ("agent.drain", "session.open"):
+        audit.note(done, Asking(), target="an operator's are all written")
     clock[0] += 61
-    audit.note("credentials.refused", Asking(), outcome="refused")
+    audit.note(action, Asking(), outcome="refused")
     audit.close()
     found = lines(path)
-    assert len(found) == MOST_REFUSALS + 2
+    assert len(found) == MOST_REFUSALS + 3
     assert found[-1]["facts"] == {"left_out": 40}
 
 
