@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from balancer.access import Limits
 from balancer.policy.limits.amounts import DAY_S, Excess, Moment, Standing
 from balancer.policy.limits.arrivals import Arrivals
@@ -127,16 +129,7 @@ class Subject:
             if limits.requests_per_minute is None
             else self.arrivals.standing(at.now_s, limits.requests_per_minute)
         )
-        day = (
-            None
-            if limits.requests_per_day is None
-            else Standing(
-                limits.requests_per_day,
-                self.day.requests_left(limits.requests_per_day),
-                at.left_of_day_s,
-            )
-        )
-        return stricter(minute, day)
+        return stricter(minute, _of_day(limits.requests_per_day, self.day.requests_left, at))
 
     def standing_of_tokens(self, limits: Limits, at: Moment) -> Standing | None:
         """What is left of tokens, by the stricter of minute and day. Ask after `look`."""
@@ -145,16 +138,12 @@ class Subject:
             if limits.tokens_per_minute is None
             else self.tokens.standing(at.now_s, limits.tokens_per_minute)
         )
-        day = (
-            None
-            if limits.tokens_per_day is None
-            else Standing(
-                limits.tokens_per_day,
-                self.day.tokens_left(limits.tokens_per_day),
-                at.left_of_day_s,
-            )
-        )
-        return stricter(minute, day)
+        return stricter(minute, _of_day(limits.tokens_per_day, self.day.tokens_left, at))
+
+
+def _of_day(limit: int | None, left: Callable[[int], int], at: Moment) -> Standing | None:
+    """What is `left` of a day's limit, if there is one."""
+    return None if limit is None else Standing(limit, left(limit), at.left_of_day_s)
 
 
 def stricter(one: Standing | None, other: Standing | None) -> Standing | None:
