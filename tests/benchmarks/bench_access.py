@@ -2,9 +2,9 @@
 
 `python -m tests.benchmarks.bench_access [--requests N] [--rounds N]`; seconds. The gate alone, with
 the headers that a client sends: who calls, is it let in, what is left (the answer's headers), and
-leaving. Keys, and JWTs that were verified before; beside it the same while nobody has to sign in,
-and what verifying a new token takes. Time of the process, so that others on a shared machine count
-less.
+leaving. Keys of the configuration and of the store, and JWTs that were verified before; beside it
+the same while nobody has to sign in, and what verifying a new token takes. Time of the process, so
+that others on a shared machine count less.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from statistics import median
 from typing import Any, Literal
 from unittest.mock import Mock
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from balancer.access import Allowance, Auth, JwtIssuer, Limits, LimitTable
+from balancer.access import Allowance, Auth, JwtIssuer, Limits, LimitTable, keyed_digest_of
 from balancer.cluster.local import LocalBus
 from balancer.http.gate import Gate
 from balancer.http.router import Router
 from balancer.http.routes import ROUTES
 from balancer.http.told_limits import limit_headers
 from balancer.policy.identity.jwt import JwtVerifier
-from balancer.policy.identity.keyring import Denied
+from balancer.policy.identity.keyring import Denied, KeyRing
 from balancer.policy.identity.principal import Principal
 from balancer.policy.identity.published import PublishedKeys
 from balancer.policy.limits.amounts import Refusal
@@ -52,7 +52,7 @@ class Way(Struct, frozen=True):
     """How callers sign in, and what is limited."""
 
     name: str
-    by: Literal["nothing", "key", "jwt"]
+    by: Literal["nothing", "key", "stored", "jwt"]
     has_tokens: bool = False
 
 
@@ -60,6 +60,8 @@ WAYS = (
     Way("nobody signs in", "nothing"),
     Way("a key, requests limited", "key"),
     Way("a key, tokens limited, too", "key", has_tokens=True),
+    Way("a stored key, requests limited", "stored"),
+    Way("a stored key, tokens, too", "stored", has_tokens=True),
     Way("a cached JWT, requests limited", "jwt"),
     Way("a cached JWT, tokens, too", "jwt", has_tokens=True),
 )
@@ -80,7 +82,17 @@ def _gate(way: Way) -> Gate:
     )
     auth = Auth(api_keys=tuple(keys), jwt=(issuer,) if way.by == "jwt" else ())
     settings = Settings(auth=auth, limits=table)
-    return Gate(LiveSettings(settings), secret=secrets.token_bytes(32), bus=LocalBus())
+    secret, pepper = secrets.token_bytes(32), secrets.token_bytes(32)
+    if way.by == "stored":
+        settings = structs.replace(settings, auth=Auth())
+    gate = Gate(LiveSettings(settings), secret=secret, bus=LocalBus())
+    if way.by == "stored":
+        stored = [
+            structs.replace(one, digest=keyed_digest_of(f"key-{number}", pepper), number=1)
+            for number, one in enumerate(keys)
+        ]
+        gate.take_stored(KeyRing(stored, secret, pepper=pepper), has_keys=True)
+    return gate
 
 
 def _credentials(way: Way, number: int) -> str:
